@@ -1,0 +1,1 @@
+"""From raw logs to a frozen Dataset of integer codes, and its splits."""

@@ -1,0 +1,203 @@
+"""The frozen, encoded data of all domains: event columns, vocabularies, features and texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from m6rec.arrays import Array, Floats, Ids, Mask
+from m6rec.data.query import SEQUENCE, Query, history_matrix, make_query
+from m6rec.data.schema import Domain, EventType
+from m6rec.data.vocab import Vocab
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Dataset:
+    """N events of n_users users on n_items items. Build it with ``Dataset.build``, which sorts.
+
+    user, item: (N,) int32 codes, sorted by user, then oldest → newest.
+    weight: (N,) float32; a rating (explicit domains), else the event's weight, below 0 for
+        negative feedback.
+    time: (N,) int64 unix seconds, -1 where unknown. event: (N,) int16 codes into ``events``.
+    item_domain: (n_items,) int16 codes into ``domains``.
+    user_features, item_features: name → (n, d) float32; zeros where unknown.
+    item_text: n_items texts, "" where there is none; None where no item has any.
+    hidden: (n_items,) items that train but are never recommended.
+    ordered: a user's rows stand in the order in which they happened.
+    """
+
+    user: Ids
+    item: Ids
+    weight: Floats
+    time: Ids
+    event: Ids
+    users: Vocab
+    items: Vocab
+    domains: tuple[Domain, ...]
+    item_domain: Ids
+    events: tuple[EventType, ...] = (EventType(name="event"),)
+    user_features: Mapping[str, Array] = field(default_factory=dict)
+    item_features: Mapping[str, Array] = field(default_factory=dict)
+    item_text: tuple[str, ...] | None = None
+    hidden: Mask
+    ordered: bool = False
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        user: Ids,
+        item: Ids,
+        users: Vocab | int,
+        items: Vocab | int,
+        weight: Array | None = None,
+        time: Ids | None = None,
+        event: Ids | None = None,
+        domains: tuple[Domain, ...] = (Domain(name="items"),),
+        item_domain: Ids | None = None,
+        events: tuple[EventType, ...] = (EventType(name="event"),),
+        user_features: Mapping[str, Array] | None = None,
+        item_features: Mapping[str, Array] | None = None,
+        item_text: tuple[str, ...] | None = None,
+        hidden: Mask | None = None,
+        ordered: bool | None = None,
+    ) -> Dataset:
+        """Build from columns in any order; a count stands for a vocabulary of numbers.
+
+        Without times the given order is kept; say ``ordered=True`` if it is meaningful.
+        """
+        users = Vocab.numbered(users) if isinstance(users, int) else users
+        items = Vocab.numbered(items) if isinstance(items, int) else items
+        user, item = np.asarray(user, dtype=np.int32), np.asarray(item, dtype=np.int32)
+        timed = time is not None and bool((np.asarray(time) >= 0).any())
+        time = np.full(len(user), -1, np.int64) if time is None else np.asarray(time, np.int64)
+        order = np.lexsort((time, user)) if timed else np.argsort(user, kind="stable")
+        weight = np.ones(len(user), np.float32) if weight is None else weight
+        event = np.zeros(len(user), np.int16) if event is None else event
+        n_items = len(items)
+        return cls(
+            user=user[order],
+            item=item[order],
+            weight=np.asarray(weight, dtype=np.float32)[order],
+            time=time[order],
+            event=np.asarray(event, dtype=np.int16)[order],
+            users=users,
+            items=items,
+            domains=domains,
+            item_domain=np.zeros(n_items, np.int16)
+            if item_domain is None
+            else np.asarray(item_domain, np.int16),
+            events=events,
+            user_features=user_features or {},
+            item_features=item_features or {},
+            item_text=item_text,
+            hidden=np.zeros(n_items, np.bool_) if hidden is None else hidden,
+            ordered=timed if ordered is None else ordered,
+        )
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @property
+    def n_users(self) -> int:
+        return len(self.users)
+
+    @property
+    def n_items(self) -> int:
+        return len(self.items)
+
+    @property
+    def n_domains(self) -> int:
+        return len(self.domains)
+
+    @cached_property
+    def explicit(self) -> Mask:
+        """(n_items,) items of explicit domains, whose values are ratings."""
+        of_domain = np.array([domain.feedback == "explicit" for domain in self.domains])
+        return of_domain[self.item_domain]
+
+    @cached_property
+    def start(self) -> Ids:
+        """(n_users + 1,) first event row of each user."""
+        return np.searchsorted(self.user, np.arange(self.n_users + 1))
+
+    @cached_property
+    def now(self) -> int:
+        """Time of the newest event in unix seconds, -1 without times."""
+        return int(self.time.max(initial=-1))
+
+    @cached_property
+    def matrix(self) -> csr_array:
+        """(n_users, n_items) float32 history weights as of ``now``; see ``history_matrix``."""
+        now = np.full(self.n_users, self.now, np.int64)
+        return history_matrix(
+            self.user,
+            self.item,
+            self.weight,
+            self.time,
+            self.event,
+            now,
+            self.n_items,
+            self.events,
+            self.explicit,
+        )
+
+    @cached_property
+    def positives(self) -> csr_array:
+        """(n_users, n_items) float32: ``matrix`` without negative feedback.
+
+        Explicit domains keep every rating.
+        """
+        matrix = self.matrix
+        keep = (matrix.data > 0) | self.explicit[matrix.indices]
+        if keep.all():
+            return matrix
+        row = np.repeat(np.arange(self.n_users), np.diff(matrix.indptr))[keep]
+        return csr_array((matrix.data[keep], (row, matrix.indices[keep])), shape=matrix.shape)
+
+    def domain(self, name: str) -> int:
+        """Return the code of a domain, -1 where it is unknown."""
+        return next((i for i, d in enumerate(self.domains) if d.name == name), -1)
+
+    def take(self, rows: Array) -> Dataset:
+        """Return the events at these rows (mask or increasing indices), same vocabularies."""
+        return replace(
+            self,
+            user=self.user[rows],
+            item=self.item[rows],
+            weight=self.weight[rows],
+            time=self.time[rows],
+            event=self.event[rows],
+        )
+
+    def query(self, users: Ids, now: Ids | None = None, length: int = SEQUENCE) -> Query:
+        """Return the requests of these users (B,) with all their events here as history.
+
+        A user of -1, or one without events, has an empty history. ``now`` (B,) is in unix
+        seconds; without it, it is the time of the newest event of the whole dataset.
+        """
+        users = np.asarray(users, dtype=np.int32)
+        known = np.where(users >= 0, users, 0)
+        count = np.where(users >= 0, self.start[known + 1] - self.start[known], 0)
+        row = np.repeat(np.arange(len(users)), count)
+        first = np.repeat(self.start[known] - np.r_[0, np.cumsum(count)[:-1]], count)
+        at = first + np.arange(len(row))
+        present = (users >= 0)[:, None]
+        return make_query(
+            row=row,
+            item=self.item[at],
+            weight=self.weight[at],
+            time=self.time[at],
+            event=self.event[at],
+            user=users,
+            now=np.full(len(users), self.now, np.int64) if now is None else now,
+            n_items=self.n_items,
+            events=self.events,
+            explicit=self.explicit,
+            features={n: np.where(present, b[known], 0) for n, b in self.user_features.items()},
+            length=length,
+        )

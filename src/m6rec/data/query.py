@@ -1,0 +1,157 @@
+"""The request: who asks, what they did, when, and in which words, encoded for a batch of B."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from m6rec.arrays import Array, Ids, Mask
+from m6rec.data.schema import EventType
+
+SEQUENCE = 100  # newest events of a user that a query carries in order
+DAY = 86_400
+ACTIVITY_EDGES = (1, 5, 20)  # history items in a domain: 0 | 1-4 | 5-19 | 20 and more
+ACTIVITY_NAMES = ("0", "1-4", "5-19", "20+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Query:
+    """B requests. A model sees nothing else of a user.
+
+    user: (B,) user codes, -1 unknown.
+    history: (B, n_items) float32 weights; below 0 = negative feedback (implicit domains);
+        ratings as given (explicit domains). A row may be empty.
+    sequence, times, event: (B, L) item codes, unix seconds and event-type codes,
+        oldest → newest, left-padded with -1.
+    now: (B,) request time in unix seconds, -1 where the data has no times.
+    features: name → (B, d) float32 user attributes; zeros where unknown.
+    text: B free texts (a question, a search, a profile), or None.
+    """
+
+    user: Ids
+    history: csr_array
+    sequence: Ids
+    times: Ids
+    event: Ids
+    now: Ids
+    features: Mapping[str, Array] = field(default_factory=dict)
+    text: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def take(self, rows: Array | slice) -> Query:
+        """Return the requests at these rows (indices, mask or slice)."""
+        index = np.arange(len(self))[rows]
+        return Query(
+            user=self.user[index],
+            history=self.history[index],
+            sequence=self.sequence[index],
+            times=self.times[index],
+            event=self.event[index],
+            now=self.now[index],
+            features={name: block[index] for name, block in self.features.items()},
+            text=None if self.text is None else tuple(self.text[i] for i in index),
+        )
+
+    def activity(self, item_domain: Ids, n_domains: int) -> Ids:
+        """Return (B, n_domains) counts of distinct history items, negative ones left out."""
+        h = self.history
+        positive = h.data > 0
+        row = np.repeat(np.arange(len(self)), np.diff(h.indptr))[positive]
+        cell = row * n_domains + item_domain[h.indices[positive]]
+        return np.bincount(cell, minlength=len(self) * n_domains).reshape(len(self), n_domains)
+
+
+def activity_bucket(counts: Ids) -> Ids:
+    """Return the activity bucket of each count: an index into ACTIVITY_NAMES."""
+    return np.searchsorted(np.asarray(ACTIVITY_EDGES), counts, side="right")
+
+
+def make_query(
+    *,
+    row: Ids,
+    item: Ids,
+    weight: Array,
+    time: Ids,
+    event: Ids,
+    user: Ids,
+    now: Ids,
+    n_items: int,
+    events: Sequence[EventType],
+    explicit: Mask,
+    features: Mapping[str, Array] | None = None,
+    text: tuple[str, ...] | None = None,
+    length: int = SEQUENCE,
+) -> Query:
+    """Build a Query from event rows, from a Dataset or live from a store alike.
+
+    row: (N,) request number 0 … B-1 of each event; rows of one request stand together,
+    oldest first. explicit: (n_items,) items whose values are ratings.
+    """
+    n = len(user)
+    start = np.searchsorted(row, np.arange(n + 1))
+    from_end = start[row + 1] - np.arange(len(row))  # 1 = newest event of its request
+    length = max(1, min(length, int(np.diff(start).max(initial=0))))
+    kept = from_end <= length
+    place = (row[kept], length - from_end[kept])
+    sequence = np.full((n, length), -1, dtype=np.int32)
+    times = np.full((n, length), -1, dtype=np.int64)
+    kinds = np.full((n, length), -1, dtype=np.int16)
+    sequence[place], times[place], kinds[place] = item[kept], time[kept], event[kept]
+    return Query(
+        user=user,
+        history=history_matrix(row, item, weight, time, event, now, n_items, events, explicit),
+        sequence=sequence,
+        times=times,
+        event=kinds,
+        now=now,
+        features=features or {},
+        text=text,
+    )
+
+
+def history_matrix(
+    row: Ids,
+    item: Ids,
+    weight: Array,
+    time: Ids,
+    event: Ids,
+    now: Ids,
+    n_items: int,
+    events: Sequence[EventType],
+    explicit: Mask,
+) -> csr_array:
+    """Sum event weights to one entry per (request, item): (B, n_items) float32.
+
+    Event rows stand oldest first within a request. Weights decay by the half-life of their
+    type up to ``now`` of the request, each type's total is capped, and if the newest event on
+    an item is negative the entry is that negative weight. Explicit items keep the newest value.
+    """
+    shape = (len(now), n_items)
+    w = np.asarray(weight, dtype=np.float32)
+    half_life = np.array([e.half_life or np.inf for e in events] or [np.inf])
+    if np.isfinite(half_life).any():
+        age = np.where((now[row] >= 0) & (time >= 0), now[row] - time, 0).clip(0) / DAY
+        w = np.where(explicit[item], w, w * np.exp2(-age / half_life[event])).astype(np.float32)
+    cap = np.array([np.inf if e.cap is None else e.cap for e in events] or [np.inf])
+    if not explicit.any() and not np.isfinite(cap).any() and (w >= 0).all():
+        return csr_array((w, (row, item)), shape=shape)  # duplicates are summed
+
+    cell = row.astype(np.int64) * n_items + item
+    order = np.argsort(cell, kind="stable")
+    cell, w, event = cell[order], w[order], event[order]
+    first = np.flatnonzero(np.r_[True, cell[1:] != cell[:-1]]) if len(cell) else order
+    last = np.r_[first[1:], len(cell)] - 1 if len(cell) else order
+    newest = w[last]
+    group = np.repeat(np.arange(len(first)), np.diff(np.r_[first, len(cell)]))
+    n_types = len(cap)
+    by_type = np.bincount(group * n_types + event, np.maximum(w, 0), len(first) * n_types)
+    total = np.minimum(by_type.reshape(-1, n_types), cap).sum(axis=1)
+    column = cell[first] % n_items
+    keep_newest = explicit[column] | (newest < 0)
+    value = np.where(keep_newest, newest, total).astype(np.float32)
+    return csr_array((value, (cell[first] // n_items, column)), shape=shape)

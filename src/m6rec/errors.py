@@ -1,0 +1,32 @@
+"""The exceptions of m6rec. Each message says what is wrong, where, and how to fix it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class M6RecError(Exception):
+    """Base of every error that a user can cause and mend."""
+
+
+class ConfigError(M6RecError):
+    """A configuration has an unknown key or a value that does not fit."""
+
+
+class DataError(M6RecError):
+    """A file, table or frame cannot be used as it is."""
+
+
+class RunError(M6RecError):
+    """A saved run is missing, damaged or newer than this version."""
+
+
+class QueryError(M6RecError):
+    """A request names a user, item or domain that does not fit the model."""
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Return ``'; did you mean "x"?'`` for the nearest known word, else an empty string."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f'; did you mean "{near[0]}"?' if near else ""

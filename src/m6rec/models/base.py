@@ -1,0 +1,140 @@
+"""The contract of every model: Recipe → fit → Model, small Protocols, and the table of kinds."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
+
+from m6rec import config
+from m6rec.arrays import Floats, Ids, Scores, State
+from m6rec.data.dataset import Dataset
+from m6rec.data.query import Query
+from m6rec.data.splits import Split
+from m6rec.errors import ConfigError, suggestion
+from m6rec.tracking import Run
+
+KINDS: dict[str, str] = {
+    "popular": "m6rec.models.popular:Popular",
+}
+
+
+class Model(ABC):
+    """A fitted model: frozen arrays, never mutated. ``recipe`` made it."""
+
+    recipe: Recipe
+    n_items: int
+
+    @abstractmethod
+    def score(self, query: Query, items: Ids | None = None) -> Scores:
+        """Return (B, n_items) float32 scores, or (B, C) for the item codes ``items`` (C,).
+
+        Higher is better; NaN = the model abstains for that cell, decided per (query, item).
+        Never sorts, filters or excludes: ``rank`` does. In explicit domains, in rating units.
+        """
+
+    @abstractmethod
+    def state(self) -> State:
+        """Return all fitted arrays; ``recipe.restore`` makes an equal model of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(ABC):
+    """Hyper-parameters only; a subclass is a frozen dataclass with a ``kind``."""
+
+    kind: ClassVar[str]
+
+    @abstractmethod
+    def fit(self, train: Dataset, run: Run) -> Model:
+        """Fit on train and nothing else; a holdout, if needed, is carved from train."""
+
+    @abstractmethod
+    def restore(self, state: State) -> Model:
+        """Return the model whose ``state()`` this was."""
+
+    def choose(self, split: Split, run: Run) -> Self:
+        """Return this recipe with every "auto" option fixed on a holdout split of train.
+
+        ``fit`` of a recipe with open options carves a holdout, chooses, and fits on all of
+        train; a Blend calls this on its parts first, so that all share one holdout.
+        """
+        return self
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any], where: str = "model") -> Recipe:
+        """Build the recipe that a TOML table names by its ``kind``."""
+        if isinstance(table, Recipe):
+            return table
+        if not isinstance(table, Mapping) or not isinstance(table.get("kind"), str):
+            raise ConfigError(f'{where}: a model is a table with kind = "…"')
+        rest = {key: value for key, value in table.items() if key != "kind"}
+        return config.from_table(recipe_class(table["kind"], where), rest, where)
+
+
+def recipe_class(kind: str, where: str = "model") -> type[Recipe]:
+    """Return the recipe class of a kind in KINDS, or of a researcher's own ``module:Class``."""
+    if kind in KINDS:
+        module, name = KINDS[kind].split(":")
+    elif re.fullmatch(r"[\w.]+:\w+", kind):
+        module, name = kind.split(":")
+    else:
+        known = ", ".join(sorted(KINDS))
+        raise ConfigError(
+            f'{where}.kind = "{kind}": no such model{suggestion(kind, KINDS)} '
+            f'(known: {known}, or your own "module:Class")'
+        )
+    try:
+        cls = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f'{where}.kind = "{kind}": cannot be imported: {error}') from None
+    if not (isinstance(cls, type) and issubclass(cls, Recipe)):
+        raise ConfigError(f'{where}.kind = "{kind}": is not a subclass of m6rec Recipe')
+    return cls
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """One additive contribution to a score, in score units.
+
+    kind: what contributed. item: code of the history item, else -1. name: attribute, word or
+    event. part: kind of the model part inside a blend.
+    """
+
+    kind: Literal["history", "attribute", "text", "popularity", "bias", "seed", "other"]
+    value: float
+    item: int = -1
+    name: str = ""
+    part: str = ""
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A model whose scores split into reasons."""
+
+    def explain(self, query: Query, items: Ids) -> list[list[list[Reason]]]:
+        """Return B × C lists of reasons for ``items`` (B, C); each list adds up to the score.
+
+        A cell where the model abstains, or of item -1, has an empty list.
+        """
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    """A model whose score is a dot product, so that nearest-neighbour search applies."""
+
+    def embed_query(self, query: Query, domain: int) -> Floats:
+        """Return (B, d) query vectors for items of one domain."""
+
+    def embed_items(self, domain: int) -> Floats:
+        """Return (n_items, d) item vectors for that domain; rows outside it are zero."""
+
+
+@runtime_checkable
+class Updates(Protocol):
+    """A model that takes in new users, items or domains without a refit."""
+
+    def update(self, dataset: Dataset) -> Model:
+        """Return a new model for a dataset whose vocabularies extend the fitted ones."""

@@ -1,0 +1,77 @@
+"""Popularity, overall or per domain, of all time or recent; the fallback of every other model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from m6rec.arrays import Floats, Ids, Scores, State
+from m6rec.data.dataset import Dataset
+from m6rec.data.query import DAY, Query
+from m6rec.models.base import Model, Reason, Recipe
+from m6rec.tracking import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Popular(Recipe):
+    """Score every item by ln(1 + its users); in explicit domains, by its shrunk mean rating.
+
+    half_life: days after which an event counts half; None = all of time.
+    shrink: ratings of the domain mean that each explicit item is averaged with.
+    """
+
+    kind: ClassVar[str] = "popular"
+    half_life: float | None = None
+    shrink: float = 10.0
+
+    def fit(self, train: Dataset, run: Run) -> PopularModel:
+        if self.half_life is None or train.now < 0:
+            item, weight = train.positives.indices, np.ones(train.positives.nnz)
+        else:
+            liked = train.take(train.weight > 0)
+            item = liked.item
+            weight = np.exp2(-(train.now - liked.time).clip(0) / DAY / self.half_life)
+        score = np.log1p(np.bincount(item, weight, train.n_items))
+        if train.explicit.any():
+            score = np.where(train.explicit, _mean_rating(train, self.shrink), score)
+        return PopularModel(self, score.astype(np.float32))
+
+    def restore(self, state: State) -> PopularModel:
+        return PopularModel(self, state["popularity"])
+
+
+def _mean_rating(train: Dataset, shrink: float) -> Floats:
+    """(n_items,) mean rating, shrunk towards the mean of the item's domain."""
+    item, value = train.positives.indices, train.positives.data
+    n, total = np.bincount(item, minlength=train.n_items), np.bincount(item, value, train.n_items)
+    n_domain = np.bincount(train.item_domain, n, train.n_domains)
+    mean = np.bincount(train.item_domain, total, train.n_domains) / np.maximum(n_domain, 1)
+    shrunk: Floats = (total + shrink * mean[train.item_domain]) / np.maximum(n + shrink, 1e-9)
+    return shrunk.astype(np.float32)
+
+
+class PopularModel(Model):
+    """popularity: (n_items,) float32, the same for every query."""
+
+    def __init__(self, recipe: Popular, popularity: Floats) -> None:
+        self.recipe = recipe
+        self.popularity = popularity
+        self.n_items = len(popularity)
+
+    def score(self, query: Query, items: Ids | None = None) -> Scores:
+        row = self.popularity if items is None else self.popularity[items]
+        return np.broadcast_to(row, (len(query), len(row))).copy()
+
+    def state(self) -> State:
+        return {"popularity": self.popularity}
+
+    def explain(self, query: Query, items: Ids) -> list[list[list[Reason]]]:
+        return [
+            [
+                [Reason(kind="popularity", value=float(self.popularity[i]))] if i >= 0 else []
+                for i in row
+            ]
+            for row in items
+        ]

@@ -1,0 +1,69 @@
+"""One training or evaluation run: seed streams, threads, progress bars and a JSONL log."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a fit needs to know besides data: randomness, threads, and where to report.
+
+    seed: root of every random stream; ``rng("pct")`` gives an independent, named stream.
+    threads: threads for kernels and BLAS.
+    bars: show progress bars on stderr.
+    log_file: JSONL file that ``log`` appends to, or None.
+    """
+
+    seed: int = 0
+    threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    bars: bool = False
+    log_file: Path | None = None
+    scope: str = ""
+
+    def rng(self, *names: str) -> np.random.Generator:
+        """Return the random stream of that name; the same seed and names give the same stream."""
+        words = [zlib.crc32(name.encode()) for name in (self.scope, *names)]
+        return np.random.default_rng([self.seed, *words])
+
+    def child(self, name: str) -> Run:
+        """Return a run whose streams and log lines stand under ``name``."""
+        return replace(self, scope=f"{self.scope}/{name}" if self.scope else name)
+
+    def log(self, **values: Any) -> None:
+        """Append one JSON line (with time and scope) to the log file."""
+        if self.log_file is None:
+            return
+        line = {"time": round(time.time(), 3), "scope": self.scope, **values}
+        with self.log_file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False, default=float) + "\n")
+
+    @contextmanager
+    def progress(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Show a bar of ``total`` steps; yields ``advance(n)``."""
+        if not self.bars:
+            yield lambda n: None
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import TimeElapsedColumn as Elapsed
+
+        columns = (
+            TextColumn("{task.description:<28}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            Elapsed(),
+        )
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(self.scope.rsplit("/", 1)[-1] + " " + label, total=total)
+            yield lambda n: bar.advance(task, n)
