@@ -16,7 +16,10 @@ from m6rec.tracking import Run
 from world import own_group_share, world
 
 # What each kind needs beside its defaults to be meaningful on 40 items and 120 users.
-OPTIONS: dict[str, dict[str, object]] = {}
+OPTIONS: dict[str, dict[str, object]] = {
+    "neighbours": {"k": 10},
+    "linear": {"reg": 20.0},
+}
 KNOWS_NOTHING_PERSONAL = {"popular"}  # kinds that answer an empty query by themselves
 EXPLICIT = ["popular"]  # kinds that predict ratings in explicit domains
 

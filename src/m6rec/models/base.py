@@ -19,6 +19,8 @@ from m6rec.tracking import Run
 
 KINDS: dict[str, str] = {
     "popular": "m6rec.models.popular:Popular",
+    "neighbours": "m6rec.models.neighbours:Neighbours",
+    "linear": "m6rec.models.linear:Linear",
 }
 
 

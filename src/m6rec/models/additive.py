@@ -1,0 +1,105 @@
+"""Models whose score is a sum over history items: abstention and reasons, written once."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from m6rec.arrays import Array, Ids, Mask, Scores
+from m6rec.data.dataset import Dataset
+from m6rec.data.query import Query
+from m6rec.models.base import Model, Reason
+
+Reasons = list[list[list[Reason]]]
+
+
+def training_matrix(train: Dataset, *, binary: bool) -> csr_array:
+    """Return (n_users, n_items) float32 positive history weights of the implicit domains."""
+    return _positive(train.matrix, ~train.explicit, binary)
+
+
+def trained_items(matrix: csr_array) -> Mask:
+    """Return (n_items,) items with at least one entry."""
+    trained: Mask = np.bincount(matrix.indices, minlength=matrix.shape[1]) > 0
+    return trained
+
+
+def _positive(history: csr_array, allowed: Mask, binary: bool) -> csr_array:
+    keep = (history.data > 0) & allowed[history.indices]
+    before = np.r_[0, np.cumsum(keep)]
+    data = np.ones(before[-1], np.float32) if binary else history.data[keep].astype(np.float32)
+    parts = (data, history.indices[keep], before[history.indptr])
+    return csr_array(parts, shape=history.shape)
+
+
+class Additive(Model):
+    """A model with score(q)_i = Σ_j contribution of history item j to item i.
+
+    item_domain: (n_items,) domain codes. trained: (n_items,) items it knows; it abstains on the
+    others and leaves them out of histories. joint: history of any domain counts for all;
+    otherwise the model abstains in domains where the history is empty.
+    """
+
+    item_domain: Ids
+    trained: Mask
+    joint: bool
+    binary: bool
+
+    @abstractmethod
+    def product(self, inputs: csr_array) -> Scores:
+        """Return the (B, n_items) sums for histories (B, n_items)."""
+
+    @abstractmethod
+    def contributions(self, inputs: csr_array, items: Ids) -> Array:
+        """Return (J, C): what each of the J entries of one history (1, n_items) adds to each
+        of the ``items`` (C,)."""
+
+    def inputs(self, query: Query) -> csr_array:
+        """Return the (B, n_items) float32 histories that the model sums over."""
+        return _positive(query.history, self.trained, self.binary)
+
+    def score(self, query: Query, items: Ids | None = None) -> Scores:
+        inputs = self.inputs(query)
+        scores = self.product(inputs)
+        scores[self.abstains(inputs)] = np.nan
+        return scores if items is None else scores[:, items]
+
+    def abstains(self, inputs: csr_array) -> Mask:
+        """Return the (B, n_items) cells of which the model knows nothing."""
+        n, n_domains = inputs.shape[0], int(self.item_domain.max(initial=0)) + 1
+        row = np.repeat(np.arange(n), np.diff(inputs.indptr))
+        has = np.zeros((n, n_domains), np.bool_)
+        has[row, self.item_domain[inputs.indices]] = True
+        if self.joint:
+            has[:] = has.any(axis=1, keepdims=True)
+        cells: Mask = ~(has[:, self.item_domain] & self.trained)
+        return cells
+
+    def explain(self, query: Query, items: Ids) -> Reasons:
+        inputs = self.inputs(query)
+        abstains = self.abstains(inputs)
+        reasons: Reasons = []
+        for b, row in enumerate(np.asarray(items)):
+            one = inputs[[b]]
+            safe = np.where(row >= 0, row, 0)
+            silent = abstains[b, safe] | (row < 0)
+            table = self.contributions(one, safe)
+            reasons.append(
+                [
+                    [] if silent[c] else history_reasons(one.indices, table[:, c])
+                    for c in range(len(row))
+                ]
+            )
+        return reasons
+
+
+def history_reasons(items: Ids, values: Array) -> list[Reason]:
+    """Return one reason per history item whose contribution is not 0, greatest first."""
+    order = np.argsort(-np.abs(values), kind="stable")
+    return [
+        Reason(kind="history", value=float(values[j]), item=int(items[j]))
+        for j in order
+        if values[j] != 0
+    ]

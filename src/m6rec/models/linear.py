@@ -1,0 +1,254 @@
+"""EASE: closed-form item-item regression, solved on the smaller side (Steck, WWW 2019)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+from scipy.linalg import cholesky, lapack
+from scipy.sparse import csr_array
+from threadpoolctl import threadpool_limits
+
+from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State, nest, unnest
+from m6rec.data.dataset import Dataset
+from m6rec.errors import ConfigError
+from m6rec.models.additive import Additive, trained_items, training_matrix
+from m6rec.models.base import Recipe
+from m6rec.models.kernels import times, transposed, use_threads
+from m6rec.tracking import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear(Recipe):
+    """Predict a history from itself by ridge regression without a diagonal.
+
+    Abstains in explicit domains.
+
+    reg: λ, added to the diagonal of the Gram matrix.
+    scope: "all" = one regression over all domains; "domain" = one for each.
+    top: keep only this many of the largest |weights| towards each item; None = all.
+    binary: histories count as 0/1, whatever their weights.
+    precision: of the inversion; "float32" halves memory and time.
+    max_memory_gb: refuse to fit above this.
+    """
+
+    kind: ClassVar[str] = "linear"
+    reg: float = 500.0
+    scope: Literal["all", "domain"] = "all"
+    top: int | None = None
+    binary: bool = True
+    precision: Literal["float32", "float64"] = "float64"
+    max_memory_gb: float = 16.0
+
+    def __post_init__(self) -> None:
+        if self.reg <= 0:
+            raise ValueError(f"reg = {self.reg}: must be above 0")
+        if self.top is not None and self.top < 1:
+            raise ValueError(f"top = {self.top}: must be at least 1")
+
+    def fit(self, train: Dataset, run: Run) -> LinearModel:
+        use_threads(run)
+        matrix = training_matrix(train, binary=self.binary)
+        trained = trained_items(matrix)
+        joint = self.scope == "all"
+        group = np.zeros_like(train.item_domain) if joint else train.item_domain
+        blocks = []
+        with threadpool_limits(run.threads), run.progress("regression", group.max() + 1) as step:
+            for code in range(int(group.max(initial=0)) + 1):
+                items = np.flatnonzero(trained & (group == code))
+                if len(items):
+                    blocks.append(_solve(self, matrix, items))
+                step(1)
+        return LinearModel(self, train.item_domain, trained, tuple(blocks))
+
+    def restore(self, state: State) -> LinearModel:
+        n_blocks = len({name.split("/")[0] for name in state if name.startswith("block")})
+        blocks = tuple(_block(unnest(f"block{b}", state)) for b in range(n_blocks))
+        return LinearModel(self, state["item_domain"], state["trained"], blocks)
+
+
+class ItemSide:
+    """A dense (n, n) weight matrix among the n items of a block."""
+
+    def __init__(self, items: Ids, weight: Floats) -> None:
+        self.items, self.weight = items, weight
+
+    def product(self, inputs: csr_array) -> Scores:
+        out: Scores = inputs @ self.weight
+        return out
+
+    def weights(self, sources: Ids, targets: Ids) -> Array:
+        out: Array = self.weight[np.ix_(sources, targets)]
+        return out
+
+    def state(self) -> State:
+        return {"items": self.items, "weight": self.weight}
+
+
+class SparseSide:
+    """The largest weights towards each of the n items of a block, sparse (n, n)."""
+
+    def __init__(self, items: Ids, weight: csr_array) -> None:
+        self.items, self.weight = items, weight
+
+    def product(self, inputs: csr_array) -> Scores:
+        return times(inputs, self.weight)
+
+    def weights(self, sources: Ids, targets: Ids) -> Array:
+        out: Array = self.weight[sources][:, targets].toarray()
+        return out
+
+    def state(self) -> State:
+        w = self.weight
+        return {"items": self.items, "indptr": w.indptr, "indices": w.indices, "data": w.data}
+
+
+class UserSide:
+    """Low-memory form for m users < n items: B = I − (I − XᵀK⁻¹X) / (λ diag P).
+
+    rows: X (m, n). inverse: K⁻¹ (m, m) with K = XXᵀ + λI. scale: (n,) 1 / (λ diag P).
+    """
+
+    def __init__(self, items: Ids, rows: csr_array, inverse: Floats, scale: Floats) -> None:
+        self.items, self.rows, self.inverse, self.scale = items, rows, inverse, scale
+
+    def product(self, inputs: csr_array) -> Scores:
+        overlap = times(inputs, transposed(self.rows))  # (B, m)
+        fitted: Scores = (self.rows.T @ (overlap @ self.inverse).T).T  # (B, n)
+        plain = inputs.toarray()
+        scores: Scores = (plain - (plain - fitted) * self.scale).astype(np.float32)
+        return scores
+
+    def weights(self, sources: Ids, targets: Ids) -> Array:
+        fitted = self.rows[:, sources].T @ (self.inverse @ self.rows[:, targets].toarray())
+        same = (np.asarray(sources)[:, None] == targets).astype(np.float32)
+        weights: Array = same - (same - fitted) * self.scale[targets]
+        return weights
+
+    def state(self) -> State:
+        x = self.rows
+        sparse = {"indptr": x.indptr, "indices": x.indices, "data": x.data}
+        return {"items": self.items, "inverse": self.inverse, "scale": self.scale, **sparse}
+
+
+Block = ItemSide | SparseSide | UserSide
+
+
+class LinearModel(Additive):
+    """blocks: one regression for each group of items; between blocks, weights are 0."""
+
+    def __init__(
+        self, recipe: Linear, item_domain: Ids, trained: Mask, blocks: tuple[Block, ...]
+    ) -> None:
+        self.recipe, self.item_domain, self.trained = recipe, item_domain, trained
+        self.joint, self.binary = recipe.scope == "all", recipe.binary
+        self.blocks = blocks
+        self.n_items = len(item_domain)
+
+    def product(self, inputs: csr_array) -> Scores:
+        scores = np.zeros(inputs.shape, np.float32)
+        for block in self.blocks:
+            scores[:, block.items] = block.product(inputs[:, block.items])
+        return scores
+
+    def contributions(self, inputs: csr_array, items: Ids) -> Array:
+        table = np.zeros((inputs.nnz, len(items)))
+        for block in self.blocks:
+            place = np.full(self.n_items, -1)
+            place[block.items] = np.arange(len(block.items))
+            source, target = place[inputs.indices], place[items]
+            j, c = np.flatnonzero(source >= 0), np.flatnonzero(target >= 0)
+            table[np.ix_(j, c)] = block.weights(source[j], target[c])
+        table *= inputs.data[:, None]
+        return table
+
+    def state(self) -> State:
+        state: State = {"item_domain": self.item_domain, "trained": self.trained}
+        for b, block in enumerate(self.blocks):
+            state |= nest(f"block{b}", block.state())
+        return state
+
+
+def _block(state: State) -> Block:
+    items = state["items"]
+    if "weight" in state:
+        return ItemSide(items, state["weight"])
+    sparse = (state["data"], state["indices"], state["indptr"])
+    n = len(items)
+    if "inverse" not in state:
+        return SparseSide(items, csr_array(sparse, shape=(n, n)))
+    inverse = state["inverse"]
+    return UserSide(items, csr_array(sparse, shape=(len(inverse), n)), inverse, state["scale"])
+
+
+def _solve(recipe: Linear, matrix: csr_array, items: Ids) -> Block:
+    """Fit one block on the smaller Gram side."""
+    x = matrix[:, items]
+    x = x[np.flatnonzero(np.diff(x.indptr))]
+    m, n = x.shape
+    side = min(m, n)
+    dtype = np.dtype(recipe.precision)
+    need = 2 * side * side * dtype.itemsize / 2**30
+    if need > recipe.max_memory_gb:
+        raise ConfigError(
+            f'"linear" needs {need:.1f} GB for {m:,} users × {n:,} items, above max_memory_gb = '
+            f'{recipe.max_memory_gb:g}; use scope = "domain", precision = "float32", '
+            'kind = "graph", or raise max_memory_gb'
+        )
+    x = x.astype(dtype)
+    if n <= m:
+        inverse = _inverse((x.T @ x).toarray(), recipe.reg)
+        weight = -(inverse / np.diag(inverse)).astype(np.float32)
+        np.fill_diagonal(weight, 0)
+        return ItemSide(items, weight) if recipe.top is None else _sparsified(recipe, items, weight)
+    inverse = _inverse((x @ x.T).toarray(), recipe.reg)
+    columns = transposed(x)
+    diagonal = np.empty(n)
+    for start in range(0, n, 1024):  # x_jᵀ K⁻¹ x_j, some columns at a time
+        part = columns[start : start + 1024]
+        diagonal[start : start + 1024] = part.multiply(part @ inverse).sum(axis=1)
+    scale = 1 / np.maximum(1 - diagonal, 1e-9)
+    block = UserSide(
+        items, x.astype(np.float32), inverse.astype(np.float32), scale.astype(np.float32)
+    )
+    if recipe.top is None:
+        return block
+    return _sparsified(recipe, items, block)
+
+
+def _inverse(gram: Array, reg: float) -> Array:
+    """Return (gram + reg I)⁻¹ by Cholesky, in place."""
+    gram[np.diag_indices_from(gram)] += reg
+    factor = cholesky(gram.T, lower=True, overwrite_a=True, check_finite=False)
+    potri = lapack.dpotri if factor.dtype == np.float64 else lapack.spotri
+    inverse, _ = potri(factor, lower=True, overwrite_c=True)
+    lower = np.tril(inverse, -1)
+    inverse = np.tril(inverse)
+    inverse += lower.T
+    return np.ascontiguousarray(inverse)
+
+
+def _sparsified(recipe: Linear, items: Ids, source: Floats | UserSide) -> SparseSide:
+    """Keep the largest ``top`` |weights| towards each item, some columns at a time."""
+    assert recipe.top is not None
+    n = len(items)
+    every = np.arange(n)
+    kept = []
+    for start in range(0, n, 1024):
+        target = every[start : start + 1024]
+        part = (
+            source[:, target] if isinstance(source, np.ndarray) else source.weights(every, target)
+        )
+        part = part.copy()
+        part[target, np.arange(len(target))] = 0
+        top = min(recipe.top, n)
+        rows = np.argpartition(-np.abs(part), top - 1, axis=0)[:top]  # (top, columns)
+        data = np.take_along_axis(part, rows, axis=0).astype(np.float32)
+        column = np.broadcast_to(np.arange(len(target)), rows.shape)
+        kept.append(csr_array((data.ravel(), (rows.ravel(), column.ravel())), shape=part.shape))
+    from scipy.sparse import hstack
+
+    weight = csr_array(hstack(kept, format="csr"))
+    weight.sort_indices()
+    return SparseSide(items, weight)
