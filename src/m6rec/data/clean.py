@@ -1,0 +1,189 @@
+"""Cleaning of encoded events: duplicates, bots, sessions and the k-core, each reported.
+
+Events are frames of user, item, domain, event (integer codes), value (optional) and time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from m6rec.arrays import Array, Mask
+from m6rec.data.drops import SAMPLES, Drops
+from m6rec.data.schema import Clean
+
+DAY = 86_400
+Names = Callable[[str, int], str]  # (part, code) → key, for samples
+TABLE = "events"
+
+
+@dataclass(frozen=True, eq=False)
+class Cleaner:
+    """Applies the steps of a ``Clean`` in order; each returns the rows that remain.
+
+    explicit: (n_domains,) domains of ratings. names: decodes keys for samples.
+    """
+
+    clean: Clean
+    explicit: Mask
+    names: Names
+    drops: Drops
+
+    def apply(self, events: pl.DataFrame) -> pl.DataFrame:
+        """Return the events that pass every step."""
+        for step in (self.duplicates, self.bots, self.sessions, self.k_core):
+            events = step(events)
+        return events
+
+    def duplicates(self, events: pl.DataFrame) -> pl.DataFrame:
+        """Merge repeated events of one user, item and type; ``Clean.duplicates`` says how."""
+        how = self.clean.duplicates
+        if how == "all":
+            return events
+        timed = bool((events["time"] >= 0).any())
+        exact = ["user", "item", "event", "time"]
+        rated = events["domain"].is_in(np.flatnonzero(self.explicit))
+        if how == "auto":
+            if not rated.any():
+                reason = "the same event at the same time"
+                return self._last(events, exact, reason) if timed else events
+            if rated.all():
+                return self._last(events, ["user", "item"], "rated again; the last one counts")
+            apart = pl.col("time") if timed else pl.int_range(pl.len(), dtype=pl.Int64)
+            marked = events.with_columns(same=pl.when(rated).then(-1).otherwise(apart))
+            reason = "rated again, or the same event at the same time"
+            return self._last(marked, ["user", "item", "event", "same"], reason).drop("same")
+        cell = ["user", "item", "event"]
+        if how == "last" or "value" not in events.columns:
+            return self._last(events, cell, "repeated; the last one counts")
+        order = events.sort("time", maintain_order=True) if timed else events
+        value = pl.col("value").sum() if how == "sum" else pl.col("value").max()
+        others = [pl.col(n).last() for n in events.columns if n not in (*cell, "value")]
+        kept = order.group_by(cell, maintain_order=True).agg(value, *others)
+        self._report("duplicates", f"repeated; the {how} counts", order, order, kept.height)
+        return kept.select(events.columns)
+
+    def _last(self, events: pl.DataFrame, cell: list[str], reason: str) -> pl.DataFrame:
+        """Keep the newest event of each cell; among equal times, the last row."""
+        newest = repeated(events, cell)
+        if not newest.any():
+            return events
+        self._report("duplicates", reason, events, events.filter(newest))
+        return events.filter(~pl.Series(newest))
+
+    def bots(self, events: pl.DataFrame) -> pl.DataFrame:
+        """Drop users with more events than a person has."""
+        user = events["user"].to_numpy()
+        if self.clean.max_events is not None:
+            many = np.bincount(user) > self.clean.max_events
+            events = self._keep(
+                events, ~many[user], "bots", f"user with more than {self.clean.max_events} events"
+            )
+        if self.clean.max_per_day is not None:
+            day = (pl.col("time") // DAY).alias("day")
+            busy = (
+                events.lazy()
+                .filter(pl.col("time") >= 0)
+                .group_by("user", day)
+                .len()
+                .filter(pl.col("len") > self.clean.max_per_day)
+                .collect()
+            )["user"].unique()
+            reason = f"user with more than {self.clean.max_per_day} events on one day"
+            keep = ~events["user"].is_in(busy.implode()).to_numpy()
+            events = self._keep(events, keep, "bots", reason)
+        return events
+
+    def sessions(self, events: pl.DataFrame) -> pl.DataFrame:
+        """Drop short sessions and the oldest events of overlong ones; needs times."""
+        short, long = self.clean.min_session, self.clean.max_session
+        if short <= 1 and long is None:
+            return events
+        if not (events["time"] >= 0).any():
+            self.drops.note("sessions need times; none were cut")
+            return events
+        session, order = sessions(events, self.clean.session_gap * 60)
+        size = np.bincount(session)[session]
+        keep = size >= short
+        events = self._keep(events, keep, "sessions", f"session of fewer than {short} events")
+        if long is not None:
+            session, order = sessions(events, self.clean.session_gap * 60)
+            last = np.cumsum(np.bincount(session))[session]
+            place = np.empty(len(session), np.int64)
+            place[order] = np.arange(len(session))
+            reason = f"older than the newest {long} events of a session"
+            events = self._keep(events, last - place <= long, "sessions", reason)
+        return events
+
+    def k_core(self, events: pl.DataFrame) -> pl.DataFrame:
+        """Drop users and items with too few events in a domain, until none is left."""
+        least_user, least_item = self.clean.core_users, self.clean.core_items
+        if least_user <= 1 and least_item <= 1:
+            return events
+        domain = events["domain"].to_numpy().astype(np.int64)
+        user = events["user"].to_numpy()
+        user = domain * (int(user.max()) + 1) + user
+        item = events["item"].to_numpy()
+        keep = np.ones(events.height, np.bool_)
+        while True:
+            rows = np.flatnonzero(keep)
+            enough = np.bincount(user[rows])[user[rows]] >= least_user
+            enough &= np.bincount(item[rows])[item[rows]] >= least_item
+            if enough.all():
+                break
+            keep[rows[~enough]] = False
+        reason = f"user with fewer than {least_user} or item with fewer than {least_item} events"
+        return self._keep(events, keep, "k-core", reason)
+
+    def _keep(self, events: pl.DataFrame, keep: Array, step: str, reason: str) -> pl.DataFrame:
+        if keep.all():
+            return events
+        mask = pl.Series(keep)
+        self._report(step, reason, events, events.filter(~mask))
+        return events.filter(mask)
+
+    def _report(
+        self,
+        step: str,
+        reason: str,
+        before: pl.DataFrame,
+        gone: pl.DataFrame,
+        kept: int | None = None,
+    ) -> None:
+        count = gone.height if kept is None else before.height - kept
+        samples: list[dict[str, Any]] = []
+        for row in gone.head(SAMPLES).iter_rows(named=True):
+            keys = {part: self.names(part, row[part]) for part in ("user", "item")}
+            samples.append(keys | {n: row[n] for n in ("value", "time") if n in row})
+        self.drops.add(step, TABLE, reason, count, samples)
+
+
+def repeated(events: pl.DataFrame, cell: list[str]) -> Mask:
+    """(N,) whether a newer event of the same cell exists; of equal times the last row is newer."""
+    index = pl.int_range(pl.len(), dtype=pl.UInt32).alias("index")
+    groups, newest = events.lazy().select(*cell, index), pl.col("index").max()
+    if "time" not in cell and bool((events["time"] >= 0).any()):
+        by = (pl.col("time"), pl.col("index"))
+        groups, newest = events.lazy().select(*cell, "time", index).sort(by), pl.col("index").last()
+    kept = groups.group_by(cell).agg(newest).collect()["index"].to_numpy()
+    gone = np.ones(events.height, np.bool_)
+    gone[kept] = False
+    return gone
+
+
+def sessions(events: pl.DataFrame, gap: float) -> tuple[Array, Array]:
+    """Return (N,) the session number of each row, and the rows in (user, time) order.
+
+    A session ends after ``gap`` seconds without an event of its user.
+    """
+    user, time = events["user"].to_numpy(), events["time"].to_numpy()
+    order = np.lexsort((time, user))
+    first = np.ones(len(order), np.bool_)
+    first[1:] = (np.diff(user[order].astype(np.int64)) != 0) | (np.diff(time[order]) > gap)
+    session = np.empty(len(order), np.int64)
+    session[order] = np.cumsum(first) - 1
+    return session, order

@@ -1,0 +1,241 @@
+"""Interaction tables → typed event columns with integer key codes; bad rows are reported."""
+
+from __future__ import annotations
+
+import time as clock
+
+import polars as pl
+
+from m6rec.data.columns import resolve
+from m6rec.data.drops import SAMPLES, Drops
+from m6rec.data.readers import ROW, first_line
+from m6rec.data.schema import DataConfig, Table
+from m6rec.data.times import unix_seconds
+from m6rec.errors import DataError
+
+DEFAULT_EVENT = "event"
+DAY = 86_400
+PARTS = ("user", "item", "event", "domain")
+_UNPARSED = -(2**62)  # a time that could not be read
+
+
+class Codes:
+    """Raw keys ↔ codes, shared by all tables of one load; codes follow no order."""
+
+    def __init__(self) -> None:
+        self.types = {part: pl.Categorical(pl.Categories.random()) for part in PARTS}
+        # polars forgets the keys of a Categories that no series uses
+        self._alive = [pl.Series([], dtype=dtype) for dtype in self.types.values()]
+
+    def names(self, part: str) -> pl.Series:
+        """Return the raw keys of a part, by code."""
+        series: pl.Series = self.types[part].categories.to_series().cast(pl.String)
+        return series
+
+    def expr(self, part: str, text: pl.Expr) -> pl.Expr:
+        """Return the UInt32 codes of a string expression, new keys added; null stays null."""
+        return text.cast(self.types[part]).to_physical().alias(part)
+
+    def encode(self, part: str, keys: pl.Series) -> pl.Series:
+        """Return the UInt32 codes of string keys, new ones added; null stays null."""
+        return keys.cast(self.types[part]).to_physical()
+
+
+def key(column: str, dtype: pl.DataType) -> pl.Expr:
+    """Return an expression of a column as trimmed string keys; empty ones are null."""
+    value = pl.col(column)
+    if dtype.is_float():
+        whole = value.cast(pl.Int64, strict=False)
+        value = pl.when(whole == value).then(whole.cast(pl.String)).otherwise(value.cast(pl.String))
+    elif dtype.is_integer():
+        return value.cast(pl.String)
+    text = value.cast(pl.String).str.strip_chars()
+    return pl.when(text != "").then(text)
+
+
+def single_domain(config: DataConfig, table: Table) -> str:
+    """Return the domain of a table that names none; raises DataError where that is unclear."""
+    if len(config.domains) > 1:
+        raise DataError(
+            f'{table.name}: which domain are its rows in? Say domain = "…" '
+            f"({', '.join(config.domains)}) beside its path, or columns.domain"
+        )
+    return next(iter(config.domains), "items")
+
+
+def load(
+    table: Table,
+    frame: pl.LazyFrame,
+    config: DataConfig,
+    codes: Codes,
+    item_domain: pl.DataFrame | None,
+    drops: Drops,
+) -> pl.DataFrame:
+    """Return the good rows of a table: user, item, event, domain (UInt32), value?, time (Int64).
+
+    item_domain: (item, domain) codes for logs that do not name the domain, or None. Values
+    are absent where there is no such column, null where a cell is empty; times are -1 where
+    unknown. Raises DataError where no row is usable.
+    """
+    schema = frame.collect_schema()
+    columns = resolve(
+        [name for name in schema if name != ROW],
+        table.columns.over(config.columns),
+        "interactions",
+        table.name,
+    )
+    if table.event:
+        columns.pop("event", None)
+    if table.domain:
+        columns.pop("domain", None)
+    raw = _select(frame, schema, columns, config.tz, codes, table.name)
+    drops.read[table.name] = drops.read.get(table.name, 0) + raw.height
+    if "event" not in columns:
+        raw = raw.with_columns(_constant("event", table.event or DEFAULT_EVENT, codes))
+    if "domain" not in columns:
+        if not table.domain and item_domain is not None:
+            raw = raw.join(item_domain, on="item", how="left", maintain_order="left")
+        else:
+            name = table.domain or single_domain(config, table)
+            raw = raw.with_columns(_constant("domain", name, codes))
+    good = _check(raw, table, frame, config, codes, drops)
+    if not good.height:
+        reasons = "; ".join(d.reason for d in drops.entries if d.table == table.name)
+        raise DataError(f"{table.name}: no usable row" + (f" ({reasons})" if reasons else ""))
+    return good
+
+
+def _constant(part: str, name: str, codes: Codes) -> pl.Expr:
+    return pl.lit(codes.encode(part, pl.Series([name]))[0], pl.UInt32).alias(part)
+
+
+def _select(
+    frame: pl.LazyFrame,
+    schema: pl.Schema,
+    columns: dict[str, str],
+    tz: str,
+    codes: Codes,
+    name: str,
+) -> pl.DataFrame:
+    """Parse and encode in one streaming pass; a value that is no number becomes NaN."""
+    parsed = [pl.col(ROW)]
+    for part in PARTS:
+        if part in columns:
+            text = key(columns[part], schema[columns[part]])
+            parsed.append(codes.expr(part, text))
+    if "value" in columns:
+        raw = key(columns["value"], schema[columns["value"]])
+        if schema[columns["value"]].is_numeric():
+            raw = pl.col(columns["value"])
+        number = raw.cast(pl.Float32, strict=False)
+        parsed.append(
+            pl.when(raw.is_not_null() & number.is_null())
+            .then(float("nan"))
+            .otherwise(number)
+            .cast(pl.Float32)
+            .alias("value")
+        )
+    if "time" in columns:
+        second = unix_seconds(columns["time"], schema[columns["time"]], tz)
+        given = key(columns["time"], pl.String()).is_not_null()
+        if schema[columns["time"]] != pl.String:
+            given = pl.col(columns["time"]).is_not_null()
+        parsed.append(pl.when(given).then(second.fill_null(_UNPARSED)).otherwise(-1).alias("time"))
+    try:
+        return frame.select(parsed).collect(engine="streaming")
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{name}: cannot be read: {first_line(error)}") from None
+
+
+def _check(
+    raw: pl.DataFrame,
+    table: Table,
+    source: pl.LazyFrame,
+    config: DataConfig,
+    codes: Codes,
+    drops: Drops,
+) -> pl.DataFrame:
+    """Drop and report rows with missing keys or impossible values and times."""
+    clean, name = config.clean, table.name
+    tests: list[tuple[str, str, pl.Expr]] = [
+        ("missing", "no user", pl.col("user").is_null()),
+        ("missing", "no item", pl.col("item").is_null()),
+        ("missing", "no domain", pl.col("domain").is_null()),
+        ("missing", "no event type", pl.col("event").is_null()),
+    ]
+    if config.events:
+        declared = codes.encode("event", pl.Series([*config.events, DEFAULT_EVENT]))
+        unknown = ~pl.col("event").is_in(declared.implode())
+        tests.append(("missing", "event type not declared in [data.events]", unknown))
+    rated_names = [n for n, d in config.domains.items() if d.feedback == "explicit"]
+    explicit = codes.encode("domain", pl.Series(rated_names, dtype=pl.String))
+    rated = pl.col("domain").is_in(explicit.implode())
+    if "value" in raw.columns:
+        value = pl.col("value")
+        tests += [
+            ("missing", "no rating", rated & value.is_null()),
+            ("impossible", "value is not a finite number", ~value.is_finite()),
+            ("impossible", "value is not above 0 (implicit feedback)", ~rated & (value <= 0)),
+        ]
+        if clean.min_value is not None:
+            tests.append(
+                ("impossible", f"value below {clean.min_value:g}", value < clean.min_value)
+            )
+        if clean.max_value is not None:
+            tests.append(
+                ("impossible", f"value above {clean.max_value:g}", value > clean.max_value)
+            )
+    elif raw.select(rated.any()).item():
+        raise DataError(
+            f"{name}: holds rows of an explicit domain but no rating; "
+            'say columns.value = "…", or feedback = "implicit"'
+        )
+    if "time" in raw.columns:
+        time = pl.col("time")
+        first, last = _limit(clean.min_time, config.tz, 0), _limit(clean.max_time, config.tz, None)
+        future = int(clock.time()) + DAY
+        tests += [
+            ("impossible", "time is not a date or unix time", time == _UNPARSED),
+            ("impossible", "time before 1970", time < -1),
+            ("impossible", "time in the future", time > future),
+        ]
+        if clean.min_time:
+            tests.append(("impossible", f"before {clean.min_time}", (time >= 0) & (time < first)))
+        if last is not None:
+            tests.append(("impossible", f"after {clean.max_time}", time > last))
+    reason = pl.coalesce(
+        *(pl.when(test).then(pl.lit(i, pl.Int8)) for i, (_, _, test) in enumerate(tests))
+    )
+    bad = raw.select(ROW, reason.alias("reason")).filter(pl.col("reason").is_not_null())
+    if bad.height:
+        _report(bad, tests, name, source, drops)
+        raw = raw.filter(reason.is_null())
+    if "time" not in raw.columns:
+        raw = raw.with_columns(time=pl.lit(-1, pl.Int64))
+    elif missing := int((raw["time"] == -1).sum()):
+        drops.note(f"{name}: {missing} rows have no time and count as the oldest")
+    return raw.drop(ROW)
+
+
+def _limit(date: str | None, tz: str, default: int | None) -> int | None:
+    if date is None:
+        return default
+    second = pl.DataFrame({"t": [date]}).select(unix_seconds("t", pl.String(), tz)).item()
+    if second is None:
+        raise DataError(f'clean: "{date}" is not an ISO date; write it as "2024-05-31"')
+    return int(second)
+
+
+def _report(
+    bad: pl.DataFrame,
+    tests: list[tuple[str, str, pl.Expr]],
+    name: str,
+    source: pl.LazyFrame,
+    drops: Drops,
+) -> None:
+    for code, group in bad.group_by("reason", maintain_order=True):
+        step, reason, _ = tests[int(code[0])]
+        few = group[ROW].head(SAMPLES)
+        rows = source.filter(pl.col(ROW).is_in(few.implode())).head(SAMPLES).collect()
+        samples = [{"row": r.pop(ROW), **r} for r in rows.iter_rows(named=True)]
+        drops.bad(step, name, reason, group.height, samples)
