@@ -1,0 +1,45 @@
+"""numba's decorator, cached and typed, and the threads of a run for numba and BLAS alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numba
+import numpy as np
+from scipy.sparse import csr_array
+from threadpoolctl import threadpool_limits
+
+from m6rec.arrays import Array
+
+Function = Callable[..., Any]
+
+
+def compiled(**options: Any) -> Callable[[Function], Function]:
+    """Return numba's njit decorator, cached on disk and typed."""
+    decorator: Callable[[Function], Function] = numba.njit(cache=True, **options)
+    return decorator
+
+
+@contextmanager
+def threads(n: int) -> Iterator[None]:
+    """Let numba and BLAS use n threads inside the block, as far as the machine has them."""
+    before = numba.get_num_threads()
+    most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    numba.set_num_threads(max(1, min(n, most)))
+    try:
+        with threadpool_limits(n):
+            yield
+    finally:
+        numba.set_num_threads(before)
+
+
+def structure(matrix: csr_array) -> tuple[Array, Array]:
+    """Return (indptr int64, indices int32 increasing in each row) of a CSR matrix."""
+    if not matrix.has_sorted_indices:
+        matrix = matrix.sorted_indices()
+    return (
+        np.ascontiguousarray(matrix.indptr, np.int64),
+        np.ascontiguousarray(matrix.indices, np.int32),
+    )

@@ -1,0 +1,183 @@
+"""Metrics: pure functions on arrays. Ties never help, and an abstained score ranks last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import prange
+from scipy.sparse import csr_array
+
+from m6rec.arrays import Array, Ids, Mask, Scores
+from m6rec.compiled import compiled, structure
+from m6rec.errors import ConfigError, suggestion
+
+# of pessimistic ranks | of the top-k lists as shown | of predicted values
+RANKING = ("precision", "recall", "capped_recall", "hit", "ndcg", "mrr", "map", "auc")
+LISTS = ("coverage", "gini", "novelty", "diversity")
+RATING = ("rmse", "mae")
+
+
+def parse(metric: str) -> tuple[str, int | None]:
+    """Return name and k of a metric such as "ndcg@10"; without "@k", the whole list counts.
+
+    Raises ConfigError for an unknown name or a k that is not a whole number above 0.
+    """
+    name, at, depth = metric.strip().lower().partition("@")
+    known = (*RANKING, *LISTS, *RATING)
+    if name not in known:
+        raise ConfigError(
+            f'metric "{metric}" is unknown{suggestion(name, known)} (known: {", ".join(known)})'
+        )
+    if at and not (depth.isdecimal() and int(depth) > 0):
+        raise ConfigError(f'metric "{metric}": write a whole number above 0 after "@"')
+    if name in RATING and at:
+        raise ConfigError(f'metric "{metric}": "{name}" has no "@k"; write "{name}"')
+    if name in LISTS and not at:
+        raise ConfigError(f'metric "{metric}": say how long the lists are, as in "{name}@10"')
+    return name, int(depth) if at else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RankedRows:
+    """Where the T targets of B rows came among their candidates.
+
+    row, item, rank: (T,) sorted by row, then rank; rank 1 is best.
+    candidates: (B,) how many items were ranked, the targets among them.
+    """
+
+    row: Ids
+    item: Ids
+    rank: Ids
+    candidates: Ids
+
+    def __len__(self) -> int:
+        return len(self.candidates)
+
+    @property
+    def targets(self) -> Ids:
+        """(B,) targets of each row."""
+        return np.bincount(self.row, minlength=len(self))
+
+    def only(self, kept: Mask) -> RankedRows:
+        """Return the targets of a mask (T,); the others turn into ordinary candidates."""
+        return RankedRows(self.row[kept], self.item[kept], self.rank[kept], self.candidates)
+
+    def metric(self, metric: str) -> Array:
+        """Return (B,) float64 values of a ranking metric; NaN for rows without targets.
+
+        With n targets at ranks r_1 < … < r_n, all sums over r_j ≤ k:
+        precision = hits / k, recall = hits / n, capped_recall = hits / min(k, n),
+        hit = [hits > 0], mrr = 1 / r_1, map = Σ (j / r_j) / min(k, n),
+        ndcg = Σ 1 / log2(r_j + 1) ÷ the same of the best possible ranks,
+        auc = share of (target, other) pairs in the right order, none for a target beyond k.
+        """
+        name, k = parse(metric)
+        if name not in RANKING:
+            raise ConfigError(f'metric "{metric}" is not a metric of ranks')
+        n = self.targets
+        cut = self.candidates if k is None else np.full(len(self), k)
+        place = np.arange(len(self.row)) - (np.cumsum(n) - n)[self.row] + 1  # j of r_j
+        near = self.rank <= cut[self.row]
+
+        def total(gain: Array) -> Array:
+            return np.bincount(self.row, np.where(near, gain, 0.0), len(self))
+
+        with np.errstate(invalid="ignore", divide="ignore"):
+            best = np.minimum(cut, n)
+            if name == "precision":
+                value = total(np.ones(len(near))) / cut
+            elif name == "recall":
+                value = total(np.ones(len(near))) / n
+            elif name == "capped_recall":
+                value = total(np.ones(len(near))) / best
+            elif name == "hit":
+                value = total(place == 1)
+            elif name == "mrr":
+                value = total((place == 1) / self.rank)
+            elif name == "map":
+                value = total(place / self.rank) / best
+            elif name == "ndcg":
+                ideal = np.r_[0.0, np.cumsum(1 / np.log2(np.arange(int(best.max(initial=0))) + 2))]
+                value = total(1 / np.log2(self.rank + 1)) / ideal[best]
+            else:
+                others = self.candidates - n
+                value = total(others[self.row] - (self.rank - place)) / (n * others)
+        return np.where(n > 0, value, np.nan)
+
+
+def ranked(
+    scores: Scores,
+    targets: csr_array,
+    exclude: csr_array | None = None,
+    allowed: Mask | None = None,
+) -> RankedRows:
+    """Rank every target of each row among all candidates, in the worst order the scores allow.
+
+    scores: (B, n) float32; NaN = abstained, ranks with -inf. targets, exclude: (B, n), by their
+    stored entries. allowed: (n,) items that may be shown. Candidates are all allowed items that
+    are not excluded; a target that is no candidate is left out. Other candidates with the score
+    of a target count as better than it.
+    """
+    start, item = structure(targets)
+    nothing = np.zeros(len(scores) + 1, np.int64), np.zeros(0, np.int32)
+    rank, candidates = _ranks(
+        np.ascontiguousarray(scores, np.float32),
+        start,
+        item,
+        *(nothing if exclude is None else structure(exclude)),
+        np.ones(scores.shape[1], np.bool_) if allowed is None else allowed,
+    )
+    return _sorted_rows(start, item, rank, candidates)
+
+
+def _sorted_rows(start: Ids, item: Ids, rank: Ids, candidates: Ids) -> RankedRows:
+    """Drop targets of rank 0 and sort the rest by row and rank."""
+    row = np.repeat(np.arange(len(start) - 1), np.diff(start))
+    order = np.lexsort((rank, row))
+    order = order[rank[order] > 0]
+    return RankedRows(row[order], item[order], rank[order], candidates)
+
+
+@compiled(parallel=True, nogil=True)
+def _ranks(
+    scores: Scores,
+    start: Ids,
+    target: Ids,
+    exclude_start: Ids,
+    exclude: Ids,
+    allowed: Mask,
+) -> tuple[Ids, Ids]:
+    n_rows, n_items = scores.shape
+    rank = np.zeros(len(target), np.int64)
+    candidates = np.zeros(n_rows, np.int64)
+    for b in prange(n_rows):
+        other = np.empty(n_items, np.float32)  # scores of other candidates, else NaN
+        for j in range(n_items):
+            s = scores[b, j]
+            s = s if s == s else np.float32(-np.inf)
+            other[j] = s if allowed[j] else np.float32(np.nan)
+        for e in range(exclude_start[b], exclude_start[b + 1]):
+            other[exclude[e]] = np.nan
+        for j in range(n_items):
+            candidates[b] += other[j] == other[j]
+        level = np.empty(start[b + 1] - start[b], np.float32)
+        for t in range(len(level)):
+            level[t] = other[target[start[b] + t]]
+        for t in target[start[b] : start[b + 1]]:
+            other[t] = np.nan
+        before = 0
+        for t in np.argsort(-level, kind="mergesort"):  # NaN, no candidates, stand last
+            if level[t] == level[t]:
+                before += 1
+                rank[start[b] + t] = before + _reaching(other, level[t])
+    return rank, candidates
+
+
+@compiled()
+def _reaching(scores: Scores, level: float) -> int:
+    """Count the scores at or above a level; a plain loop, so that it runs on vector units."""
+    count = 0
+    for s in scores:
+        count += s >= level
+    return count
