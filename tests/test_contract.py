@@ -21,7 +21,7 @@ OPTIONS: dict[str, dict[str, object]] = {
     "linear": {"reg": 20.0},
 }
 KNOWS_NOTHING_PERSONAL = {"popular"}  # kinds that answer an empty query by themselves
-EXPLICIT = ["popular"]  # kinds that predict ratings in explicit domains
+EXPLICIT = ["popular", "neighbours"]  # kinds that predict ratings in explicit domains
 
 CASES = [(kind, False) for kind in KINDS] + [(kind, True) for kind in EXPLICIT]
 _fitted: dict[tuple[str, bool], tuple[Model, Dataset]] = {}

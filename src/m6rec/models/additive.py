@@ -17,7 +17,7 @@ Reasons = list[list[list[Reason]]]
 
 def training_matrix(train: Dataset, *, binary: bool) -> csr_array:
     """Return (n_users, n_items) float32 positive history weights of the implicit domains."""
-    return _positive(train.matrix, ~train.explicit, binary)
+    return positive(train.matrix, ~train.explicit, binary)
 
 
 def trained_items(matrix: csr_array) -> Mask:
@@ -26,7 +26,8 @@ def trained_items(matrix: csr_array) -> Mask:
     return trained
 
 
-def _positive(history: csr_array, allowed: Mask, binary: bool) -> csr_array:
+def positive(history: csr_array, allowed: Mask, binary: bool) -> csr_array:
+    """Return the entries above 0 in the allowed columns, as 1 where ``binary``; same shape."""
     keep = (history.data > 0) & allowed[history.indices]
     before = np.r_[0, np.cumsum(keep)]
     data = np.ones(before[-1], np.float32) if binary else history.data[keep].astype(np.float32)
@@ -58,7 +59,7 @@ class Additive(Model):
 
     def inputs(self, query: Query) -> csr_array:
         """Return the (B, n_items) float32 histories that the model sums over."""
-        return _positive(query.history, self.trained, self.binary)
+        return positive(query.history, self.trained, self.binary)
 
     def score(self, query: Query, items: Ids | None = None) -> Scores:
         inputs = self.inputs(query)

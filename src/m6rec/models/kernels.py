@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numba
@@ -44,45 +45,94 @@ def transposed(matrix: csr_array) -> csr_array:
     return csr_array(matrix.T.tocsr())
 
 
-def similar_rows(
-    rows: csr_array,
+@dataclass(frozen=True)
+class Side:
+    """One side of a similarity s_ij = scale_i scale_j (x_i · x_j − product_i product_j
+    − offset_i − offset_j + constant): each (n,) float32."""
+
+    scale: Array
+    product: Array
+    offset: Array
+
+    @classmethod
+    def of(
+        cls,
+        scale: Array,
+        product: Array | None = None,
+        offset: Array | None = None,
+    ) -> Side:
+        zeros = np.zeros(len(scale), np.float32)
+        return cls(
+            np.asarray(scale, np.float32),
+            zeros if product is None else np.asarray(product, np.float32),
+            zeros if offset is None else np.asarray(offset, np.float32),
+        )
+
+
+def nearest_rows(
+    left: csr_array,
+    columns: csr_array,
     k: int,
+    a: Side,
+    b: Side,
     *,
-    scale: Array,
-    product: Array | None = None,
-    offset: Array | None = None,
     constant: float = 0.0,
     shrink: float = 0.0,
-    group: Array | None = None,
+    itself: bool = True,
 ) -> csr_array:
-    """Return (n, n) float32: for each row i the k rows j with the greatest positive similarity.
+    """Return (B, n) float32: for each row of left (B, m) the k nearest columns of (m, n).
 
-    s_ij = scale_i scale_j (rows_i · rows_j − product_i product_j − offset_i − offset_j
-    + constant) · n_ij / (n_ij + shrink), over pairs that share n_ij > 0 columns; s_ii is left
-    out. All values of ``rows`` (n, m) must be positive. With ``group`` (n,), only pairs of one
-    group count. Never holds more than one row of similarities a thread.
+    The similarity of ``Side``, times n_ij / (n_ij + shrink), over pairs that share n_ij > 0
+    coordinates, if it is above 0. All entries must be positive. Without ``itself`` the diagonal
+    is left out. Never holds more than one dense row a thread.
     """
-    n = rows.shape[0]
-    zeros = np.zeros(n, np.float32)
-    columns = transposed(rows)
-    value = np.full((n, k), -1.0, np.float32)
-    index = np.zeros((n, k), np.int32)
-    size = np.zeros(n, np.int64)
-    _similar_rows(
-        *parts(rows),
+    size, value, index = _tables(left.shape[0], k)
+    unit = bool((left.data == 1).all() and (columns.data == 1).all())
+    _nearest_rows(
+        *parts(left),
         *parts(columns),
-        np.asarray(scale, np.float32),
-        zeros if product is None else np.asarray(product, np.float32),
-        zeros if offset is None else np.asarray(offset, np.float32),
+        *(a.scale, a.product, a.offset),
+        *(b.scale, b.product, b.offset),
         np.float32(constant),
         np.float32(shrink),
-        np.zeros(n, np.int32) if group is None else np.asarray(group, np.int32),
-        bool((rows.data == 1).all()),
+        unit,
+        itself,
         value,
         index,
         size,
     )
-    return from_table(value, index, size, n)
+    return from_table(value, index, size, columns.shape[1])
+
+
+def nearest_rated(
+    left: csr_array, columns: csr_array, k: int, *, shrink: float, itself: bool = True
+) -> csr_array:
+    """Return (B, n) float32: for each row of left (B, m) the k most correlated columns of (m, n).
+
+    s_ij = Σ x y / √(Σ x² Σ y²) · n_ij / (n_ij + shrink), all sums over the n_ij coordinates that
+    both have (entries of 0 count as present), if it is above 0.
+    """
+    size, value, index = _tables(left.shape[0], k)
+    _nearest_rated(*parts(left), *parts(columns), np.float32(shrink), itself, value, index, size)
+    return from_table(value, index, size, columns.shape[1])
+
+
+def _tables(n: int, k: int) -> tuple[Array, Array, Array]:
+    return np.zeros(n, np.int64), np.zeros((n, k), np.float32), np.zeros((n, k), np.int32)
+
+
+def weighted_means(
+    left: csr_array, right: csr_array, k: int, *, value_left: bool
+) -> tuple[Floats, Floats]:
+    """Return Σ s x and Σ s, dense (B, n), over the k greatest s towards each column.
+
+    For row b and column i the terms are the pairs (left_bj, right_ji): the value x is the left
+    entry and the similarity s > 0 the right one, or the other way round.
+    """
+    shape = (left.shape[0], right.shape[1])
+    total, weight = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    _weighted_means(*parts(left), *parts(right), k, value_left, total, weight)
+    return total, weight
 
 
 def from_table(value: Array, index: Array, size: Array, n_columns: int) -> csr_array:
@@ -143,20 +193,32 @@ def push(value: Floats, index: Array, size: int, v: float, j: int) -> int:
     return size
 
 
+@compiled()
+def greatest(values: Floats, k: int) -> Array:
+    """Return which entries ``push`` keeps of float32 values (m,), in no order."""
+    value = np.zeros(k, np.float32)
+    index = np.zeros(k, np.int32)
+    size = 0
+    for j in range(len(values)):
+        size = push(value, index, size, values[j], j)
+    return index[:size]
+
+
 @compiled(parallel=True, fastmath=True)
-def _similar_rows(  # type: ignore[no-untyped-def]
-    r_ptr, r_idx, r_val, c_ptr, c_idx, c_val,
-    scale, product, offset, constant, shrink, group, unit, value, index, size,
+def _nearest_rows(  # type: ignore[no-untyped-def]
+    l_ptr, l_idx, l_val, c_ptr, c_idx, c_val,
+    l_scale, l_product, l_offset, r_scale, r_product, r_offset,
+    constant, shrink, unit, itself, value, index, size,
 ):  # fmt: skip
-    n = len(r_ptr) - 1
+    n_left, n = len(l_ptr) - 1, len(r_scale)
     for chunk in prange(CHUNKS):
         dot = np.zeros(n, np.float32)
         shared = np.zeros(1 if unit else n, np.float32)
         touched = np.empty(n, np.int32)
-        for i in range(chunk, n, CHUNKS):
+        for i in range(chunk, n_left, CHUNKS):
             n_touched = 0
-            for p in range(r_ptr[i], r_ptr[i + 1]):
-                u, w = r_idx[p], r_val[p]
+            for p in range(l_ptr[i], l_ptr[i + 1]):
+                u, w = l_idx[p], l_val[p]
                 for q in range(c_ptr[u], c_ptr[u + 1]):
                     j = c_idx[q]
                     if dot[j] == 0:
@@ -169,14 +231,72 @@ def _similar_rows(  # type: ignore[no-untyped-def]
             for t in range(n_touched):
                 j = touched[t]
                 common = dot[j] if unit else shared[j]
-                s = dot[j] - product[i] * product[j] - offset[i] - offset[j] + constant
-                s *= scale[i] * scale[j] * (common / (common + shrink))
+                s = dot[j] - l_product[i] * r_product[j] - l_offset[i] - r_offset[j] + constant
+                s *= l_scale[i] * r_scale[j] * (common / (common + shrink))
                 dot[j] = 0
                 if not unit:
                     shared[j] = 0
-                if s > 0 and j != i and group[j] == group[i]:
+                if s > 0 and (itself or j != i):
                     filled = push(value[i], index[i], filled, s, j)
             size[i] = filled
+
+
+@compiled(parallel=True)
+def _nearest_rated(  # type: ignore[no-untyped-def]
+    l_ptr, l_idx, l_val, c_ptr, c_idx, c_val, shrink, itself, value, index, size
+):
+    n_left, n = len(l_ptr) - 1, 0
+    for p in range(len(c_idx)):
+        n = max(n, c_idx[p] + 1)
+    for chunk in prange(CHUNKS):
+        sums = np.zeros((n, 4), np.float32)  # Σ xy, Σ x², Σ y², n
+        touched = np.empty(n, np.int32)
+        for i in range(chunk, n_left, CHUNKS):
+            n_touched = 0
+            for p in range(l_ptr[i], l_ptr[i + 1]):
+                u, x = l_idx[p], l_val[p]
+                for q in range(c_ptr[u], c_ptr[u + 1]):
+                    j, y = c_idx[q], c_val[q]
+                    if sums[j, 3] == 0:
+                        touched[n_touched] = j
+                        n_touched += 1
+                    sums[j, 0] += x * y
+                    sums[j, 1] += x * x
+                    sums[j, 2] += y * y
+                    sums[j, 3] += 1
+            filled = 0
+            for t in range(n_touched):
+                j = touched[t]
+                xy, xx, yy, common = sums[j, 0], sums[j, 1], sums[j, 2], sums[j, 3]
+                sums[j] = 0
+                if xy > 0 and (itself or j != i):
+                    s = xy / np.sqrt(xx * yy) * (common / (common + shrink))
+                    filled = push(value[i], index[i], filled, s, j)
+            size[i] = filled
+
+
+@compiled(parallel=True)
+def _weighted_means(  # type: ignore[no-untyped-def]
+    l_ptr, l_idx, l_val, r_ptr, r_idx, r_val, k, value_left, total, weight
+):
+    n_left, n = total.shape
+    for chunk in prange(CHUNKS):
+        near = np.zeros((n, k), np.float32)
+        place = np.zeros((n, k), np.int32)  # which entry holds the value
+        size = np.zeros(n, np.int32)
+        for b in range(chunk, n_left, CHUNKS):
+            size[:] = 0
+            for p in range(l_ptr[b], l_ptr[b + 1]):
+                j = l_idx[p]
+                for q in range(r_ptr[j], r_ptr[j + 1]):
+                    i = r_idx[q]
+                    s = r_val[q] if value_left else l_val[p]
+                    size[i] = push(near[i], place[i], size[i], s, p if value_left else q)
+            for i in range(n):
+                for t in range(size[i]):
+                    x = l_val[place[i, t]] if value_left else r_val[place[i, t]]
+                    total[b, i] += near[i, t] * x
+                    weight[b, i] += near[i, t]
 
 
 @compiled(parallel=True)
