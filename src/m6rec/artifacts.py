@@ -1,0 +1,353 @@
+"""The run directory: a fitted model and its data, saved without pickle, published atomically."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from safetensors.numpy import load_file, save_file
+
+from m6rec import config
+from m6rec.arrays import Array, State, nest, unnest
+from m6rec.data.dataset import Dataset
+from m6rec.data.features import Features
+from m6rec.data.schema import Domain, EventType
+from m6rec.data.vocab import Vocab
+from m6rec.errors import ConfigError, RunError
+from m6rec.models.base import Model, Recipe
+
+FORMAT = 1  # of the run directory; a reader refuses what is newer
+NEEDED = ("config.toml", "state.safetensors", "vocab.parquet", "items.parquet", "history.parquet")
+DRAFT = re.compile(r"\.draft-(\d+)-.*")
+LIBRARIES = ("m6rec", "numpy", "scipy", "numba", "polars", "safetensors")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fitted:
+    """A fitted model and what asking it needs.
+
+    dataset: every event known, as histories of known users. items: n_items rows in code order:
+    key, domain, title, hidden and the raw attributes. users, features: of new users and items.
+    config: the experiment as a TOML table. metrics, drops: as reported by its training.
+    path: the run directory, None before it is saved.
+    """
+
+    model: Model
+    dataset: Dataset
+    items: pl.DataFrame
+    user_features: Features = field(default_factory=Features)
+    item_features: Features = field(default_factory=Features)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    drops: Mapping[str, Any] = field(default_factory=dict)
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+
+
+def catalogue(dataset: Dataset) -> pl.DataFrame:
+    """Return the items frame of a dataset that came without one; titles are the keys."""
+    names = np.array([domain.name for domain in dataset.domains])
+    return pl.DataFrame(
+        {
+            "key": dataset.items.keys,
+            "domain": names[dataset.item_domain],
+            "title": dataset.items.keys,
+            "hidden": dataset.hidden,
+        }
+    )
+
+
+def run_name(name: str, table: Mapping[str, Any]) -> str:
+    """Return a name such as 20261124-093012-commerce-3f9c: UTC time, experiment, hash of both."""
+    now = datetime.now(UTC)
+    digest = hashlib.sha256(f"{now.isoformat()}{os.getpid()}{config.dumps(table)}".encode())
+    slug = re.sub(r"[^\w]+", "-", name).strip("-") or "run"
+    return f"{now:%Y%m%d-%H%M%S}-{slug}-{digest.hexdigest()[:4]}"
+
+
+@contextmanager
+def draft(out: Path) -> Iterator[Path]:
+    """Yield a fresh directory beside the runs in ``out``; removed unless ``publish`` renames it.
+
+    Drafts that a killed process left behind are removed first.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for left in out.iterdir():
+        if (match := DRAFT.fullmatch(left.name)) and not _alive(int(match[1])):
+            shutil.rmtree(left, ignore_errors=True)
+    path = out / f".draft-{os.getpid()}-{os.urandom(4).hex()}"
+    path.mkdir()
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def save(fitted: Fitted, path: Path) -> Path:
+    """Save as the new run directory ``path``, whole or not at all; returns it."""
+    with draft(path.parent) as folder:
+        write(fitted, folder)
+        return publish(folder, path)
+
+
+def write(fitted: Fitted, folder: Path) -> None:
+    """Write the files of a run into a draft; files that are there already become part of it."""
+    data, model = fitted.dataset, fitted.model
+    blocks = nest("user", data.user_features) | nest("item", data.item_features)
+    state = nest("model", model.state()) | nest("data", blocks)
+    save_file(
+        {name: np.ascontiguousarray(value) for name, value in state.items()},
+        folder / "state.safetensors",
+    )
+    _vocab(data).write_parquet(folder / "vocab.parquet")
+    items = fitted.items
+    if data.item_text is not None:
+        items = items.with_columns(text=pl.Series(data.item_text, dtype=pl.String))
+    items.write_parquet(folder / "items.parquet")
+    _history(data).write_parquet(folder / "history.parquet")
+    (folder / "config.toml").write_text(config.dumps(fitted.config), encoding="utf-8")
+    _write_json(folder / "metrics.json", fitted.metrics)
+    _write_json(folder / "drops.json", fitted.drops)
+    _write_json(folder / "manifest.json", _manifest(fitted, folder))
+
+
+def publish(folder: Path, path: Path) -> Path:
+    """Make a finished draft the run ``path``: fsync every file, then one rename."""
+    if path.exists():
+        raise RunError(f"{path}: exists already; choose another directory")
+    for each in sorted(folder.rglob("*")):
+        _fsync(each)
+    _fsync(folder)
+    folder.rename(path)
+    _fsync(path.parent)
+    return path
+
+
+def set_current(path: Path) -> None:
+    """Make this run the one that ``current`` names, by replacing runs/CURRENT atomically."""
+    new = path.parent / f".CURRENT-{os.getpid()}"
+    new.write_text(path.name + "\n", encoding="utf-8")
+    _fsync(new)
+    new.replace(path.parent / "CURRENT")
+    _fsync(path.parent)
+
+
+def resolve(run: str | Path, out: Path = Path("runs")) -> Path:
+    """Return the directory of a run: a path, or "current" for the one that CURRENT names."""
+    if str(run) != "current":
+        return Path(run)
+    try:
+        name = (out / "CURRENT").read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        raise RunError(f"{out / 'CURRENT'}: no run yet; make one with `m6rec train`") from None
+    if not name or Path(name).name != name:
+        raise RunError(f"{out / 'CURRENT'}: does not hold the name of a run")
+    return out / name
+
+
+def load(path: Path, recipe: Recipe | None = None) -> Fitted:
+    """Load a run, verifying every hash; nothing that the run names is imported.
+
+    recipe: of a model of your own ("module:Class"), which a run cannot name by itself.
+    Raises RunError in one sentence for a missing, damaged or newer run.
+    """
+    manifest = _checked_manifest(path)
+    try:
+        table = manifest["model"]
+        made = recipe or Recipe.from_table(_without_code(table, path), "model")
+        data, items, state = _restored_data(path, manifest)
+        return Fitted(
+            model=made.restore(unnest("model", state)),
+            dataset=data,
+            items=items,
+            user_features=Features.restore(manifest["user_features"]),
+            item_features=Features.restore(manifest["item_features"]),
+            config=tomllib.loads((path / "config.toml").read_text(encoding="utf-8")),
+            metrics=_read_json(path, "metrics.json"),
+            drops=_read_json(path, "drops.json"),
+            manifest=manifest,
+            path=path,
+        )
+    except (RunError, ConfigError):
+        raise
+    except Exception as error:  # hashes hold, so the run was made wrong; any reader may say so
+        detail = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise RunError(f"{path}: is damaged ({detail}); train it again") from error
+
+
+def _without_code(table: Any, path: Path) -> Any:
+    """Refuse a recipe table in which a kind is a "module:Class", at any depth."""
+    if isinstance(table, Mapping):
+        kind = table.get("kind")
+        if isinstance(kind, str) and ":" in kind:
+            raise RunError(
+                f'{path}: its model is your own "{kind}", and a run never imports code; '
+                "open it in Python with m6rec.open(path, recipe=…)"
+            )
+    for value in table.values() if isinstance(table, Mapping) else table:
+        if isinstance(value, (Mapping, list)):
+            _without_code(value, path)
+    return table
+
+
+def _manifest(fitted: Fitted, folder: Path) -> dict[str, Any]:
+    data = fitted.dataset
+    versions = {name: metadata.version(name) for name in LIBRARIES}
+    return {
+        "format": FORMAT,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions,
+        "seed": fitted.config.get("seed", 0),
+        "data": data_hash(data),
+        "model": config.to_table(fitted.model.recipe),
+        "domains": [config.to_table(domain) for domain in data.domains],
+        "events": [config.to_table(event) for event in data.events],
+        "ordered": data.ordered,
+        "user_features": fitted.user_features.state(),
+        "item_features": fitted.item_features.state(),
+        "files": {
+            str(file.relative_to(folder)): _sha256(file)
+            for file in sorted(folder.rglob("*"))
+            if file.is_file() and file.name != "manifest.json"
+        },
+    }
+
+
+def _checked_manifest(path: Path) -> dict[str, Any]:
+    if not (path / "manifest.json").is_file():
+        raise RunError(f"{path}: is not a run (it has no manifest.json)")
+    manifest: dict[str, Any] = _read_json(path, "manifest.json")
+    version = manifest.get("format")
+    if not isinstance(version, int) or not isinstance(manifest.get("files"), dict):
+        raise RunError(f"{path}: is damaged (manifest.json has no format or files)")
+    if version > FORMAT:
+        made = manifest.get("versions", {}).get("m6rec", "a newer version")
+        raise RunError(
+            f"{path}: is of format {version}, made by m6rec {made}; this version reads up to "
+            f"format {FORMAT}, so upgrade m6rec"
+        )
+    files = manifest["files"]
+    for name in NEEDED:
+        if name not in files:
+            raise RunError(f"{path}: is damaged (manifest.json does not list {name})")
+    for name, digest in files.items():
+        file = path / name
+        if ".." in Path(name).parts or not file.is_file():
+            raise RunError(f"{path}: is damaged ({name} is missing)")
+        if _sha256(file) != digest:
+            raise RunError(f"{path}: is damaged ({name} does not match its checksum)")
+    return manifest
+
+
+def _restored_data(path: Path, manifest: Mapping[str, Any]) -> tuple[Dataset, pl.DataFrame, State]:
+    state = load_file(path / "state.safetensors")
+    vocab = pl.read_parquet(path / "vocab.parquet")
+    users, items_ = (
+        Vocab(vocab.filter(pl.col("kind") == kind)["key"]) for kind in ("user", "item")
+    )
+    items = pl.read_parquet(path / "items.parquet")
+    history = pl.read_parquet(path / "history.parquet")
+    domains = tuple(config.from_table(Domain, table) for table in manifest["domains"])
+    events = tuple(config.from_table(EventType, table) for table in manifest["events"])
+    code = {domain.name: i for i, domain in enumerate(domains)}
+    item_domain = np.array([code[name] for name in items["domain"]], np.int16)
+    blocks = unnest("data", state)
+    for name, count in (("user", len(users)), ("item", len(items_)), ("event", len(events))):
+        column = history[name]
+        if len(column) and not 0 <= column.min() <= column.max() < count:  # type: ignore[operator]
+            raise RunError(f"{path}: is damaged (history.parquet has an unknown {name})")
+    text = tuple(items["text"].to_list()) if "text" in items.columns else None
+    data = Dataset(
+        user=history["user"].to_numpy(),
+        item=history["item"].to_numpy(),
+        weight=history["weight"].to_numpy(),
+        time=history["time"].to_numpy(),
+        event=history["event"].to_numpy(),
+        users=users,
+        items=items_,
+        domains=domains,
+        item_domain=item_domain,
+        events=events,
+        user_features=unnest("user", blocks),
+        item_features=unnest("item", blocks),
+        item_text=text,
+        hidden=items["hidden"].to_numpy(),
+        ordered=bool(manifest["ordered"]),
+    )
+    if len(item_domain) != data.n_items or (np.diff(data.user) < 0).any():
+        raise RunError(f"{path}: is damaged (items or history are out of order)")
+    return data, items.drop("text", strict=False), state
+
+
+def _vocab(data: Dataset) -> pl.DataFrame:
+    kinds = ["user"] * data.n_users + ["item"] * data.n_items
+    return pl.DataFrame({"kind": kinds, "key": pl.concat([data.users.keys, data.items.keys])})
+
+
+def _history(data: Dataset) -> pl.DataFrame:
+    columns: dict[str, Array] = {
+        name: getattr(data, name) for name in ("user", "item", "weight", "time", "event")
+    }
+    return pl.DataFrame(columns)
+
+
+def data_hash(data: Dataset) -> str:
+    """Return the sha256 of the events and vocabularies, the same for the same data."""
+    digest = hashlib.sha256()
+    for column in _history(data).iter_columns():
+        digest.update(column.to_numpy().tobytes())
+    for vocab in (data.users, data.items):
+        digest.update("\0".join(vocab.keys.to_list()).encode())
+    return digest.hexdigest()
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _write_json(file: Path, value: Any) -> None:
+    text = json.dumps(value, ensure_ascii=False, indent=1, default=_plain)
+    file.write_text(text + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else str(value)
+
+
+def _read_json(path: Path, name: str) -> Any:
+    try:
+        return json.loads((path / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise RunError(f"{path}: is damaged ({name} is not readable JSON)") from None
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,171 @@
+"""Reasons of a score → grouped shares, one English sentence, and plain data for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from m6rec.arrays import Ids
+from m6rec.data.query import Query
+from m6rec.errors import QueryError
+from m6rec.models.base import Explains, Model, Reason
+
+NAMED = 3  # history items or attributes that a sentence names
+SMALL = 0.05  # share below which a sentence leaves a group to "the rest"
+EXACT = 1e-4  # of the score: reasons that add up within this add up
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contribution:
+    """All reasons of one kind, item and name together.
+
+    value: in score units. share: of everything that speaks for the item; below 0 = against it.
+    parts: what each model part adds to value.
+    """
+
+    kind: str
+    label: str
+    value: float
+    share: float
+    item: int = -1
+    parts: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """Why one item has its score. contributions: largest first, those against the item last.
+
+    unexplained: score minus the sum of the contributions, 0 where they add up.
+    """
+
+    score: float
+    contributions: tuple[Contribution, ...]
+    unexplained: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data: score, unexplained, and the contributions with their shares."""
+        return {
+            "score": self.score,
+            "unexplained": self.unexplained,
+            "because": str(self),
+            "contributions": [
+                {
+                    "kind": c.kind,
+                    "label": c.label,
+                    "value": c.value,
+                    "share": round(c.share, 4),
+                    "parts": c.parts,
+                }
+                for c in self.contributions
+            ],
+        }
+
+    def __str__(self) -> str:
+        """One sentence; shares are of the score, or of what speaks for it where some is against."""
+        if not self.contributions:
+            return "no reason is known"
+        groups: dict[str, list[Contribution]] = {}
+        for each in self.contributions:
+            if each.value > 0:
+                groups.setdefault(each.kind, []).append(each)
+        ranked = sorted(groups.items(), key=lambda g: -sum(c.share for c in g[1]))
+        against = sum(-c.share for c in self.contributions if c.value < 0)
+        whole = "the score" if against < SMALL else "what speaks for it"
+        told = 0.0
+        phrases: list[str] = []
+        for kind, group in ranked:
+            named = group[:NAMED] if kind in _LISTED else group
+            share = sum(c.share for c in named)
+            if phrases and share < SMALL:
+                continue
+            told += share
+            share_text = f"{share:.0%} of {whole}" if not phrases else f"{share:.0%}"
+            phrases.append(f"{_PHRASES[kind].format(_and([c.label for c in named]))}, {share_text}")
+        if phrases and 1 - told >= SMALL:
+            phrases.append(f"{1 - told:.0%} other reasons")
+        if against >= SMALL:
+            worst = self.contributions[-1]
+            phrases.append(f"although {_AGAINST[worst.kind].format(worst.label)}")
+        if self.unexplained:
+            phrases.append(f"{self.unexplained:+.3g} of {self.score:.3g} is not explained")
+        return "; ".join(phrases)
+
+
+_LISTED = {"history", "attribute", "text", "other"}
+_PHRASES = {
+    "history": "because you liked {}",
+    "attribute": "because of {}",
+    "text": "because of the words {}",
+    "popularity": "because it is popular",
+    "bias": "because it is rated well",
+    "seed": "because it suits new users",
+    "other": "because of {}",
+}
+_AGAINST = {
+    "history": "you liked {}",
+    "attribute": "{} speaks against it",
+    "text": "the words {} speak against it",
+    "popularity": "few people know it",
+    "bias": "it is rated below the average",
+    "seed": "it does not suit new users",
+    "other": "{} speaks against it",
+}
+
+
+def explain(
+    model: Model, query: Query, items: Ids, label: Callable[[int], str]
+) -> list[list[Explanation]]:
+    """Return B lists of C explanations of the scores of ``items`` (B, C).
+
+    label: item code → what a reader calls the item. Cells where the model abstains, or of
+    item -1, have no contributions and a score of NaN. Raises QueryError where the model
+    cannot explain itself.
+    """
+    if not isinstance(model, Explains):
+        raise QueryError(f'"{model.recipe.kind}" cannot explain its scores')
+    reasons = model.explain(query, items)
+    columns = np.unique(items[items >= 0])
+    scores = model.score(query, columns)  # (B, distinct items)
+    found = np.searchsorted(columns, items).clip(max=max(0, len(columns) - 1))
+    values = np.take_along_axis(scores, found, axis=1) if len(columns) else np.full(items.shape, 0)
+    values = np.where(items >= 0, values, np.nan)
+    return [
+        [combine(cell, float(value), label) for cell, value in zip(row, line, strict=True)]
+        for row, line in zip(reasons, values, strict=True)
+    ]
+
+
+def combine(reasons: Sequence[Reason], score: float, label: Callable[[int], str]) -> Explanation:
+    """Return one explanation: equal reasons of several parts summed, sorted, with shares."""
+    cells: dict[tuple[str, int, str], dict[str, float]] = {}
+    for r in reasons:
+        parts = cells.setdefault((r.kind, r.item, r.name), {})
+        parts[r.part] = parts.get(r.part, 0.0) + r.value
+    sums = {key: sum(parts.values()) for key, parts in cells.items()}
+    positive = sum(value for value in sums.values() if value > 0)
+    scale = positive or sum(abs(value) for value in sums.values()) or 1.0
+    contributions = tuple(
+        Contribution(
+            kind=key[0],
+            label=label(key[1]) if key[1] >= 0 else key[2] or key[0],
+            value=sums[key],
+            share=sums[key] / scale,
+            item=key[1],
+            parts=cells[key] if set(cells[key]) != {""} else {},
+        )
+        for key in sorted(sums, key=lambda key: -sums[key])
+    )
+    rest = score - sum(sums.values()) if contributions else 0.0
+    magnitude = max(abs(score), sum(abs(value) for value in sums.values()))
+    return Explanation(
+        score=score,
+        contributions=contributions,
+        unexplained=rest if abs(rest) > EXACT * magnitude else 0.0,
+    )
+
+
+def _and(labels: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(labels[:-1]), labels[-1]]))

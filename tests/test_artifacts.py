@@ -1,0 +1,181 @@
+"""Runs: saved and loaded whole, verified, published atomically, never importing code."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from m6rec import artifacts
+from m6rec.artifacts import Fitted
+from m6rec.errors import RunError
+from m6rec.models.base import Recipe
+from m6rec.models.neighbours import Neighbours
+from m6rec.tracking import Run
+from world import world
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Fitted:
+    data = world()
+    model = Neighbours(k=10).fit(data, Run(seed=3))
+    return Fitted(
+        model=model,
+        dataset=data,
+        items=artifacts.catalogue(data),
+        config={"name": "small", "seed": 3},
+        metrics={"ndcg@10": np.float32(0.5)},
+    )
+
+
+@pytest.fixture
+def saved(fitted: Fitted, tmp_path: Path) -> Path:
+    return artifacts.save(fitted, tmp_path / "runs" / "one")
+
+
+def test_loaded_equals_saved(fitted: Fitted, saved: Path) -> None:
+    again = artifacts.load(saved)
+    users = np.arange(20)
+    np.testing.assert_array_equal(
+        fitted.model.score(fitted.dataset.query(users)),
+        again.model.score(again.dataset.query(users)),
+    )
+    assert again.items.equals(fitted.items)
+    assert again.dataset.item_text == fitted.dataset.item_text
+    assert again.dataset.domains == fitted.dataset.domains
+    np.testing.assert_array_equal(
+        again.dataset.user_features["taste"], fitted.dataset.user_features["taste"]
+    )
+    assert artifacts.data_hash(again.dataset) == artifacts.data_hash(fitted.dataset)
+    assert again.metrics == {"ndcg@10": 0.5}
+    assert again.config == {"name": "small", "seed": 3}
+
+
+def test_fortran_order_is_kept(fitted: Fitted, tmp_path: Path) -> None:
+    block = np.asfortranarray(np.arange(240, dtype=np.float32).reshape(120, 2))
+    data = dataclasses.replace(fitted.dataset, user_features={"block": block})
+    path = artifacts.save(dataclasses.replace(fitted, dataset=data), tmp_path / "run")
+    np.testing.assert_array_equal(artifacts.load(path).dataset.user_features["block"], block)
+
+
+@pytest.mark.parametrize(
+    "name", ["state.safetensors", "vocab.parquet", "items.parquet", "history.parquet"]
+)
+def test_damage_is_named(saved: Path, name: str) -> None:
+    content = bytearray((saved / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (saved / name).write_bytes(content)
+    with pytest.raises(RunError, match=f"one: is damaged .{name} does not match"):
+        artifacts.load(saved)
+
+
+def test_missing_file_is_named(saved: Path) -> None:
+    (saved / "vocab.parquet").unlink()
+    with pytest.raises(RunError, match=r"vocab\.parquet is missing"):
+        artifacts.load(saved)
+
+
+def test_truncated_manifest(saved: Path) -> None:
+    text = (saved / "manifest.json").read_text()
+    (saved / "manifest.json").write_text(text[: len(text) // 2])
+    with pytest.raises(RunError, match=r"manifest\.json is not readable"):
+        artifacts.load(saved)
+
+
+def edit_manifest(path: Path, **values: object) -> None:
+    manifest = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps(manifest | values))
+
+
+def test_newer_format_is_refused(saved: Path) -> None:
+    edit_manifest(saved, format=artifacts.FORMAT + 1, versions={"m6rec": "9.1"})
+    with pytest.raises(RunError, match=r"made by m6rec 9\.1; .* upgrade"):
+        artifacts.load(saved)
+
+
+def test_wrong_content_with_right_hash(saved: Path) -> None:
+    """Someone who forges the hashes too gets a refusal, not a crash in a kernel."""
+    import polars as pl
+
+    history = pl.read_parquet(saved / "history.parquet").with_columns(item=pl.lit(9999, pl.Int32))
+    history.write_parquet(saved / "history.parquet")
+    manifest = json.loads((saved / "manifest.json").read_text())
+    digest = artifacts._sha256(saved / "history.parquet")
+    edit_manifest(saved, files=manifest["files"] | {"history.parquet": digest})
+    with pytest.raises(RunError, match="unknown item"):
+        artifacts.load(saved)
+
+
+def test_a_run_imports_no_code(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = tmp_path / "imported"
+    (tmp_path / "evil.py").write_text(f"open({str(mark)!r}, 'w')\nclass Evil: pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    part = {"kind": "evil:Evil"}
+    for model in (part, {"kind": "blend", "parts": [{"kind": "popular"}, part]}):
+        edit_manifest(saved, model=model)
+        with pytest.raises(RunError, match="never imports code"):
+            artifacts.load(saved)
+    assert not mark.exists()
+
+
+def test_own_recipe_is_given_by_the_caller(fitted: Fitted, saved: Path) -> None:
+    edit_manifest(saved, model={"kind": "mine:Mine"})
+    again = artifacts.load(saved, recipe=Recipe.from_table({"kind": "neighbours", "k": 10}))
+    assert again.model.n_items == fitted.model.n_items
+
+
+def test_current(saved: Path) -> None:
+    runs = saved.parent
+    with pytest.raises(RunError, match="no run yet"):
+        artifacts.resolve("current", runs)
+    artifacts.set_current(saved)
+    assert artifacts.resolve("current", runs) == saved
+    assert (runs / "CURRENT").read_text() == "one\n"
+    (runs / "CURRENT").write_text("../../etc\n")
+    with pytest.raises(RunError, match="does not hold the name"):
+        artifacts.resolve("current", runs)
+
+
+def test_a_run_is_never_overwritten(fitted: Fitted, saved: Path) -> None:
+    with pytest.raises(RunError, match="exists already"):
+        artifacts.save(fitted, saved)
+    assert artifacts.load(saved).metrics == {"ndcg@10": 0.5}
+    assert [path.name for path in saved.parent.iterdir()] == ["one"]
+
+
+def test_killed_while_saving(fitted: Fitted, saved: Path) -> None:
+    """SIGKILL at many moments of a loop that saves and publishes: CURRENT always loads."""
+    runs = saved.parent
+    artifacts.set_current(saved)
+    program = (
+        "import sys; from pathlib import Path; from m6rec import artifacts\n"
+        "fitted = artifacts.load(Path(sys.argv[1])); print('ready', flush=True)\n"
+        "for i in range(10_000):\n"
+        "    run = artifacts.save(fitted, Path(sys.argv[1]).parent / f'{sys.argv[2]}-{i}')\n"
+        "    artifacts.set_current(run)\n"
+    )
+    moved = set()
+    for attempt, wait in enumerate((0.0, 0.013, 0.05, 0.11, 0.2)):
+        command = [sys.executable, "-c", program, str(saved), str(attempt)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(wait)
+            os.kill(process.pid, signal.SIGKILL)
+        current = artifacts.resolve("current", runs)
+        moved.add(current.name)
+        artifacts.load(current)
+    assert len(moved) > 1
+    with artifacts.draft(runs):
+        left = [path for path in runs.iterdir() if artifacts.DRAFT.fullmatch(path.name)]
+    assert len(left) == 1  # what the killed processes left is gone

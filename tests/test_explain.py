@@ -1,0 +1,114 @@
+"""Reasons: grouped, sorted, with honest shares, in one sentence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from m6rec.errors import QueryError
+from m6rec.explain import combine, explain
+from m6rec.models.base import Model, Reason
+from m6rec.models.popular import Popular
+from m6rec.tracking import Run
+from world import world
+
+TITLES = ["Alien (1979)", "Blade Runner", "Brazil", "Heat", "Dune"]
+
+
+def label(item: int) -> str:
+    return TITLES[item]
+
+
+def test_sentence_of_history_and_popularity() -> None:
+    reasons = [
+        Reason(kind="popularity", value=0.37),
+        Reason(kind="history", item=1, value=0.2),
+        Reason(kind="history", item=0, value=0.43),
+    ]
+    explanation = combine(reasons, 1.0, label)
+    assert str(explanation) == (
+        "because you liked Alien (1979) and Blade Runner, 63% of the score; "
+        "because it is popular, 37%"
+    )
+    assert [c.label for c in explanation.contributions] == [
+        "Alien (1979)",
+        "popularity",
+        "Blade Runner",
+    ]
+
+
+def test_parts_of_a_blend_are_summed() -> None:
+    reasons = [
+        Reason(kind="history", item=0, value=1.0, part="pct"),
+        Reason(kind="history", item=0, value=2.0, part="linear"),
+        Reason(kind="history", item=1, value=1.0, part="pct"),
+    ]
+    first, second = combine(reasons, 4.0, label).contributions
+    assert (first.value, first.share, first.parts) == (3.0, 0.75, {"pct": 1.0, "linear": 2.0})
+    assert second.parts == {"pct": 1.0}
+
+
+def test_only_the_largest_are_named() -> None:
+    reasons = [Reason(kind="history", item=i, value=5.0 - i) for i in range(5)]
+    text = str(combine(reasons, 15.0, label))
+    assert text == (
+        "because you liked Alien (1979), Blade Runner and Brazil, 80% of the score; "
+        "20% other reasons"
+    )
+
+
+def test_what_speaks_against_is_said() -> None:
+    reasons = [
+        Reason(kind="history", item=0, value=3.0),
+        Reason(kind="bias", value=-1.0),
+    ]
+    text = str(combine(reasons, 2.0, label))
+    assert text == (
+        "because you liked Alien (1979), 100% of what speaks for it; "
+        "although it is rated below the average"
+    )
+
+
+def test_a_gap_is_stated() -> None:
+    explanation = combine([Reason(kind="history", item=0, value=0.9)], 1.0, label)
+    assert explanation.unexplained == pytest.approx(0.1)
+    assert str(explanation).endswith("+0.1 of 1 is not explained")
+    assert combine([Reason(kind="history", item=0, value=0.99999)], 1.0, label).unexplained == 0
+
+
+def test_json_adds_up() -> None:
+    reasons = [
+        Reason(kind="attribute", name="genre=Sci-Fi", value=0.5),
+        Reason(kind="bias", value=-0.2),
+    ]
+    table = combine(reasons, 0.3, label).to_json()
+    assert sum(c["value"] for c in table["contributions"]) == pytest.approx(table["score"])
+    assert table["contributions"][0]["label"] == "genre=Sci-Fi"
+    assert table["because"].startswith("because of genre=Sci-Fi")
+
+
+def test_explain_follows_the_items_asked_for() -> None:
+    data = world()
+    model = Popular().fit(data, Run())
+    items = np.array([[3, -1, 7]])
+    ((first, none, last),) = explain(model, data.query(np.array([0])), items, str)
+    assert first.score == pytest.approx(model.popularity[3])
+    assert last.score == pytest.approx(model.popularity[7])
+    assert np.isnan(none.score)
+    assert str(none) == "no reason is known"
+
+
+def test_a_model_without_reasons_is_refused() -> None:
+    data = world()
+
+    class Silent(Model):
+        recipe = Popular()
+
+        def score(self, query, items=None):  # type: ignore[no-untyped-def]
+            return np.zeros((len(query), data.n_items), np.float32)
+
+        def state(self):  # type: ignore[no-untyped-def]
+            return {}
+
+    with pytest.raises(QueryError, match="cannot explain"):
+        explain(Silent(), data.query(np.array([0])), np.array([[0]]), str)
