@@ -27,7 +27,9 @@ def load_items(tables: Sequence[Loaded], config: DataConfig, drops: Drops) -> pl
     for table, lazy in tables:
         frame, columns = _read(table, lazy, config, "items", drops)
         names = [name for name in frame.columns if name != ROW]
-        words = texts(names, table.columns.over(config.columns), table.name)
+        asked = table.columns.over(config.columns)
+        free = [name for name in names if asked.text or name not in config.features.items]
+        words = texts(free, asked, table.name)
         joined = [_joined(frame, name) for name in words]
         text = pl.concat_str(joined, separator=" ", ignore_nulls=True) if words else pl.lit("")
         hidden = pl.lit(False)

@@ -167,8 +167,7 @@ def _check(
         declared = codes.encode("event", pl.Series([*config.events, DEFAULT_EVENT]))
         unknown = ~pl.col("event").is_in(declared.implode())
         tests.append(("missing", "event type not declared in [data.events]", unknown))
-    rated_names = [n for n, d in config.domains.items() if d.feedback == "explicit"]
-    explicit = codes.encode("domain", pl.Series(rated_names, dtype=pl.String))
+    explicit = codes.encode("domain", _explicit(codes.names("domain"), config))
     rated = pl.col("domain").is_in(explicit.implode())
     if "value" in raw.columns:
         value = pl.col("value")
@@ -215,6 +214,12 @@ def _check(
     elif missing := int((raw["time"] == -1).sum()):
         drops.note(f"{name}: {missing} rows have no time and count as the oldest")
     return raw.drop(ROW)
+
+
+def _explicit(domains: pl.Series, config: DataConfig) -> pl.Series:
+    options = {name: config.domains.get(name) for name in domains}
+    feedback = {name: (o and o.feedback) or config.feedback for name, o in options.items()}
+    return domains.filter(pl.Series([feedback[name] == "explicit" for name in domains]))
 
 
 def _limit(date: str | None, tz: str, default: int | None) -> int | None:

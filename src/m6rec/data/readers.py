@@ -318,10 +318,15 @@ def _read_movielens(table: Table, path: Path, drops: Drops) -> pl.LazyFrame:
     elif "genres" in names:
         frame = frame.with_columns(pl.col("genres").str.split("|"))
     if "title" in names:
-        year = pl.col("title").str.extract(r"\((\d{4})\)\s*$").cast(pl.Float64)
-        title = pl.col("title").str.replace(r"\s*\(\d{4}\)\s*$", "")
-        frame = frame.with_columns(title, year=year)
+        frame = frame.with_columns(title_and_year(pl.col("title")))
     return frame
+
+
+def title_and_year(text: pl.Expr) -> list[pl.Expr]:
+    """Split "Toy Story (1995)" into title and year; what follows the year is left out."""
+    year = text.str.extract(r"\((\d{4})\)", 1).cast(pl.Int64)
+    title = text.str.replace(r"\s*\(\d{4}\).*$", "").str.replace_all(r"\s+", " ")
+    return [title.str.strip_chars().alias("title"), year.alias("year")]
 
 
 def _read_npz(path: Path) -> pl.LazyFrame:

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from m6rec import config
+from m6rec.data.features import FeatureSpec
 from m6rec.errors import ConfigError
 
 Format = Literal["auto", "csv", "jsonl", "parquet", "recbole", "movielens", "sequence", "npz"]
@@ -162,11 +163,12 @@ class DomainOptions:
     """One product line, named by its key; its tables may stand here.
 
     users: "shared" = the same user key is one person across shared domains; "own" = namespaced.
-    feedback: "implicit" = rank items; "explicit" = values are ratings to be predicted.
+    feedback: "implicit" = rank items; "explicit" = values are ratings to be predicted; as
+        ``[data] feedback`` where left out.
     """
 
     users: Literal["shared", "own"] = "shared"
-    feedback: Literal["implicit", "explicit"] = "implicit"
+    feedback: Literal["implicit", "explicit"] | None = None
     interactions: Tables = NO_TABLES
     items: Tables = NO_TABLES
 
@@ -218,6 +220,14 @@ class Clean:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FeatureTables:
+    """How attribute columns are used, by column; those left out are guessed."""
+
+    users: Mapping[str, FeatureSpec] = field(default_factory=dict)
+    items: Mapping[str, FeatureSpec] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """The ``[data]`` table of an experiment.
 
@@ -225,6 +235,7 @@ class DataConfig:
     are needed, here or in the domains. links: domain, user, person: who is whom.
     domains, events: options by name; names found only in the data get the defaults, but once
     events are declared, rows of any other type are dropped (and reported).
+    feedback: of domains that do not say.
     tz: zone of times without one. strict: a bad row stops the load.
     """
 
@@ -236,6 +247,8 @@ class DataConfig:
     domains: Mapping[str, DomainOptions] = field(default_factory=dict)
     events: Mapping[str, EventOptions] = field(default_factory=dict)
     domain_from: DomainFrom | None = None
+    features: FeatureTables = FeatureTables()
+    feedback: Literal["implicit", "explicit"] = "implicit"
     clean: Clean = Clean()
     tz: str = "UTC"
     strict: bool = False
@@ -259,7 +272,7 @@ class DataConfig:
     def domain(self, name: str) -> Domain:
         """Return a domain with its options."""
         options = self.domains.get(name, DomainOptions())
-        return Domain(name=name, users=options.users, feedback=options.feedback)
+        return Domain(name=name, users=options.users, feedback=options.feedback or self.feedback)
 
     def event_type(self, name: str) -> EventType:
         """Return an event type with its options."""
