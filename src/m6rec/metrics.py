@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numba import prange
@@ -128,15 +129,43 @@ def ranked(
         *(nothing if exclude is None else structure(exclude)),
         np.ones(scores.shape[1], np.bool_) if allowed is None else allowed,
     )
-    return _sorted_rows(start, item, rank, candidates)
-
-
-def _sorted_rows(start: Ids, item: Ids, rank: Ids, candidates: Ids) -> RankedRows:
-    """Drop targets of rank 0 and sort the rest by row and rank."""
-    row = np.repeat(np.arange(len(start) - 1), np.diff(start))
+    row = np.repeat(np.arange(len(scores)), np.diff(start))
     order = np.lexsort((rank, row))
     order = order[rank[order] > 0]
     return RankedRows(row[order], item[order], rank[order], candidates)
+
+
+def ranked_in_samples(
+    scores: Scores,
+    targets: csr_array,
+    seen: csr_array,
+    pool: Ids,
+    n_samples: int,
+    user: Ids,
+    seed: int,
+) -> tuple[RankedRows, Ids]:
+    """Rank each target alone among ``n_samples`` items drawn uniformly from ``pool``.
+
+    scores, targets, seen as in ``ranked``. pool: (P,) item codes; those the row has seen and
+    the target itself are never drawn, none is drawn twice, and where fewer are left all are
+    used. user: (B,) what the draw of a row depends on besides target and seed, so that every
+    model and every batch meets the same draw. Returns one row per target, and its row in scores.
+    """
+    start, item = structure(targets)
+    rank, candidates = _sampled_ranks(
+        np.ascontiguousarray(scores, np.float32),
+        start,
+        item,
+        *structure(seen),
+        np.asarray(pool, np.int32),
+        n_samples,
+        np.asarray(user, np.int64),
+        seed,
+    )
+    kept = rank > 0
+    row = np.repeat(np.arange(len(scores)), np.diff(start))[kept]
+    each = np.arange(len(row))
+    return RankedRows(each, item[kept], rank[kept], candidates[kept]), row
 
 
 @compiled(parallel=True, nogil=True)
@@ -181,3 +210,59 @@ def _reaching(scores: Scores, level: float) -> int:
     for s in scores:
         count += s >= level
     return count
+
+
+@compiled(parallel=True, nogil=True)
+def _sampled_ranks(
+    scores: Scores,
+    start: Ids,
+    target: Ids,
+    seen_start: Ids,
+    seen: Ids,
+    pool: Ids,
+    n_samples: int,
+    user: Ids,
+    seed: int,
+) -> tuple[Ids, Ids]:
+    n_rows, n_items = scores.shape
+    rank = np.zeros(len(target), np.int64)
+    candidates = np.zeros(len(target), np.int64)
+    pooled = np.zeros(n_items, np.bool_)
+    pooled[pool] = True
+    for b in prange(n_rows):
+        left = len(pool)
+        taken = np.full(n_items, -1, np.int64)  # last target that drew the item
+        for e in seen[seen_start[b] : seen_start[b + 1]]:
+            left -= pooled[e]
+            taken[e] = len(target)
+        for t in range(start[b], start[b + 1]):
+            item = target[t]
+            if taken[item] == len(target):  # seen: no candidate
+                continue
+            level = scores[b, item]
+            taken[item] = t
+            n = min(n_samples, left - pooled[item])
+            state = _mixed(_mixed(_mixed(seed) + np.uint64(user[b])) + np.uint64(item))
+            drawn, reaching = 0, 0
+            while drawn < n:
+                state = state + np.uint64(1)
+                high = _mixed(state) >> np.uint64(32)
+                other = pool[(high * np.uint64(len(pool))) >> np.uint64(32)]
+                if taken[other] == t or taken[other] == len(target):
+                    continue
+                taken[other] = t
+                drawn += 1
+                # a NaN level is reached by all, a NaN score reaches nothing else
+                reaching += level != level or scores[b, other] >= level
+            rank[t] = 1 + reaching
+            candidates[t] = 1 + n
+    return rank, candidates
+
+
+@compiled()
+def _mixed(value: Any) -> Any:
+    """The finaliser of splitmix64: 64 well-mixed bits of a counter."""
+    z = np.uint64(value) + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))

@@ -1,0 +1,301 @@
+"""Honest evaluation: how well a model answers the test part of a split, per user and domain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from m6rec.arrays import Array, Ids, Mask, Scores
+from m6rec.compiled import threads
+from m6rec.data.dataset import Dataset
+from m6rec.data.query import ACTIVITY_NAMES, Query, activity_bucket
+from m6rec.data.splits import Split
+from m6rec.errors import ConfigError, suggestion
+from m6rec.metrics import RANKING, RATING, RankedRows, parse, ranked, ranked_in_samples
+from m6rec.models.base import Model
+from m6rec.tracking import Run
+
+SLICES = ("domain", "activity", "cold")
+IMPLICIT = ("ndcg@10", "recall@10", "hit@10", "mrr@10")
+EXPLICIT = ("rmse", "mae")
+CELLS = 40_000_000  # scores that a batch holds at once
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rows:
+    """R evaluated rows: one per test user and domain, or per test event where sampled.
+
+    user, domain: (R,) codes. activity: (R,) bucket of the history in that domain.
+    values: metric → (R,) float64; NaN where undefined.
+    draws: metric → (S, R) the same for each draw of a sampled protocol, else empty.
+    pairs: (R,) test ratings of the row, which weigh "rmse" and "mae".
+    """
+
+    user: Ids
+    domain: Ids
+    activity: Ids
+    values: Mapping[str, Array]
+    draws: Mapping[str, Array]
+    pairs: Array
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def take(self, rows: Mask) -> Rows:
+        """Return the rows of a mask (R,)."""
+        return Rows(
+            user=self.user[rows],
+            domain=self.domain[rows],
+            activity=self.activity[rows],
+            values={m: v[rows] for m, v in self.values.items()},
+            draws={m: v[:, rows] for m, v in self.draws.items()},
+            pairs=self.pairs[rows],
+        )
+
+    def mean(self, metric: str) -> float:
+        """Return the mean of a metric over the rows where it is defined; NaN without any."""
+        value = self.values[metric]
+        known = ~np.isnan(value)
+        if not known.any():
+            return float("nan")
+        if metric in RATING:
+            mean = float(np.average(value[known], weights=self.pairs[known]))
+            return float(np.sqrt(mean)) if metric == "rmse" else mean
+        return float(value[known].mean())
+
+    def spread(self, metric: str) -> float:
+        """Return the standard deviation over draws of the mean; NaN with fewer than two."""
+        draws = self.draws.get(metric, np.zeros((0, 0)))
+        return float(np.nanmean(draws, axis=1).std(ddof=1)) if len(draws) > 1 else float("nan")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evaluation:
+    """What ``evaluate`` found. slices: name → rows, "all" first.
+
+    dropped: test events left out because they could not be shown (seen in train, or hidden).
+    """
+
+    metrics: tuple[str, ...]
+    protocol: str
+    slices: Mapping[str, Rows]
+    dropped: int
+
+    def __getitem__(self, metric: str) -> float:
+        """Return the mean of a metric over all rows."""
+        return self.slices["all"].mean(metric)
+
+
+def evaluate(
+    model: Model,
+    split: Split,
+    *,
+    metrics: Sequence[str] = (),
+    protocol: str = "full",
+    seeds: int = 1,
+    by: Sequence[str] = SLICES,
+    batch: int | None = None,
+    run: Run | None = None,
+) -> Evaluation:
+    """Ask the model for every test user with the history in ``split.context``; compare.
+
+    A row is one user in one domain: its targets are the user's positive test events there
+    (in explicit domains: ratings at or above the domain's mean in train), its candidates all
+    items of the domain but hidden ones and those in the history. ``metrics``: by default
+    NDCG, recall, hit rate and MRR at 10, or RMSE and MAE where domains are explicit.
+    protocol: "full", or "sampled:N": each target alone against N items of the domain's train
+    items drawn uniformly from those not in the user's history; ``seeds`` draws, averaged.
+    by: slices to report: "domain", "activity" (of the user in the domain), "cold" (users
+    without history there, items without train events). batch: rows scored at once.
+    Raises ConfigError for an unknown metric, protocol or slice.
+    """
+    run = run or Run()
+    explicit = np.array([d.feedback == "explicit" for d in split.train.domains])
+    wanted = tuple(metrics) or (IMPLICIT if not explicit.all() else ())
+    wanted += EXPLICIT if not metrics and explicit.any() else ()
+    for metric in wanted:
+        parse(metric)
+    for name in by:
+        if name not in SLICES:
+            raise ConfigError(
+                f'by "{name}" is no slice{suggestion(name, SLICES)} (known: {", ".join(SLICES)})'
+            )
+    n_samples = _samples(protocol)
+    if n_samples and any(parse(metric)[0] in RATING for metric in wanted):
+        raise ConfigError(f'protocol "{protocol}" only ranks; use "full" for "rmse" and "mae"')
+    train = split.train
+    cold = np.bincount(train.item, minlength=train.n_items) == 0
+    kinds = {"all": np.ones(train.n_items, np.bool_)}
+    if "cold" in by and cold[split.test.item].any():
+        kinds |= {"cold items": cold, "warm items": ~cold}
+    found: dict[str, list[Rows]] = {kind: [] for kind in kinds}
+    n_ranked = 0
+    with threads(run.threads):
+        for domain in range(train.n_domains):
+            for part in _batches(model, split, domain, batch):
+                if n_samples:
+                    pool = np.flatnonzero(~cold[part.items])
+                    places = [part.sampled(pool, n_samples, seed) for seed in range(seeds)]
+                else:
+                    places = [(ranked(part.scores, part.liked, part.seen), np.arange(len(part)))]
+                n_ranked += len(places[0][0].row)
+                for kind, chosen in kinds.items():
+                    found[kind].append(_rows(part, places, chosen[part.items], wanted, train))
+    tables = {kind: _joined(rows) for kind, rows in found.items()}
+    everything = tables["all"]
+    slices = {"all": everything, **_slices(everything, by, split)}
+    slices |= {kind: rows for kind, rows in tables.items() if kind != "all" and len(rows)}
+    return Evaluation(
+        metrics=wanted,
+        protocol=protocol,
+        slices=slices,
+        dropped=_n_targets(split) - n_ranked,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Part:
+    """B requests of one domain: scores, pairs, liked and seen are (B, n), items are (n,)."""
+
+    domain: int
+    query: Query
+    items: Ids
+    scores: Scores
+    pairs: csr_array  # test events with their values
+    liked: csr_array  # those that are targets
+    seen: csr_array
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+    def sampled(self, pool: Ids, n: int, seed: int) -> tuple[RankedRows, Ids]:
+        user = self.query.user
+        return ranked_in_samples(self.scores, self.liked, self.seen, pool, n, user, seed)
+
+
+def _batches(model: Model, split: Split, domain: int, batch: int | None) -> Iterator[_Part]:
+    train, test = split.train, split.test
+    items = np.flatnonzero((train.item_domain == domain) & ~train.hidden).astype(np.int32)
+    if not len(items):
+        return
+    pairs = csr_array(test.positives[:, items])
+    liked = _liked(pairs, split, domain)
+    first = np.full(test.n_users, split.context.now, np.int64)  # the first test event there
+    rows = np.flatnonzero((test.item_domain[test.item] == domain) & (test.time >= 0))
+    first[test.user[rows[::-1]]] = test.time[rows[::-1]]
+    users = np.flatnonzero(np.diff(pairs.indptr))
+    size = batch or max(1, min(4096, CELLS // len(items)))
+    for at in range(0, len(users), size):
+        chosen = users[at : at + size]
+        query = split.context.query(chosen, first[chosen])
+        yield _Part(
+            domain=domain,
+            query=query,
+            items=items,
+            scores=model.score(query, None if len(items) == train.n_items else items),
+            pairs=csr_array(pairs[chosen]),
+            liked=csr_array(liked[chosen]),
+            seen=csr_array(query.history[:, items]),
+        )
+
+
+def _liked(pairs: csr_array, split: Split, domain: int) -> csr_array:
+    """Return the pairs that are targets: all, or ratings of at least the domain's mean."""
+    if split.train.domains[domain].feedback == "implicit" or not pairs.nnz:
+        return pairs
+    known = split.train.weight[split.train.item_domain[split.train.item] == domain]
+    keep = pairs.data >= (known.mean() if len(known) else pairs.data.mean())
+    row = np.repeat(np.arange(pairs.shape[0]), np.diff(pairs.indptr))[keep]
+    return csr_array((pairs.data[keep], (row, pairs.indices[keep])), shape=pairs.shape)
+
+
+def _n_targets(split: Split) -> int:
+    return sum(
+        _liked(csr_array(split.test.positives[:, split.train.item_domain == d]), split, d).nnz
+        for d in range(split.train.n_domains)
+    )
+
+
+def _rows(
+    part: _Part,
+    places: Sequence[tuple[RankedRows, Ids]],
+    chosen: Mask,
+    metrics: Sequence[str],
+    train: Dataset,
+) -> Rows:
+    """Return the rows of a part for the targets among the chosen items (n,)."""
+    cut = [place.only(chosen[place.item]) for place, _ in places]
+    row = places[0][1]
+    pairs, squared, absolute = _errors(part, chosen, train)
+    draws = {m: np.stack([p.metric(m) for p in cut]) for m in metrics if parse(m)[0] in RANKING}
+    values = {m: draw.mean(axis=0) for m, draw in draws.items()}
+    values |= {m: v for m, v in (("rmse", squared), ("mae", absolute)) if m in metrics}
+    counts = part.query.activity(train.item_domain, train.n_domains)[:, part.domain]
+    rows = Rows(
+        user=part.query.user[row],
+        domain=np.full(len(row), part.domain),
+        activity=activity_bucket(counts)[row],
+        values=values,
+        draws=draws if len(cut) > 1 else {},
+        pairs=pairs[row],
+    )
+    return rows.take((cut[0].targets > 0) | (rows.pairs > 0))
+
+
+def _errors(part: _Part, chosen: Mask, train: Dataset) -> tuple[Array, Array, Array]:
+    """Return (B,) numbers of rated test pairs, mean squared and mean absolute errors.
+
+    A pair that the model abstains on counts with the mean rating of the domain in train.
+    """
+    n = len(part)
+    if train.domains[part.domain].feedback == "implicit":
+        return np.zeros(n), np.full(n, np.nan), np.full(n, np.nan)
+    row = np.repeat(np.arange(n), np.diff(part.pairs.indptr))
+    column, rating = part.pairs.indices, part.pairs.data
+    keep = chosen[column]
+    row, column, rating = row[keep], column[keep], rating[keep]
+    predicted = part.scores[row, column].astype(np.float64)
+    known = train.weight[train.item_domain[train.item] == part.domain]
+    predicted = np.where(np.isnan(predicted), known.mean() if len(known) else 0.0, predicted)
+    error = predicted - rating
+    pairs = np.bincount(row, minlength=n)
+    with np.errstate(invalid="ignore"):
+        squared = np.bincount(row, error**2, n) / pairs
+        absolute = np.bincount(row, np.abs(error), n) / pairs
+    return pairs, squared, absolute
+
+
+def _joined(rows: Sequence[Rows]) -> Rows:
+    names = rows[0].values
+    return Rows(
+        user=np.concatenate([r.user for r in rows]),
+        domain=np.concatenate([r.domain for r in rows]),
+        activity=np.concatenate([r.activity for r in rows]),
+        values={m: np.concatenate([r.values[m] for r in rows]) for m in names},
+        draws={m: np.concatenate([r.draws[m] for r in rows], axis=1) for m in rows[0].draws},
+        pairs=np.concatenate([r.pairs for r in rows]),
+    )
+
+
+def _slices(rows: Rows, by: Sequence[str], split: Split) -> dict[str, Rows]:
+    masks: dict[str, Mask] = {}
+    if "domain" in by and split.train.n_domains > 1:
+        masks |= {d.name: rows.domain == i for i, d in enumerate(split.train.domains)}
+    if "activity" in by:
+        masks |= {f"activity {n}": rows.activity == i for i, n in enumerate(ACTIVITY_NAMES)}
+    if "cold" in by:
+        masks |= {"cold users": rows.activity == 0, "warm users": rows.activity > 0}
+    return {name: rows.take(mask) for name, mask in masks.items() if mask.any()}
+
+
+def _samples(protocol: str) -> int:
+    """Return the number of sampled items of a protocol, 0 for "full"."""
+    kind, _, count = protocol.partition(":")
+    if protocol == "full":
+        return 0
+    if kind != "sampled" or not count.isdecimal() or int(count) < 1:
+        raise ConfigError(f'protocol "{protocol}": write "full" or "sampled:999"')
+    return int(count)
