@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from scipy.sparse import csr_array, load_npz
 
+from m6rec.data import twins
 from m6rec.data.dataset import Dataset
 from m6rec.data.schema import Domain
-from m6rec.data.splits import Split
+from m6rec.data.splits import Split, cold_item, leave_last
 from m6rec.data.vocab import Vocab
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -146,10 +148,8 @@ def amazon_cdr(
         return split
     train = split.train
     if drop_twins:
-        from m6rec.data.twins import apply_twins, find_twins
-
-        twins = find_twins(union(split.train, split.test))
-        train = apply_twins(train, twins, action="drop", target=target)
+        found = twins.find_twins(union(split.train, split.test))
+        train = twins.drop_twins(train, found, target)
     if shuffle_link is not None:
         rng = np.random.default_rng([shuffle_link, 7])
         train = shuffled(train, train.domain(target), rng)
@@ -253,27 +253,33 @@ def amazon3() -> Split:
         person = json.loads(path(f"amazon3/{name}/datamaps.json").read_text())["id2user"]
         keys = np.array([person[str(u)] for u in rows[:, 0]], dtype=object)
         parts[name] = np.column_stack([keys, rows[:, 1].astype(object)])
-    return leave_last(joined(parts, ordered=True))
-
-
-def leave_last(data: Dataset) -> Split:
-    """Hold out the last event of each user in each domain."""
-    cell = data.user.astype(np.int64) * data.n_domains + data.item_domain[data.item]
-    held = np.zeros(len(data), np.bool_)
-    held[len(data) - 1 - np.unique(cell[::-1], return_index=True)[1]] = True
-    return Split.by_mask(data, held)
+    return leave_last(joined(parts, ordered=True), per="domain")
 
 
 def lastfm(seed: int = 0, fraction: float = 0.2) -> Split:
-    """Music (artists) and social (other users) of one set of users; a random fraction is held."""
-    columns = {"separator": "\t", "columns": [0, 1], "encoding": "utf8-lossy"}
-    data = joined(
-        {
-            "music": pl.read_csv(path("lastfm-hetrec/user_artists.dat"), **columns).to_numpy(),
-            "social": pl.read_csv(path("lastfm-hetrec/user_friends.dat"), **columns).to_numpy(),
-        }
-    )
-    return Split.by_mask(data, np.random.default_rng(seed).random(len(data)) < fraction)
+    """Music (artists, with names) and social (other users) of the same users; random events held.
+
+    User 1 is an invented example in the copies of these files (the archive begins at user 2).
+    """
+    columns = {"separator": "\t", "columns": [0, 1], "encoding": "utf8-lossy", "quote_char": None}
+    parts = {"music": "user_artists.dat", "social": "user_friends.dat"}
+    rows = {n: pl.read_csv(path(f"lastfm-hetrec/{f}"), **columns) for n, f in parts.items()}
+    data = joined({n: f.filter(pl.col("userID") != 1).to_numpy() for n, f in rows.items()})
+    artists = pl.read_csv(path("lastfm-hetrec/artists.dat"), **columns)
+    names = {f"music/{key}": name for key, name in artists.iter_rows()}
+    text = tuple(names.get(key) or "" for key in data.items.keys.to_list())
+    held = np.random.default_rng(seed).random(len(data)) < fraction
+    return Split.by_mask(replace(data, item_text=text), held)
+
+
+def games(cold: float = 0.0, seed: int = 0) -> Split:
+    """Sequences with titles: leave-last, or a share of the items hidden from train and tested."""
+    data = joined({"games": lists("games-titles/sequences.txt")}, ordered=True)
+    table = pl.read_csv(path("games-titles/items.tsv"), separator="\t", quote_char=None)
+    titles = {f"games/{key}": title for key, title in table.iter_rows()}
+    text = tuple(titles.get(key) or "" for key in data.items.keys.to_list())
+    data = replace(data, item_text=text)
+    return cold_item(data, cold, np.random.default_rng(seed)) if cold else leave_last(data)
 
 
 SETS = {
@@ -287,6 +293,7 @@ SETS = {
     "beauty": beauty,
     "amazon3": amazon3,
     "lastfm": lastfm,
+    "games": games,
 }
 
 if __name__ == "__main__":

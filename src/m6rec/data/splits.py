@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
 
 import numpy as np
 
-from m6rec.arrays import Mask
+from m6rec.arrays import Ids, Mask
 from m6rec.data.dataset import Dataset
+from m6rec.errors import ConfigError, DataError, suggestion
+
+Kind = Literal[
+    "temporal", "leave-last", "random", "k-fold", "cold-user", "cold-item", "target-domain"
+]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,6 +34,167 @@ class Split:
         return cls(train=train, test=dataset.take(held), context=train)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SplitConfig:
+    """The ``[split]`` table: how the test is held out.
+
+    kind: "temporal" = everything from a point in time on; "leave-last" = the newest ``n`` events
+        of each user; "random" = events at random; "k-fold" = fold number ``fold`` of ``folds``;
+        "cold-user", "cold-item" = users or items held out whole; "target-domain" = all events in
+        ``target`` of users who are also active elsewhere.
+    fraction: share of the events (temporal, random), users (cold-user, target-domain) or items
+        (cold-item) that is held.
+    time: ISO time at which a temporal test begins, instead of ``fraction``.
+    n, per: leave-last holds the newest n of each user, or of each user in each domain; never
+        their only ones.
+    context: cold-user: share of a held user's history, the oldest, that the query may carry.
+    repeats: keep test rows whose item the user already has in the context; they are left out
+        by default, since no ranking returns them.
+    """
+
+    kind: Kind = "leave-last"
+    fraction: float = 0.2
+    time: str | None = None
+    n: int = 1
+    per: Literal["user", "domain"] = "user"
+    folds: int = 5
+    fold: int = 0
+    context: float = 0.5
+    target: str = ""
+    repeats: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"fraction = {self.fraction}: must be above 0 and at most 1")
+        if not 0 <= self.context < 1:
+            raise ValueError(f"context = {self.context}: must be at least 0 and below 1")
+        if self.n < 1 or self.folds < 2 or not 0 <= self.fold < self.folds:
+            raise ValueError("n must be at least 1, folds at least 2, and fold below folds")
+        if self.kind == "target-domain" and not self.target:
+            raise ValueError('kind = "target-domain" needs target = "…", the name of a domain')
+
+
+def make_split(dataset: Dataset, config: SplitConfig, rng: np.random.Generator) -> Split:
+    """Split a dataset as the TOML says.
+
+    Raises ConfigError where the data has no order or no such domain, DataError where nothing
+    would be left to learn from or to ask.
+    """
+    kinds: dict[Kind, Callable[[], Split]] = {
+        "temporal": lambda: temporal(dataset, config.fraction, config.time),
+        "leave-last": lambda: leave_last(dataset, config.n, config.per),
+        "random": lambda: random(dataset, config.fraction, rng),
+        "k-fold": lambda: folds(dataset, config.folds, rng)[config.fold],
+        "cold-user": lambda: cold_user(dataset, config.fraction, rng, config.context),
+        "cold-item": lambda: cold_item(dataset, config.fraction, rng),
+        "target-domain": lambda: target_domain(dataset, config.target, config.fraction, rng),
+    }
+    split = kinds[config.kind]()
+    split = split if config.repeats else without_repeats(split)
+    for side, part in (("train", split.train), ("test", split.test)):
+        if not len(part):
+            raise DataError(
+                f'[split] kind = "{config.kind}" leaves no event for {side} of {len(dataset)}; '
+                "choose another kind or fraction"
+            )
+    return split
+
+
+def temporal(dataset: Dataset, fraction: float = 0.2, time: str | None = None) -> Split:
+    """Hold out every event from an ISO time on, or the newest ``fraction`` of the events.
+
+    Events of the same second stay together; events without a time train.
+    """
+    if dataset.now < 0:
+        raise ConfigError('[split] kind = "temporal": the data has no times; use kind = "random"')
+    if time is None:
+        known = dataset.time[dataset.time >= 0]
+        place = max(0, len(known) - max(1, round(fraction * len(known))))
+        cut = int(np.partition(known, place)[place])
+    else:
+        cut = _seconds(time)
+    return Split.by_mask(dataset, dataset.time >= cut)
+
+
+def leave_last(dataset: Dataset, n: int = 1, per: Literal["user", "domain"] = "user") -> Split:
+    """Hold out the newest n events of each user (or user and domain) that has more than n."""
+    if not dataset.ordered:
+        raise ConfigError(
+            '[split] kind = "leave-last": the data has no times; say ordered = true if rows '
+            'stand oldest first, or use kind = "random"'
+        )
+    from_end, size = _places(_cell(dataset) if per == "domain" else dataset.user)
+    return Split.by_mask(dataset, (from_end <= n) & (size > n))
+
+
+def random(dataset: Dataset, fraction: float, rng: np.random.Generator) -> Split:
+    """Hold out exactly this share of the events."""
+    held = np.zeros(len(dataset), np.bool_)
+    held[rng.permutation(len(dataset))[: round(fraction * len(dataset))]] = True
+    return Split.by_mask(dataset, held)
+
+
+def folds(dataset: Dataset, k: int, rng: np.random.Generator) -> list[Split]:
+    """Return k splits; each event is in the test of exactly one."""
+    fold = rng.permutation(np.arange(len(dataset)) % k)
+    return [Split.by_mask(dataset, fold == f) for f in range(k)]
+
+
+def cold_user(
+    dataset: Dataset, fraction: float, rng: np.random.Generator, context: float = 0.5
+) -> Split:
+    """Hold out users whole; of their history the oldest share ``context`` goes into the query.
+
+    Each of them keeps at least one event as an answer; where data has no order, the context is
+    drawn at random.
+    """
+    chosen = _some(np.unique(dataset.user), fraction, rng, dataset.n_users)[dataset.user]
+    order = np.arange(len(dataset))
+    if not dataset.ordered:
+        order = np.lexsort((rng.random(len(dataset)), dataset.user))
+    from_end = np.empty(len(dataset), np.int64)
+    from_end[order], size = _places(dataset.user)
+    kept = np.minimum(np.ceil(context * size), size - 1)
+    seen = chosen & (from_end > size - kept)
+    train = dataset.take(~chosen)
+    return Split(
+        train=train, test=dataset.take(chosen & ~seen), context=dataset.take(~chosen | seen)
+    )
+
+
+def cold_item(dataset: Dataset, fraction: float, rng: np.random.Generator) -> Split:
+    """Hold out all events of a share of the items."""
+    chosen = _some(np.unique(dataset.item), fraction, rng, dataset.n_items)
+    return Split.by_mask(dataset, chosen[dataset.item])
+
+
+def target_domain(
+    dataset: Dataset, target: str, fraction: float, rng: np.random.Generator
+) -> Split:
+    """Hold out the target-domain events of a share of the users who are active elsewhere too."""
+    code = dataset.domain(target)
+    if code < 0:
+        names = [domain.name for domain in dataset.domains]
+        raise ConfigError(
+            f'[split] target = "{target}": no such domain{suggestion(target, names)} '
+            f"(known: {', '.join(names)})"
+        )
+    inside = dataset.item_domain[dataset.item] == code
+    both = np.intersect1d(dataset.user[inside], dataset.user[~inside])
+    chosen = _some(both, fraction, rng, dataset.n_users)
+    return Split.by_mask(dataset, inside & chosen[dataset.user])
+
+
+def without_repeats(split: Split) -> Split:
+    """Leave out test rows whose item the same user already has in the context."""
+    n = split.test.n_items
+    seen = np.unique(split.context.user.astype(np.int64) * n + split.context.item)
+    repeat = np.isin(split.test.user.astype(np.int64) * n + split.test.item, seen)
+    if not repeat.any():
+        return split
+    return Split(train=split.train, test=split.test.take(~repeat), context=split.context)
+
+
 def holdout(
     train: Dataset,
     rng: np.random.Generator,
@@ -33,34 +202,88 @@ def holdout(
     fraction: float = 0.1,
     cold_users: float = 0.05,
     cold_items: float = 0.02,
+    max_events: int = 200_000,
 ) -> Split:
     """Carve a holdout from train, on which λ, ω, calibration and early stopping are chosen.
 
-    Ordered data holds out the newest event of each user in each domain, for a random
-    ``fraction`` … all of the users such that about ``fraction`` of the events are held;
-    unordered data a random ``fraction`` of the events. So that cold buckets are learned too,
-    all target-domain events of ``cold_users`` of the users with several domains are held, and
-    all events of ``cold_items`` of the items where items have text or attributes.
+    Ordered data holds out the newest event of users in each of their domains, unordered data
+    random events; about ``fraction`` of all and at most about ``max_events``. No user loses
+    their only event that way. So that cold buckets are learned too, all events in one domain of
+    ``cold_users`` of the users with several domains are held, and all events of ``cold_items``
+    of the items where items have text or attributes (each at most a quarter of the bound).
+    Never empty on either side; raises DataError where train has fewer than two events.
     """
     n = len(train)
+    if n < 2:
+        raise DataError(f"train has {n} events; at least 2 are needed to hold some out")
+    wanted = min(fraction * n, max_events)
     if train.ordered:
-        domain = train.item_domain[train.item]
-        cell = train.user.astype(np.int64) * train.n_domains + domain
-        newest = np.zeros(n, np.bool_)
-        last = np.unique(cell[::-1], return_index=True)[1]
-        newest[n - 1 - last] = True
-        share = min(1.0, fraction * n / max(1, int(newest.sum())))
+        newest = _places(_cell(train))[0] == 1
+        share = min(1.0, wanted / int(newest.sum()))
         held = newest & (rng.random(train.n_users) < share)[train.user]
     else:
-        held = rng.random(n) < fraction
+        held = rng.random(n) < wanted / n
+    held = _leave_one(train, held)
+    quarter = max_events / 4 / n
     if train.n_domains > 1 and cold_users:
-        domain = train.item_domain[train.item]
-        active = np.zeros((train.n_users, train.n_domains), np.bool_)
-        active[train.user, domain] = True
-        several = active.sum(axis=1) > 1
-        chosen = several & (rng.random(train.n_users) < cold_users)
-        noise = np.where(active, rng.random(active.shape), -1.0)
-        held |= (chosen & True)[train.user] & (domain == noise.argmax(axis=1)[train.user])
+        held |= _cold_users(train, min(cold_users, quarter), rng)
     if cold_items and (train.item_features or train.item_text is not None):
-        held |= (rng.random(train.n_items) < cold_items)[train.item]
+        held |= (rng.random(train.n_items) < min(cold_items, quarter))[train.item]
+    if not held.any() or held.all():
+        held = np.zeros(n, np.bool_)
+        held[int(np.argmax(_places(train.user)[1])) if n else 0] = True
     return Split.by_mask(train, held)
+
+
+def _leave_one(train: Dataset, held: Mask) -> Mask:
+    """Release the oldest event of every user who would lose all of theirs."""
+    left = np.bincount(train.user[~held], minlength=train.n_users)
+    emptied = left[train.user] == 0
+    from_end, size = _places(train.user)
+    kept: Mask = held & ~(emptied & (from_end == size))
+    return kept
+
+
+def _cold_users(train: Dataset, share: float, rng: np.random.Generator) -> Mask:
+    """(N,) all events in one random domain of a share of the users with several."""
+    domain = train.item_domain[train.item]
+    active = np.zeros((train.n_users, train.n_domains), np.bool_)
+    active[train.user, domain] = True
+    chosen = (active.sum(axis=1) > 1) & (rng.random(train.n_users) < share)
+    lost = np.where(active, rng.random(active.shape), -1.0).argmax(axis=1)
+    held: Mask = chosen[train.user] & (domain == lost[train.user])
+    return held
+
+
+def _cell(dataset: Dataset) -> Ids:
+    """(N,) code of the (user, domain) of each event."""
+    domain = dataset.item_domain[dataset.item]
+    return dataset.user.astype(np.int64) * dataset.n_domains + domain
+
+
+def _places(group: Ids) -> tuple[Ids, Ids]:
+    """Place of each row from the end of its group (1 = newest), and the size of the group."""
+    order = np.argsort(group, kind="stable")
+    sizes = np.bincount(np.cumsum(np.r_[True, np.diff(group[order]) != 0]) - 1, minlength=0)
+    size = np.repeat(sizes, sizes)
+    from_end, of_row = np.empty(len(group), np.int64), np.empty(len(group), np.int64)
+    from_end[order] = np.repeat(np.cumsum(sizes), sizes) - np.arange(len(group))
+    of_row[order] = size
+    return from_end, of_row
+
+
+def _some(codes: Ids, fraction: float, rng: np.random.Generator, n: int) -> Mask:
+    """(n,) mask of a random share of these codes, at least one."""
+    mask = np.zeros(n, np.bool_)
+    mask[rng.permutation(codes)[: max(1, round(fraction * len(codes)))]] = True
+    return mask
+
+
+def _seconds(time: str) -> int:
+    try:
+        moment = datetime.fromisoformat(time)
+    except ValueError:
+        raise ConfigError(
+            f'[split] time = "{time}": write it as "2024-05-31" or with a time'
+        ) from None
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
