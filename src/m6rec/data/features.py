@@ -45,6 +45,18 @@ class FeatureSpec:
             raise ValueError('separator must not be empty; write separator = "|"')
 
 
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which block columns of the features are kept.
+
+    min_variance: over the train rows. min_information: mutual information with the target on
+    train, in nats.
+    """
+
+    min_variance: float = 0.0
+    min_information: float = 0.0
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Column:
     """A fitted column: its spec and what train said of it.

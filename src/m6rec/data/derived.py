@@ -1,0 +1,108 @@
+"""Features derived from behaviour: of users, as of a request; of items, as of train."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from m6rec.arrays import Array, Floats, Ids
+from m6rec.data.dataset import Dataset
+from m6rec.data.query import DAY, SEQUENCE, Query, make_query
+
+USER_NAMES = ("activity", "frequency", "recency", "diversity", "mean value", "price level")
+ITEM_NAMES = ("popularity", "age", "freshness")
+
+
+def derived_user(
+    query: Query, item_group: Ids, n_groups: int, price: Array | None = None
+) -> Floats:
+    """Return (B, 6) float32 features of the requests, columns as in ``USER_NAMES``.
+
+    A function of the request alone, so that training (``as_of``) and live requests agree. All
+    are 0 without history; frequency and recency also without times.
+
+    activity: ln(1 + distinct items). frequency: ln(1 + events per active day) over the
+    sequence. recency: 1 / (1 + days since the newest event). diversity: entropy of the items'
+    groups, 1 = spread evenly. mean value: mean history weight or rating. price level: mean of
+    ``price`` (n_items,) over the items that have one (not NaN).
+    item_group: (n_items,) in 0 … n_groups-1, such as the domain or a category; -1 = none.
+    """
+    h = query.history
+    n, size = len(query), np.diff(query.history.indptr)
+    row = np.repeat(np.arange(n), size)
+    known = query.times >= 0
+    day = np.where(known, query.times // DAY, -1)
+    fresh = known & np.c_[np.ones((n, 1), np.bool_), np.diff(day, axis=1) != 0]
+    days, count = fresh.sum(axis=1), known.sum(axis=1)
+    newest = query.times.max(axis=1, initial=-1)
+    idle = np.maximum(query.now - newest, 0) / DAY
+    block = np.zeros((n, len(USER_NAMES)))
+    block[:, 0] = np.log1p(size)
+    block[:, 1] = np.log1p(count / np.maximum(days, 1))
+    block[:, 2] = np.where((newest >= 0) & (query.now >= 0), 1 / (1 + idle), 0)
+    block[:, 3] = _evenness(row, item_group[h.indices], n, n_groups)
+    block[:, 4] = np.bincount(row, h.data, n) / np.maximum(size, 1)
+    if price is not None:
+        value = np.asarray(price, np.float64)[h.indices]
+        priced = ~np.isnan(value)
+        total = np.bincount(row[priced], value[priced], n)
+        block[:, 5] = total / np.maximum(np.bincount(row[priced], minlength=n), 1)
+    return block.astype(np.float32)
+
+
+def derived_item(train: Dataset) -> Floats:
+    """Return (n_items, 3) float32 features, columns as in ``ITEM_NAMES``, as of the newest event.
+
+    popularity: ln(1 + users). age: ln(1 + days since the first event). freshness: 1 / (1 + days
+    since the last event). Zeros for an item without events; age and freshness without times.
+    """
+    n = train.n_items
+    block = np.zeros((n, len(ITEM_NAMES)))
+    block[:, 0] = np.log1p(np.bincount(train.positives.indices, minlength=n))
+    timed = train.time >= 0
+    if timed.any():
+        item, time = train.item[timed], train.time[timed]
+        first, last = np.full(n, np.iinfo(np.int64).max), np.full(n, -1)
+        np.minimum.at(first, item, time)
+        np.maximum.at(last, item, time)
+        seen = last >= 0
+        block[seen, 1] = np.log1p((train.now - first[seen]) / DAY)
+        block[seen, 2] = 1 / (1 + (train.now - last[seen]) / DAY)
+    return block.astype(np.float32)
+
+
+def as_of(dataset: Dataset, rows: Ids, length: int = SEQUENCE) -> Query:
+    """Return the requests (B,) as they stood before the events at ``rows`` (B,) happened.
+
+    Each holds the earlier events of the same user, never the event itself or a later one, and
+    ``now`` is the time of the event.
+    """
+    rows = np.asarray(rows, np.int64)
+    user = dataset.user[rows]
+    count = rows - dataset.start[user]
+    row = np.repeat(np.arange(len(rows)), count)
+    at = np.arange(len(row)) - np.repeat(np.cumsum(count) - count - dataset.start[user], count)
+    return make_query(
+        row=row,
+        item=dataset.item[at],
+        weight=dataset.weight[at],
+        time=dataset.time[at],
+        event=dataset.event[at],
+        user=user,
+        now=dataset.time[rows],
+        n_items=dataset.n_items,
+        events=dataset.events,
+        explicit=dataset.explicit,
+        features={name: block[user] for name, block in dataset.user_features.items()},
+        length=length,
+    )
+
+
+def _evenness(row: Ids, group: Ids, n: int, n_groups: int) -> Array:
+    """(n,) entropy of each row's groups over its greatest possible value."""
+    inside = group >= 0
+    cell = row[inside].astype(np.int64) * n_groups + group[inside]
+    cells, count = np.unique(cell, return_counts=True)
+    owner = cells // n_groups
+    share = count / np.bincount(owner, count, n)[owner]
+    entropy: Array = np.bincount(owner, -share * np.log(share), n) / np.log(max(2, n_groups))
+    return entropy
