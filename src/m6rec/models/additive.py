@@ -11,6 +11,7 @@ from m6rec.arrays import Array, Ids, Mask, Scores
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query
 from m6rec.models.base import Model, Reason
+from m6rec.models.kernels import row_of
 
 Reasons = list[list[list[Reason]]]
 
@@ -70,9 +71,8 @@ class Additive(Model):
     def abstains(self, inputs: csr_array) -> Mask:
         """Return the (B, n_items) cells of which the model knows nothing."""
         n, n_domains = inputs.shape[0], int(self.item_domain.max(initial=0)) + 1
-        row = np.repeat(np.arange(n), np.diff(inputs.indptr))
         has = np.zeros((n, n_domains), np.bool_)
-        has[row, self.item_domain[inputs.indices]] = True
+        has[row_of(inputs), self.item_domain[inputs.indices]] = True
         if self.joint:
             has[:] = has.any(axis=1, keepdims=True)
         cells: Mask = ~(has[:, self.item_domain] & self.trained)

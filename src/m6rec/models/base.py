@@ -21,6 +21,7 @@ KINDS: dict[str, str] = {
     "popular": "m6rec.models.popular:Popular",
     "neighbours": "m6rec.models.neighbours:Neighbours",
     "linear": "m6rec.models.linear:Linear",
+    "window": "m6rec.models.window:Window",
 }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numba import prange
 from scipy.sparse import csr_array
 
-from m6rec.arrays import Array, Floats, Scores
+from m6rec.arrays import Array, Floats, Ids, Scores
 from m6rec.tracking import Run
 
 Function = Callable[..., Any]
@@ -38,6 +38,11 @@ def parts(matrix: csr_array) -> Parts:
         np.ascontiguousarray(matrix.indices, np.int32),
         np.ascontiguousarray(matrix.data, np.float32),
     )
+
+
+def row_of(matrix: csr_array) -> Ids:
+    """Return the row of each entry."""
+    return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
 
 
 def transposed(matrix: csr_array) -> csr_array:

@@ -13,8 +13,8 @@ from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query
 from m6rec.models.additive import Additive, Reasons, training_matrix
 from m6rec.models.base import Model, Recipe
-from m6rec.models.kernels import Side, nearest_rows, times, transposed, use_threads
-from m6rec.models.ratings import Measure, Rating, Ratings, only, row_of
+from m6rec.models.kernels import Side, nearest_rows, row_of, times, transposed, use_threads
+from m6rec.models.ratings import Measure, Rating, Ratings, only
 from m6rec.tracking import Run
 
 

@@ -17,6 +17,7 @@ from m6rec.models.kernels import (
     greatest,
     nearest_rated,
     nearest_rows,
+    row_of,
     transposed,
     weighted_means,
 )
@@ -87,11 +88,6 @@ def only(matrix: csr_array, allowed: Mask) -> csr_array:
     before = np.r_[0, np.cumsum(keep)]
     parts = (matrix.data[keep], matrix.indices[keep], before[matrix.indptr])
     return csr_array(parts, shape=matrix.shape)
-
-
-def row_of(matrix: csr_array) -> Ids:
-    """Return the row of each entry."""
-    return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
 
 
 def with_data(matrix: csr_array, data: Array) -> csr_array:
