@@ -164,13 +164,18 @@ class Cleaner:
 
 def repeated(events: pl.DataFrame, cell: list[str]) -> Mask:
     """(N,) whether a newer event of the same cell exists; of equal times the last row is newer."""
-    index = pl.int_range(pl.len(), dtype=pl.UInt32).alias("index")
-    groups, newest = events.lazy().select(*cell, index), pl.col("index").max()
-    if "time" not in cell and bool((events["time"] >= 0).any()):
-        by = (pl.col("time"), pl.col("index"))
-        groups, newest = events.lazy().select(*cell, "time", index).sort(by), pl.col("index").last()
-    kept = groups.group_by(cell).agg(newest).collect()["index"].to_numpy()
-    gone = np.ones(events.height, np.bool_)
+    gone = np.zeros(events.height, np.bool_)
+    hashes = events.select(cell).hash_rows()  # most rows are alone: only the others are grouped
+    in_order = np.sort(hashes.to_numpy())
+    several = np.unique(in_order[1:][in_order[1:] == in_order[:-1]])
+    if not len(several):
+        return gone
+    rows = np.flatnonzero(hashes.is_in(pl.Series(several).implode()).to_numpy())
+    groups = events[rows].lazy().select(*cell, "time").with_columns(row=pl.Series(rows))
+    if "time" not in cell:
+        groups = groups.sort("time", "row")
+    kept = groups.group_by(cell).agg(pl.col("row").last()).collect()["row"].to_numpy()
+    gone[rows] = True
     gone[kept] = False
     return gone
 

@@ -75,7 +75,7 @@ class Dataset:
         user, item = np.asarray(user, dtype=np.int32), np.asarray(item, dtype=np.int32)
         timed = time is not None and bool((np.asarray(time) >= 0).any())
         time = np.full(len(user), -1, np.int64) if time is None else np.asarray(time, np.int64)
-        order = np.lexsort((time, user)) if timed else np.argsort(user, kind="stable")
+        order = _by_user_and_time(user, time) if timed else np.argsort(user, kind="stable")
         weight = np.ones(len(user), np.float32) if weight is None else weight
         event = np.zeros(len(user), np.int16) if event is None else event
         n_items = len(items)
@@ -201,3 +201,16 @@ class Dataset:
             features={n: np.where(present, b[known], 0) for n, b in self.user_features.items()},
             length=length,
         )
+
+
+def _by_user_and_time(user: Ids, time: Ids) -> Array:
+    """(N,) stable order by user, then time; one sort of a joint key where it fits 63 bits."""
+    first = int(time.min())
+    span = int(time.max()) - first + 1
+    if span * (int(user.max()) + 2) >= 2**63:
+        return np.lexsort((time, user))
+    key = user.astype(np.int64)
+    key *= span
+    key += time
+    key -= first
+    return np.argsort(key, kind="stable")

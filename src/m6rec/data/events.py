@@ -36,6 +36,18 @@ class Codes:
         """Return the UInt32 codes of a string expression, new keys added; null stays null."""
         return text.cast(self.types[part]).to_physical().alias(part)
 
+    def trim(self, part: str, column: pl.Series) -> pl.Series:
+        """Return codes with the blanks around their keys taken off; an empty key is null.
+
+        Works on the distinct keys, so that the rows need not be trimmed one by one.
+        """
+        names = self.names(part)
+        trimmed = names.str.strip_chars()
+        if (trimmed == names).all() and not (trimmed == "").any():
+            return column
+        same = self.encode(part, trimmed.replace("", None))
+        return same.gather(column).alias(part)
+
     def encode(self, part: str, keys: pl.Series) -> pl.Series:
         """Return the UInt32 codes of string keys, new ones added; null stays null."""
         return keys.cast(self.types[part]).to_physical()
@@ -43,14 +55,18 @@ class Codes:
 
 def key(column: str, dtype: pl.DataType) -> pl.Expr:
     """Return an expression of a column as trimmed string keys; empty ones are null."""
+    text = _text(column, dtype).str.strip_chars()
+    return pl.when(text != "").then(text)
+
+
+def _text(column: str, dtype: pl.DataType) -> pl.Expr:
+    """A column as text; 12.0 is "12", as pandas makes floats of numbers with gaps."""
     value = pl.col(column)
     if dtype.is_float():
         whole = value.cast(pl.Int64, strict=False)
-        value = pl.when(whole == value).then(whole.cast(pl.String)).otherwise(value.cast(pl.String))
-    elif dtype.is_integer():
-        return value.cast(pl.String)
-    text = value.cast(pl.String).str.strip_chars()
-    return pl.when(text != "").then(text)
+        other = pl.when(value.is_not_nan()).then(value.cast(pl.String))
+        return pl.when(whole == value).then(whole.cast(pl.String)).otherwise(other)
+    return value.cast(pl.String)
 
 
 def single_domain(config: DataConfig, table: Table) -> str:
@@ -121,8 +137,7 @@ def _select(
     parsed = [pl.col(ROW)]
     for part in PARTS:
         if part in columns:
-            text = key(columns[part], schema[columns[part]])
-            parsed.append(codes.expr(part, text))
+            parsed.append(codes.expr(part, _text(columns[part], schema[columns[part]])))
     if "value" in columns:
         raw = key(columns["value"], schema[columns["value"]])
         if schema[columns["value"]].is_numeric():
@@ -142,9 +157,10 @@ def _select(
             given = pl.col(columns["time"]).is_not_null()
         parsed.append(pl.when(given).then(second.fill_null(_UNPARSED)).otherwise(-1).alias("time"))
     try:
-        return frame.select(parsed).collect(engine="streaming")
+        raw = frame.select(parsed).collect(engine="streaming")
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{name}: cannot be read: {first_line(error)}") from None
+    return raw.with_columns(codes.trim(part, raw[part]) for part in PARTS if part in columns)
 
 
 def _check(
