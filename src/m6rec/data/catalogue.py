@@ -27,9 +27,9 @@ def load_items(tables: Sequence[Loaded], config: DataConfig, drops: Drops) -> pl
     for table, lazy in tables:
         frame, columns = _read(table, lazy, config, "items", drops)
         names = [name for name in frame.columns if name != ROW]
-        asked = table.columns.over(config.columns)
-        free = [name for name in names if asked.text or name not in config.features.items]
-        words = texts(free, asked, table.name)
+        asked = table.columns.text or config.columns.text
+        free = [name for name in names if asked or name not in config.features.items]
+        words = texts(free, table.columns, config.columns, table.name)
         joined = [_joined(frame, name) for name in words]
         text = pl.concat_str(joined, separator=" ", ignore_nulls=True) if words else pl.lit("")
         hidden = pl.lit(False)
@@ -96,7 +96,7 @@ def _read(
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{table.name}: cannot be read: {first_line(error)}") from None
     names = [name for name in frame.columns if name != ROW]
-    columns = resolve(names, table.columns.over(config.columns), role, table.name)
+    columns = resolve(names, table.columns, config.columns, role, table.name)
     drops.read[table.name] = drops.read.get(table.name, 0) + frame.height
     part = "item" if role == "items" else "user"
     empty = frame.select(_key(frame, columns[part]).is_null()).to_series()

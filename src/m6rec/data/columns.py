@@ -48,22 +48,27 @@ def simple(name: str) -> str:
     return re.sub(r"[\W_]", "", name.lower())
 
 
-def resolve(names: Sequence[str], columns: Columns, role: Role, table: str) -> dict[str, str]:
+def resolve(
+    names: Sequence[str], own: Columns, general: Columns, role: Role, table: str
+) -> dict[str, str]:
     """Return part → column of one table; parts that it lacks are left out.
 
-    Raises DataError that names the table, the missing column and the columns that exist.
+    own: columns given for this table; general: for all tables, which outside of interactions
+    bind only where they exist. Raises DataError that names the table, the missing column and
+    the columns that exist.
     """
     found: dict[str, str] = {}
     for part in PARTS[role]:
-        asked = getattr(columns, part)
+        asked = getattr(own, part)
+        if asked is None and (role == "interactions" or getattr(general, part) in ("", *names)):
+            asked = getattr(general, part)
         if asked == "":
             continue
         if asked is not None:
-            if asked in names:
-                found[part] = asked
-                continue
-            if role == "interactions" or part in NEEDED[role]:
+            if asked not in names:
                 raise missing(table, part, asked, names)
+            found[part] = asked
+            continue
         guess = _guess(part, role, names, set(found.values()))
         if guess is not None:
             found[part] = guess
@@ -73,14 +78,16 @@ def resolve(names: Sequence[str], columns: Columns, role: Role, table: str) -> d
     return found
 
 
-def texts(names: Sequence[str], columns: Columns, table: str) -> list[str]:
+def texts(names: Sequence[str], own: Columns, general: Columns, table: str) -> list[str]:
     """Return the text columns of an item table, in the order in which they are joined."""
-    if columns.text is not None:
-        for name in columns.text:
-            if name not in names:
-                raise missing(table, "text", name, names)
-        return list(columns.text)
-    return sorted((n for n in names if simple(n) in TEXTS), key=lambda n: TEXTS.index(simple(n)))
+    asked = general.text if own.text is None else own.text
+    if asked is None:
+        known = [name for name in names if simple(name) in TEXTS]
+        return sorted(known, key=lambda name: TEXTS.index(simple(name)))
+    for name in asked:
+        if name and name not in names:
+            raise missing(table, "text", name, names)
+    return [name for name in asked if name]
 
 
 def missing(table: str, part: str, asked: str | None, names: Sequence[str]) -> DataError:

@@ -96,7 +96,8 @@ def load(
     schema = frame.collect_schema()
     columns = resolve(
         [name for name in schema if name != ROW],
-        table.columns.over(config.columns),
+        table.columns,
+        config.columns,
         "interactions",
         table.name,
     )
@@ -157,10 +158,10 @@ def _select(
             given = pl.col(columns["time"]).is_not_null()
         parsed.append(pl.when(given).then(second.fill_null(_UNPARSED)).otherwise(-1).alias("time"))
     try:
-        raw = frame.select(parsed).collect(engine="streaming")
+        coded: pl.DataFrame = frame.select(parsed).collect(engine="streaming")
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{name}: cannot be read: {first_line(error)}") from None
-    return raw.with_columns(codes.trim(part, raw[part]) for part in PARTS if part in columns)
+    return coded.with_columns(codes.trim(part, coded[part]) for part in PARTS if part in columns)
 
 
 def _check(

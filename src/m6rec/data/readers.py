@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -184,12 +185,12 @@ def _scan(
         else:
             delimiter = BLANK
     lines = _lines(table, source)
-    wrong = _wrong_lines(lines, delimiter, len(names), quote)
+    wrong, quote = _wrong_lines(lines, delimiter, len(names), quote)
     if headed:
         wrong = wrong.filter(pl.col(ROW) > 1)
     if wrong.height:
         samples = [{"row": r, "line": t[:120]} for r, t in wrong.head(SAMPLES).iter_rows()]
-        reason = f"does not have {len(names)} fields"
+        reason = f"does not have {len(names)} fields, or a quote is not closed"
         drops.read[table.name] = drops.read.get(table.name, 0) + wrong.height
         drops.bad("malformed", table.name, reason, wrong.height, samples)
         good = lines.join(wrong.lazy().select(ROW), on=ROW, how="anti", maintain_order="left")
@@ -224,23 +225,30 @@ def _lines(table: Table, source: Path | bytes) -> pl.LazyFrame:
 
 def _wrong_lines(
     lines: pl.LazyFrame, delimiter: str, width: int, quote: str | None
-) -> pl.DataFrame:
-    """Return the (ROW, line) that do not have ``width`` fields; blank lines are fine.
+) -> tuple[pl.DataFrame, str | None]:
+    """Return the (ROW, line) that cannot be read as ``width`` fields, and the quote in use.
 
-    Lines with quotes are parsed one by one; a file with quoted line breaks is left to polars.
+    Blank lines are fine. Where every line has its fields with quotes taken as plain
+    characters, and some quote is not closed, there is no quoting. Else lines with quotes are
+    parsed one by one; a file with quoted line breaks is left to polars.
     """
     line = pl.col("line")
-    suspect = lines.filter(
-        (line.str.count_matches(delimiter, literal=True) != width - 1)
-        & (line.str.strip_chars() != "")
-    ).collect(engine="streaming")
-    if quote is None or not suspect["line"].str.contains(quote, literal=True).any():
-        return suspect
-    open_quote = lines.filter(line.str.count_matches(quote, literal=True) % 2 == 1).limit(1)
-    if open_quote.collect().height:
-        return suspect.clear()
-    width_of = [len(fields(text, delimiter)) for text in suspect["line"].to_list()]
-    return suspect.filter(pl.Series(width_of, dtype=pl.Int64) != width)
+    uneven = line.str.count_matches(delimiter, literal=True) != width - 1
+    wrong = lines.filter(uneven & (line.str.strip_chars() != "")).collect(engine="streaming")
+    if quote is None:
+        return wrong, None
+    mark = re.escape(delimiter)
+    unclosed = line.str.contains(rf'(?:^|{mark})"(?:[^"]|"")*"[^"{mark}\r]')
+    open_end = line.str.count_matches(quote, literal=True) % 2 == 1
+    quoted = lines.filter(line.str.contains(quote, literal=True))
+    odd = quoted.filter(unclosed | open_end).with_columns(open=open_end).collect()
+    if odd.height and not wrong.height:
+        return wrong, None
+    if odd["open"].any():
+        return wrong.clear(), quote
+    width_of = [len(fields(text, delimiter)) for text in wrong["line"].to_list()]
+    wrong = wrong.filter(pl.Series(width_of, dtype=pl.Int64) != width)
+    return pl.concat([wrong, odd.drop("open")]).unique(ROW).sort(ROW), quote
 
 
 def _read_jsonl(table: Table, path: Path, drops: Drops) -> pl.LazyFrame:

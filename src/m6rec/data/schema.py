@@ -93,12 +93,6 @@ class Columns:
     text: Names | None = None
     hidden: str | None = None
 
-    def over(self, general: Columns) -> Columns:
-        """Return these columns, with ``general`` where they say nothing."""
-        mine = {f.name: getattr(self, f.name) for f in fields(self)}
-        rest = {f.name: getattr(general, f.name) for f in fields(self)}
-        return Columns(**{n: rest[n] if value is None else value for n, value in mine.items()})
-
 
 @dataclass(frozen=True, kw_only=True)
 class Table:

@@ -1,0 +1,241 @@
+"""Look at a user's files and draft the ``[data]`` part of an experiment as commented TOML."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from m6rec.data import columns, features, readers
+from m6rec.data.drops import Drops
+from m6rec.data.schema import Columns, Role, Table
+from m6rec.errors import DataError
+
+ROWS = 10_000  # looked at in each file
+NEGATIVE = ("dislike", "hide", "return", "refund", "skip", "downvote", "notinterested", "report")
+STRONG = {"purchase": 4, "buy": 4, "order": 4, "cart": 2, "addtocart": 2, "favorite": 3, "like": 3}
+RATINGS = ("rating", "stars", "score", "overall")
+ROLE_WORDS: dict[Role, str] = {
+    "items": r"item|product|movie|film|book|article|song|track|artist|video|catalog|meta",
+    "users": r"user|customer|member|people|person|account",
+    "links": r"link|identit|mapping",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """One file: how it is read, what it is, its columns by part, its first rows."""
+
+    table: Table
+    role: Role
+    parts: dict[str, str]
+    frame: pl.DataFrame
+    stem: str
+
+
+def draft(files: Sequence[Path], base: Path | None = None) -> str:
+    """Return TOML that prepares these files as they are; paths are relative to ``base``.
+
+    Roles and columns are guessed from names and values, and each guess stands in a comment.
+    Raises DataError where no file looks like a log of users and items.
+    """
+    base = base or Path()
+    seen = [look(file, base) for file in files]
+    logs = [s for s in seen if s.role == "interactions"]
+    if not logs:
+        known = "; ".join(f"{s.table.path}: {', '.join(s.frame.columns)}" for s in seen)
+        raise DataError(f"no file has both a user and an item column ({known})")
+    several = len(logs) > 1
+    lines = ["# Drafted by `m6rec init`. Every line is a guess to check.", "", "[data]"]
+    if not several:
+        lines += _table_lines(logs, "interactions")
+    roles: tuple[Role, ...] = ("items", "users", "links")
+    placed = {id(s): _domain_of(s, logs) for s in seen if several and s.role == "items"}
+    for role in roles:
+        lines += _table_lines([s for s in seen if s.role == role and not placed.get(id(s))], role)
+    lines += _feedback_lines(logs)
+    lines += [
+        '# tz = "UTC"         # zone of times that name none',
+        "# strict = false     # true: one bad row stops the load",
+        "",
+    ]
+    if several:
+        for log in logs:
+            lines += [f"[data.domains.{_bare(log.stem)}]"]
+            lines += _table_lines([log], "interactions")
+            lines += _table_lines([s for s in seen if placed.get(id(s)) == log.stem], "items")
+            lines += ['users = "shared"     # "own": the same key is another person here', ""]
+    else:
+        lines += _column_lines(logs[0])
+    lines += _event_lines(logs) + _feature_lines(seen)
+    lines += [
+        "[data.clean]",
+        "core_users = 0       # fewest events of a user in a domain",
+        "core_items = 0       # fewest events of an item",
+        "# max_per_day = 1000 # users above are taken for bots",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def look(file: Path, base: Path) -> Seen:
+    """Read the first rows of a file and guess what it is."""
+    path = os.path.relpath(file, base)
+    table = _readable(path, base)
+    drops = Drops()
+    try:
+        frame = readers.read(table, base, drops).head(ROWS).drop(readers.ROW).collect()
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{path}: cannot be read: {readers.first_line(error)}") from None
+    names, nothing = frame.columns, Columns()
+    parts = {}
+    for role in _likely(file, names):
+        try:
+            parts = columns.resolve(names, nothing, nothing, role, path)
+        except DataError:
+            continue
+        return Seen(table, role, parts, frame, re.sub(r"\W+", "_", file.name.split(".")[0]))
+    raise DataError(f"{path}: no column looks like a user or an item ({', '.join(names)})")
+
+
+def _readable(path: str, base: Path) -> Table:
+    """The table of a path: lines of unequal length are sequences; else UTF-8, else GB or Latin."""
+    table = Table(path=path)
+    if readers.format_of(table) != "csv":
+        return table
+    for encoding in ("utf-8", "gb18030", "latin-1"):
+        table = Table(path=path, encoding=encoding)
+        try:
+            lines = [line for line in readers.head(table, base / path) if line.strip()][:200]
+        except DataError:
+            if encoding == "latin-1":
+                raise
+            continue
+        break
+    widths = {len(line.split()) for line in lines}
+    marks = any(mark in lines[0] for mark in readers.DELIMITERS if mark != " ")
+    if not marks and len(widths) > 1:
+        return Table(path=path, encoding=table.encoding, format="sequence")
+    return table
+
+
+def _likely(file: Path, names: Sequence[str]) -> list[Role]:
+    """Roles in the order in which they should be tried."""
+    word = file.name.lower()
+    simple = {columns.simple(name) for name in names}
+    if simple & set(columns.GUESSES["person"]) and "domain" in simple:
+        return ["links"]
+    named: list[Role] = [role for role, words in ROLE_WORDS.items() if re.search(words, word)]
+    user = simple & set(columns.GUESSES["user"])
+    item = simple & set(columns.GUESSES["item"])
+    if user and item:
+        return ["interactions"]
+    if item or user:
+        return ["items"] if item else ["users"]
+    return [role for role in named if role != "links"]
+
+
+def _domain_of(seen: Seen, logs: Sequence[Seen]) -> str:
+    """The domain whose name an item file carries, or whose folder it shares alone."""
+    tokens = set(re.split(r"[_\W]+", seen.table.path.lower()))
+    fits = [log.stem for log in logs if set(log.stem.lower().split("_")) & tokens - _GENERIC]
+    return fits[0] if len(fits) == 1 else ""
+
+
+_GENERIC = {"log", "items", "item", "events", "interactions", "ratings", "csv", "parquet", "jsonl"}
+
+
+def _table_lines(seen: Sequence[Seen], role: Role) -> list[str]:
+    if not seen:
+        return []
+    plain = [_inline(s, role) for s in seen]
+    value = plain[0] if len(plain) == 1 else "[\n  " + ",\n  ".join(plain) + ",\n]"
+    return [f"{role} = {value}"]
+
+
+def _inline(seen: Seen, role: Role) -> str:
+    """A path, or an inline table where more than the path must be said."""
+    table = seen.table
+    extra = {}
+    if table.encoding != "utf-8":
+        extra["encoding"] = _text(table.encoding)
+    if table.format != "auto":
+        extra["format"] = _text(table.format)
+    if not extra:
+        return _text(table.path)
+    return (
+        "{ "
+        + ", ".join(f"{k} = {v}" for k, v in {"path": _text(table.path), **extra}.items())
+        + " }"
+    )
+
+
+def _column_lines(log: Seen) -> list[str]:
+    lines = ["[data.columns]        # of the interactions"]
+    for part in columns.PARTS["interactions"]:
+        if part in log.parts:
+            lines.append(f"{part} = {_text(log.parts[part])}  # e.g. {_examples(log, part)}")
+        else:
+            lines.append(f'# {part} = "…"')
+    return [*lines, ""]
+
+
+def _feedback_lines(logs: Sequence[Seen]) -> list[str]:
+    for log in logs:
+        name = log.parts.get("value", "")
+        if columns.simple(name) in RATINGS:
+            values = log.frame[name].cast(pl.Float64, strict=False).drop_nulls()
+            if len(values) and values.n_unique() <= 21 and 0 <= values.min() <= values.max() <= 10:  # type: ignore[operator]
+                return [f'feedback = "explicit"  # {name} holds ratings; "implicit" ranks instead']
+    return ['feedback = "implicit"  # "explicit": values are ratings to be predicted']
+
+
+def _event_lines(logs: Sequence[Seen]) -> list[str]:
+    found: dict[str, None] = {}
+    for log in logs:
+        if "event" in log.parts:
+            kinds = log.frame[log.parts["event"]].cast(pl.String).str.strip_chars()
+            found |= dict.fromkeys(kinds.replace("", None).drop_nulls().unique().sort().to_list())
+    if not found or len(found) > 30:
+        return []
+    lines = ["# Event types of the first rows; once some are declared, others are dropped."]
+    for kind in found:
+        sign = "negative" if columns.simple(kind) in NEGATIVE else "positive"
+        weight = STRONG.get(columns.simple(kind), 1)
+        lines += [f"[data.events.{_bare(kind)}]", f"weight = {weight}", f'sign = "{sign}"', ""]
+    return lines
+
+
+def _feature_lines(seen: Sequence[Seen]) -> list[str]:
+    lines = []
+    for entry in seen:
+        if entry.role not in ("items", "users"):
+            continue
+        taken = {*entry.parts.values()}
+        if entry.role == "items":
+            words = columns.texts(entry.frame.columns, Columns(), Columns(), entry.table.path)
+            taken |= set(words)
+            if words:
+                lines += [f"# Item texts of {entry.table.path}: {', '.join(words)}"]
+        for name in entry.frame.columns:
+            if name not in taken:
+                kind = features.guess(entry.frame[name]).kind
+                lines.append(f'# [data.features.{entry.role}.{_bare(name)}] kind = "{kind}"')
+    return [*lines, ""] if lines else []
+
+
+def _examples(seen: Seen, part: str) -> str:
+    values = seen.frame[seen.parts[part]].drop_nulls().unique(maintain_order=True).head(3)
+    return ", ".join(re.sub(r"\s+", " ", str(value))[:30] for value in values)
+
+
+def _text(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _bare(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _text(name)
