@@ -12,25 +12,50 @@ import time
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
+from safetensors.numpy import load_file
 
 from m6rec import artifacts
+from m6rec.arrays import State
 from m6rec.artifacts import Fitted
+from m6rec.data.attributes import Attributes
+from m6rec.data.drops import Drops
+from m6rec.data.prepare import Prepared
+from m6rec.data.schema import DataConfig
 from m6rec.errors import RunError
 from m6rec.models.base import Recipe
 from m6rec.models.neighbours import Neighbours
+from m6rec.models.popular import Popular, PopularModel
 from m6rec.tracking import Run
 from world import world
 
 
+def prepared_world() -> Prepared:
+    data = dataclasses.replace(world(), user_features={}, item_features={})
+    items = pl.DataFrame(
+        {
+            "key": data.items.keys,
+            "domain": ["films"] * 20 + ["books"] * 20,
+            "title": data.item_text,
+            "hidden": data.hidden,
+            "group": [f"g{i % 4}" for i in range(40)],
+        }
+    )
+    users = data.users.keys.to_frame().with_columns(age=pl.int_range(120))
+    return Prepared(dataset=data, users=users, items=items, drops=Drops(), config=DataConfig())
+
+
 @pytest.fixture(scope="module")
 def fitted() -> Fitted:
-    data = world()
+    prepared = prepared_world()
+    data = prepared.dataset
     model = Neighbours(k=10).fit(data, Run(seed=3))
     return Fitted(
         model=model,
-        dataset=data,
-        items=artifacts.catalogue(data),
+        prepared=prepared,
+        attributes=Attributes.fit(prepared, data),
+        twins=np.where(np.arange(40) % 20 == 1, 0, -1),
         config={"name": "small", "seed": 3},
         metrics={"ndcg@10": np.float32(0.5)},
     )
@@ -51,19 +76,27 @@ def test_loaded_equals_saved(fitted: Fitted, saved: Path) -> None:
     assert again.items.equals(fitted.items)
     assert again.dataset.item_text == fitted.dataset.item_text
     assert again.dataset.domains == fitted.dataset.domains
-    np.testing.assert_array_equal(
-        again.dataset.user_features["taste"], fitted.dataset.user_features["taste"]
-    )
+    for name in ("user_features", "item_features"):
+        before, after = getattr(fitted.dataset, name), getattr(again.dataset, name)
+        assert before.keys() == after.keys() != set()
+        for block in before:
+            np.testing.assert_array_equal(before[block], after[block])
     assert artifacts.data_hash(again.dataset) == artifacts.data_hash(fitted.dataset)
+    assert np.flatnonzero(again.twins == 0).tolist() == [1, 21]
+    assert again.prepared.users.equals(fitted.prepared.users)
     assert again.metrics == {"ndcg@10": 0.5}
     assert again.config == {"name": "small", "seed": 3}
 
 
 def test_fortran_order_is_kept(fitted: Fitted, tmp_path: Path) -> None:
-    block = np.asfortranarray(np.arange(240, dtype=np.float32).reshape(120, 2))
-    data = dataclasses.replace(fitted.dataset, user_features={"block": block})
-    path = artifacts.save(dataclasses.replace(fitted, dataset=data), tmp_path / "run")
-    np.testing.assert_array_equal(artifacts.load(path).dataset.user_features["block"], block)
+    class Columnwise(PopularModel):
+        def state(self) -> State:
+            return {**super().state(), "block": np.asfortranarray(np.arange(6.0).reshape(3, 2))}
+
+    model = Columnwise(Popular(), np.zeros(40, np.float32))
+    path = artifacts.save(dataclasses.replace(fitted, model=model), tmp_path / "run")
+    block = load_file(path / "state.safetensors")["model/block"]
+    assert block.tolist() == [[0, 1], [2, 3], [4, 5]]
 
 
 @pytest.mark.parametrize(
@@ -103,8 +136,6 @@ def test_newer_format_is_refused(saved: Path) -> None:
 
 def test_wrong_content_with_right_hash(saved: Path) -> None:
     """Someone who forges the hashes too gets a refusal, not a crash in a kernel."""
-    import polars as pl
-
     history = pl.read_parquet(saved / "history.parquet").with_columns(item=pl.lit(9999, pl.Int32))
     history.write_parquet(saved / "history.parquet")
     manifest = json.loads((saved / "manifest.json").read_text())

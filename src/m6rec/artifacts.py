@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,17 +22,28 @@ import polars as pl
 from safetensors.numpy import load_file, save_file
 
 from m6rec import config
-from m6rec.arrays import Array, State, nest, unnest
+from m6rec.arrays import Array, Ids, nest, unnest
+from m6rec.data.attributes import Attributes
 from m6rec.data.dataset import Dataset
+from m6rec.data.drops import Drops
 from m6rec.data.features import Features
-from m6rec.data.schema import Domain, EventType
+from m6rec.data.prepare import Prepared
+from m6rec.data.schema import DataConfig, Domain, EventType
 from m6rec.data.vocab import Vocab
 from m6rec.errors import ConfigError, RunError
 from m6rec.models.base import Model, Recipe
 
 FORMAT = 1  # of the run directory; a reader refuses what is newer
-NEEDED = ("config.toml", "state.safetensors", "vocab.parquet", "items.parquet", "history.parquet")
+NEEDED = (
+    "config.toml",
+    "state.safetensors",
+    "vocab.parquet",
+    "items.parquet",
+    "users.parquet",
+    "history.parquet",
+)
 DRAFT = re.compile(r"\.draft-(\d+)-.*")
+NO_ATTRIBUTES = Attributes(Features(), Features())
 LIBRARIES = ("m6rec", "numpy", "scipy", "numba", "polars", "safetensors")
 
 
@@ -39,35 +51,32 @@ LIBRARIES = ("m6rec", "numpy", "scipy", "numba", "polars", "safetensors")
 class Fitted:
     """A fitted model and what asking it needs.
 
-    dataset: every event known, as histories of known users. items: n_items rows in code order:
-    key, domain, title, hidden and the raw attributes. users, features: of new users and items.
+    prepared: every event known, and the raw attributes of users and items. attributes: fitted,
+    turn raw attributes into feature blocks. twins: (n_items,) code of the product, shared by
+    its listings in several domains, -1 = one listing: whoever had one is not recommended another.
     config: the experiment as a TOML table. metrics, drops: as reported by its training.
     path: the run directory, None before it is saved.
     """
 
     model: Model
-    dataset: Dataset
-    items: pl.DataFrame
-    user_features: Features = field(default_factory=Features)
-    item_features: Features = field(default_factory=Features)
+    prepared: Prepared
+    twins: Ids
+    attributes: Attributes = NO_ATTRIBUTES
     config: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     drops: Mapping[str, Any] = field(default_factory=dict)
     manifest: Mapping[str, Any] = field(default_factory=dict)
     path: Path | None = None
 
+    @cached_property
+    def dataset(self) -> Dataset:
+        """All events, as histories of known users, with feature blocks."""
+        return self.attributes.attach(self.prepared.dataset, self.prepared)
 
-def catalogue(dataset: Dataset) -> pl.DataFrame:
-    """Return the items frame of a dataset that came without one; titles are the keys."""
-    names = np.array([domain.name for domain in dataset.domains])
-    return pl.DataFrame(
-        {
-            "key": dataset.items.keys,
-            "domain": names[dataset.item_domain],
-            "title": dataset.items.keys,
-            "hidden": dataset.hidden,
-        }
-    )
+    @property
+    def items(self) -> pl.DataFrame:
+        """n_items rows in code order: key, domain, title, hidden and the raw attributes."""
+        return self.prepared.items
 
 
 def run_name(name: str, table: Mapping[str, Any]) -> str:
@@ -105,9 +114,8 @@ def save(fitted: Fitted, path: Path) -> Path:
 
 def write(fitted: Fitted, folder: Path) -> None:
     """Write the files of a run into a draft; files that are there already become part of it."""
-    data, model = fitted.dataset, fitted.model
-    blocks = nest("user", data.user_features) | nest("item", data.item_features)
-    state = nest("model", model.state()) | nest("data", blocks)
+    data = fitted.prepared.dataset
+    state = nest("model", fitted.model.state()) | {"twins": fitted.twins}
     save_file(
         {name: np.ascontiguousarray(value) for name, value in state.items()},
         folder / "state.safetensors",
@@ -117,6 +125,7 @@ def write(fitted: Fitted, folder: Path) -> None:
     if data.item_text is not None:
         items = items.with_columns(text=pl.Series(data.item_text, dtype=pl.String))
     items.write_parquet(folder / "items.parquet")
+    fitted.prepared.users.write_parquet(folder / "users.parquet")
     _history(data).write_parquet(folder / "history.parquet")
     (folder / "config.toml").write_text(config.dumps(fitted.config), encoding="utf-8")
     _write_json(folder / "metrics.json", fitted.metrics)
@@ -167,15 +176,15 @@ def load(path: Path, recipe: Recipe | None = None) -> Fitted:
     manifest = _checked_manifest(path)
     try:
         table = manifest["model"]
-        made = recipe or Recipe.from_table(_without_code(table, path), "model")
-        data, items, state = _restored_data(path, manifest)
+        made = recipe or Recipe.from_table(without_code(table, path), "model")
+        table = tomllib.loads((path / "config.toml").read_text(encoding="utf-8"))
+        state = load_file(path / "state.safetensors")
         return Fitted(
             model=made.restore(unnest("model", state)),
-            dataset=data,
-            items=items,
-            user_features=Features.restore(manifest["user_features"]),
-            item_features=Features.restore(manifest["item_features"]),
-            config=tomllib.loads((path / "config.toml").read_text(encoding="utf-8")),
+            prepared=_restored(path, manifest, table.get("data", {})),
+            attributes=Attributes.restore(manifest["attributes"]),
+            twins=state["twins"],
+            config=table,
             metrics=_read_json(path, "metrics.json"),
             drops=_read_json(path, "drops.json"),
             manifest=manifest,
@@ -188,8 +197,8 @@ def load(path: Path, recipe: Recipe | None = None) -> Fitted:
         raise RunError(f"{path}: is damaged ({detail}); train it again") from error
 
 
-def _without_code(table: Any, path: Path) -> Any:
-    """Refuse a recipe table in which a kind is a "module:Class", at any depth."""
+def without_code(table: Any, path: Path | None) -> Any:
+    """Return the table, unless a kind in it, at any depth, is a "module:Class": then RunError."""
     if isinstance(table, Mapping):
         kind = table.get("kind")
         if isinstance(kind, str) and ":" in kind:
@@ -197,14 +206,15 @@ def _without_code(table: Any, path: Path) -> Any:
                 f'{path}: its model is your own "{kind}", and a run never imports code; '
                 "open it in Python with m6rec.open(path, recipe=…)"
             )
-    for value in table.values() if isinstance(table, Mapping) else table:
+    values = table.values() if isinstance(table, Mapping) else table
+    for value in values:
         if isinstance(value, (Mapping, list)):
-            _without_code(value, path)
+            without_code(value, path)
     return table
 
 
 def _manifest(fitted: Fitted, folder: Path) -> dict[str, Any]:
-    data = fitted.dataset
+    data = fitted.prepared.dataset
     versions = {name: metadata.version(name) for name in LIBRARIES}
     return {
         "format": FORMAT,
@@ -216,8 +226,7 @@ def _manifest(fitted: Fitted, folder: Path) -> dict[str, Any]:
         "domains": [config.to_table(domain) for domain in data.domains],
         "events": [config.to_table(event) for event in data.events],
         "ordered": data.ordered,
-        "user_features": fitted.user_features.state(),
-        "item_features": fitted.item_features.state(),
+        "attributes": fitted.attributes.state(),
         "files": {
             str(file.relative_to(folder)): _sha256(file)
             for file in sorted(folder.rglob("*"))
@@ -252,24 +261,20 @@ def _checked_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def _restored_data(path: Path, manifest: Mapping[str, Any]) -> tuple[Dataset, pl.DataFrame, State]:
-    state = load_file(path / "state.safetensors")
+def _restored(path: Path, manifest: Mapping[str, Any], table: Mapping[str, Any]) -> Prepared:
     vocab = pl.read_parquet(path / "vocab.parquet")
-    users, items_ = (
+    users, things = (
         Vocab(vocab.filter(pl.col("kind") == kind)["key"]) for kind in ("user", "item")
     )
     items = pl.read_parquet(path / "items.parquet")
     history = pl.read_parquet(path / "history.parquet")
-    domains = tuple(config.from_table(Domain, table) for table in manifest["domains"])
-    events = tuple(config.from_table(EventType, table) for table in manifest["events"])
+    domains = tuple(config.from_table(Domain, each) for each in manifest["domains"])
+    events = tuple(config.from_table(EventType, each) for each in manifest["events"])
     code = {domain.name: i for i, domain in enumerate(domains)}
-    item_domain = np.array([code[name] for name in items["domain"]], np.int16)
-    blocks = unnest("data", state)
-    for name, count in (("user", len(users)), ("item", len(items_)), ("event", len(events))):
-        column = history[name]
-        if len(column) and not 0 <= column.min() <= column.max() < count:  # type: ignore[operator]
+    for name, count in (("user", len(users)), ("item", len(things)), ("event", len(events))):
+        column = history[name].to_numpy()
+        if len(column) and not 0 <= column.min() <= column.max() < count:
             raise RunError(f"{path}: is damaged (history.parquet has an unknown {name})")
-    text = tuple(items["text"].to_list()) if "text" in items.columns else None
     data = Dataset(
         user=history["user"].to_numpy(),
         item=history["item"].to_numpy(),
@@ -277,19 +282,23 @@ def _restored_data(path: Path, manifest: Mapping[str, Any]) -> tuple[Dataset, pl
         time=history["time"].to_numpy(),
         event=history["event"].to_numpy(),
         users=users,
-        items=items_,
+        items=things,
         domains=domains,
-        item_domain=item_domain,
+        item_domain=np.array([code[name] for name in items["domain"]], np.int16),
         events=events,
-        user_features=unnest("user", blocks),
-        item_features=unnest("item", blocks),
-        item_text=text,
+        item_text=tuple(items["text"].to_list()) if "text" in items.columns else None,
         hidden=items["hidden"].to_numpy(),
         ordered=bool(manifest["ordered"]),
     )
-    if len(item_domain) != data.n_items or (np.diff(data.user) < 0).any():
+    if len(items) != data.n_items or (np.diff(data.user) < 0).any():
         raise RunError(f"{path}: is damaged (items or history are out of order)")
-    return data, items.drop("text", strict=False), state
+    return Prepared(
+        dataset=data,
+        users=pl.read_parquet(path / "users.parquet"),
+        items=items.drop("text", strict=False),
+        drops=Drops(),
+        config=config.from_table(DataConfig, table, "data"),
+    )
 
 
 def _vocab(data: Dataset) -> pl.DataFrame:

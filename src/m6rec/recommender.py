@@ -1,0 +1,324 @@
+"""A fitted run, ready to be asked: keys, titles and texts in, data frames out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from m6rec import artifacts
+from m6rec.arrays import Ids, Mask
+from m6rec.artifacts import Fitted
+from m6rec.data.dataset import Dataset
+from m6rec.data.query import Query, make_query
+from m6rec.errors import QueryError, suggestion
+from m6rec.explain import Explanation, explain
+from m6rec.filters import Filter
+from m6rec.models.base import Model, Recipe
+from m6rec.rank import Lists, rank, with_twins
+from m6rec.tracking import Run
+
+BATCH = 1024  # requests scored at once
+History = Sequence[str] | Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Recommender:
+    """Answers requests with a fitted model; keys and titles are looked up in its items.
+
+    A request is a ``user`` key (an unknown one is answered as a new user), a ``history`` of
+    liked item keys or titles, oldest first (or item → rating or weight), raw ``attributes`` of
+    a new user, free ``text``, or any of the last three together.
+    """
+
+    fitted: Fitted
+
+    @classmethod
+    def open(cls, path: str | Path, recipe: Recipe | None = None) -> Recommender:
+        """Open a run directory, or "current"; see ``artifacts.load``."""
+        return cls(artifacts.load(artifacts.resolve(path), recipe))
+
+    def save(self, path: str | Path) -> Path:
+        """Save as a new run directory; returns it."""
+        return artifacts.save(self.fitted, Path(path))
+
+    @property
+    def model(self) -> Model:
+        """The fitted model."""
+        return self.fitted.model
+
+    @property
+    def dataset(self) -> Dataset:
+        """All known events, with vocabularies."""
+        return self.fitted.dataset
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        """What the training measured, as in metrics.json."""
+        return self.fitted.metrics
+
+    def recommend(
+        self,
+        user: str | Sequence[str] | None = None,
+        *,
+        history: History | None = None,
+        text: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        domain: str | None = None,
+        filter: str | None = None,
+        k: int = 10,
+        offset: int = 0,
+        diversity: float = 0.0,
+        explore: float = 0.0,
+        seed: int = 0,
+        explain: bool = False,
+    ) -> pl.DataFrame:
+        """Return the k best items: rank, item, domain, title, score; with a list of users also
+        user, first; with ``explain`` also because.
+
+        What is in the history, its twins in other domains and hidden items are left out.
+        filter: an expression over item attributes, such as ``year >= 1990``. diversity: 0 … 1,
+        how much lists are spread over domains. explore: share of random items, drawn by
+        ``seed``. Raises QueryError for an unknown domain, item or attribute.
+        """
+        users = [user] if user is None or isinstance(user, str) else list(user)
+        allowed = self.allowed(domain, filter)
+        rng = Run(seed=seed).rng("explore")
+        frames = []
+        for at in range(0, len(users), BATCH):
+            part = users[at : at + BATCH]
+            query = self.query(part, history=history, text=text, attributes=attributes)
+            lists = self._lists(query, k, allowed, offset, diversity, explore, rng)
+            frame = self._frame(lists, np.arange(offset, offset + k))
+            if explain:
+                reasons = self._explained(query, lists.items)
+                cells = [str(cell) for row in reasons for cell in row]
+                frame = frame.with_columns(because=pl.Series(cells, dtype=pl.String))
+            keys = pl.Series("user", np.repeat(np.array(part, dtype=object), k).tolist(), pl.String)
+            frames.append(frame.insert_column(0, keys).filter(pl.col("item").is_not_null()))
+        result = pl.concat(frames)
+        return result.drop("user") if user is None or isinstance(user, str) else result
+
+    def similar(
+        self, item: str, *, domain: str | None = None, filter: str | None = None, k: int = 10
+    ) -> pl.DataFrame:
+        """Return what somebody would be recommended of whom only this item is known."""
+        return self.recommend(history=[item], domain=domain, filter=filter, k=k)
+
+    def score(
+        self,
+        items: Sequence[str],
+        user: str | None = None,
+        *,
+        history: History | None = None,
+        text: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> pl.DataFrame:
+        """Return item, title and score of the given items; null where the model abstains."""
+        codes = self.items(items)
+        query = self.query([user], history=history, text=text, attributes=attributes)
+        scores = self.model.score(query, codes)[0]
+        titles = self._titles.gather(codes)
+        frame = {"item": self._keys.gather(codes), "title": titles, "score": scores}
+        return pl.DataFrame(frame).with_columns(pl.col("score").fill_nan(None))
+
+    def explain(
+        self,
+        items: Sequence[str],
+        user: str | None = None,
+        *,
+        history: History | None = None,
+        text: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> list[Explanation]:
+        """Return why each of the given items has its score."""
+        codes = self.items(items)
+        query = self.query([user], history=history, text=text, attributes=attributes)
+        return self._explained(query, codes[None])[0]
+
+    def export(
+        self,
+        users: Sequence[str] | None = None,
+        *,
+        k: int = 10,
+        domain: str | None = None,
+        filter: str | None = None,
+    ) -> Iterator[pl.DataFrame]:
+        """Yield user, rank, item, domain, title, score for all (or these) users, in batches."""
+        keys = self.dataset.users.keys.to_list() if users is None else list(users)
+        for at in range(0, len(keys), BATCH):
+            yield self.recommend(keys[at : at + BATCH], k=k, domain=domain, filter=filter)
+
+    def query(
+        self,
+        users: Sequence[str | None],
+        *,
+        history: History | None = None,
+        text: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> Query:
+        """Return the encoded requests (B,); see the class for what may go together."""
+        data = self.dataset
+        codes = data.users.encode(user or "" for user in users)
+        if history is None and attributes is None:
+            query = data.query(codes)
+        elif (codes >= 0).any():
+            raise QueryError("ask either for a known user or with a history and attributes")
+        else:
+            query = self._new(history or [], attributes, len(users))
+        if text is None:
+            return query
+        fields = {name: getattr(query, name) for name in query.__slots__}
+        return Query(**fields | {"text": (text,) * len(users)})
+
+    def items(self, names: Sequence[str]) -> Ids:
+        """Return the codes of items given by key or title; QueryError where there is none."""
+        return np.array([self._item(name) for name in names], np.int32)
+
+    def allowed(self, domain: str | None = None, filter: str | None = None) -> Mask:
+        """Return (n_items,) items of a domain (None = all) that a filter lets through."""
+        data = self.dataset
+        mask = ~data.hidden
+        if domain is not None:
+            code = data.domain(domain)
+            if code < 0:
+                names = [each.name for each in data.domains]
+                raise QueryError(
+                    f'domain "{domain}" is unknown{suggestion(domain, names)} '
+                    f"(known: {', '.join(names)})"
+                )
+            mask &= data.item_domain == code
+        if filter:
+            mask &= Filter.parse(filter).mask(self.fitted.items)
+        return mask
+
+    def _lists(
+        self,
+        query: Query,
+        k: int,
+        allowed: Mask,
+        offset: int,
+        diversity: float,
+        explore: float,
+        rng: np.random.Generator,
+    ) -> Lists:
+        exclude = query.history
+        if len(self.fitted.twins):
+            exclude = with_twins(exclude, self.fitted.twins)
+        return rank(
+            self.model.score(query),
+            k,
+            exclude=exclude,
+            allowed=allowed,
+            offset=offset,
+            diversity=diversity,
+            alike=self.dataset.item_domain,
+            explore=explore,
+            rng=rng,
+        )
+
+    def _frame(self, lists: Lists, places: Ids) -> pl.DataFrame:
+        """B · k rows; null items where a list ends early."""
+        flat = pl.Series(lists.items.ravel()).cast(pl.Int64)
+        codes = flat.set(flat < 0, None)
+        return pl.DataFrame(
+            {
+                "rank": np.tile(places + 1, len(lists.items)),
+                "item": self._keys.gather(codes),
+                "domain": self.fitted.items["domain"].gather(codes),
+                "title": self._titles.gather(codes),
+                "score": lists.scores.ravel(),
+            }
+        )
+
+    def _explained(self, query: Query, items: Ids) -> list[list[Explanation]]:
+        return explain(self.model, query, items, lambda code: str(self._titles[code]))
+
+    def _new(self, history: History, attributes: Mapping[str, Any] | None, n: int) -> Query:
+        """Requests of somebody whom the data does not know."""
+        data = self.dataset
+        codes = self.items(list(history))
+        kind = next((i for i, event in enumerate(data.events) if event.sign == "positive"), 0)
+        if isinstance(history, Mapping):
+            weight = np.array(list(history.values()), np.float32)
+        else:
+            weight = np.where(data.explicit[codes], self._liked, data.events[kind].weight)
+        features = {name: np.zeros((n, b.shape[1])) for name, b in data.user_features.items()}
+        if attributes is not None:
+            features |= self._attributes(attributes, n)
+        m = len(codes)
+        return make_query(
+            row=np.repeat(np.arange(n), m),
+            item=np.tile(codes, n),
+            weight=np.tile(weight, n),
+            time=np.full(n * m, data.now, np.int64),
+            event=np.full(n * m, kind, np.int16),
+            user=np.full(n, -1, np.int32),
+            now=np.full(n, data.now, np.int64),
+            n_items=data.n_items,
+            events=data.events,
+            explicit=data.explicit,
+            features={name: block.astype(np.float32) for name, block in features.items()},
+        )
+
+    def _attributes(self, given: Mapping[str, Any], n: int) -> dict[str, Any]:
+        known = self.fitted.prepared.users.drop("key")
+        for name in given:
+            if name not in known.columns:
+                raise QueryError(
+                    f'attribute "{name}" is unknown{suggestion(name, known.columns)} '
+                    f"(known: {', '.join(known.columns) or 'none'})"
+                )
+        row = {name: [given.get(name)] for name in known.columns}
+        try:
+            frame = pl.DataFrame(row, schema=known.schema, strict=False)
+        except (TypeError, pl.exceptions.PolarsError) as error:
+            raise QueryError(f"attributes {dict(given)}: {error}") from None
+        blocks = self.fitted.attributes.users.apply(frame)
+        return {name: np.repeat(block, n, axis=0) for name, block in blocks.items()}
+
+    def _item(self, name: str) -> int:
+        code = self.dataset.items.code(name)
+        if code >= 0:
+            return code
+        found = self._by_title.get(name.casefold().strip(), [])
+        if len(found) == 1:
+            return found[0]
+        if found:
+            keys = ", ".join(self.dataset.items.decode(np.array(found)))
+            raise QueryError(f'"{name}" is the title of several items; say which: {keys}')
+        near = suggestion(name.casefold().strip(), self._by_title)
+        raise QueryError(f'no item has the key or title "{name}"{near}')
+
+    @cached_property
+    def _by_title(self) -> dict[str, list[int]]:
+        """Case-folded title, and raw key without its domain → codes."""
+        found: dict[str, list[int]] = {}
+        for code, (title, key) in enumerate(zip(self._titles, self._keys, strict=True)):
+            for name in {title.casefold().strip(), key.partition("/")[2]} - {""}:
+                found.setdefault(name, []).append(code)
+        return found
+
+    @property
+    def _keys(self) -> pl.Series:
+        return self.dataset.items.keys
+
+    @cached_property
+    def _titles(self) -> pl.Series:
+        """(n_items,) titles, the key where there is none."""
+        items = self.fitted.items
+        if "title" not in items.columns:
+            return self._keys
+        title = pl.col("title").cast(pl.String)
+        return items.select(pl.when(title != "").then(title).otherwise("key")).to_series()
+
+    @cached_property
+    def _liked(self) -> float:
+        """The rating that "liked" stands for: the upper quartile of what users gave."""
+        rated = self.dataset.weight[self.dataset.explicit[self.dataset.item]]
+        return float(np.quantile(rated, 0.75)) if len(rated) else 1.0

@@ -1,0 +1,1 @@
+"""Ready experiments as TOML: data, not classes."""
