@@ -18,6 +18,8 @@ from world import own_group_share, world
 # What each kind needs beside its defaults to be meaningful on 40 items and 120 users.
 OPTIONS: dict[str, dict[str, object]] = {
     "neighbours": {"k": 10},
+    "rp3beta": {"k": 10},
+    "graph": {"dim": 8},
     "linear": {"reg": 20.0},
 }
 KNOWS_NOTHING_PERSONAL = {"popular"}  # kinds that answer an empty query by themselves

@@ -7,7 +7,7 @@ from abc import abstractmethod
 import numpy as np
 from scipy.sparse import csr_array
 
-from m6rec.arrays import Array, Ids, Mask, Scores
+from m6rec.arrays import Array, Floats, Ids, Mask, Scores
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query
 from m6rec.models.base import Model, Reason
@@ -34,6 +34,29 @@ def positive(history: csr_array, allowed: Mask, binary: bool) -> csr_array:
     data = np.ones(before[-1], np.float32) if binary else history.data[keep].astype(np.float32)
     parts = (data, history.indices[keep], before[history.indptr])
     return csr_array(parts, shape=history.shape)
+
+
+def power(values: Array, exponent: float) -> Floats:
+    """Return values^exponent, 0 where a value is 0."""
+    raised: Floats = np.where(values > 0, np.maximum(values, 1e-12) ** exponent, 0)
+    return raised.astype(np.float32)
+
+
+def normalised(matrix: csr_array, user_power: float, item_power: float) -> csr_array:
+    """Return D_u^-user_power R D_i^-item_power, degrees being sums of weights."""
+    of_user = power(matrix.sum(axis=1), -user_power)
+    of_item = power(matrix.sum(axis=0), -item_power)
+    data = matrix.data * np.repeat(of_user, np.diff(matrix.indptr)) * of_item[matrix.indices]
+    parts = (data.astype(np.float32), matrix.indices, matrix.indptr)
+    return csr_array(parts, shape=matrix.shape)
+
+
+def only(matrix: csr_array, allowed: Mask) -> csr_array:
+    """Return the entries in the allowed columns, zeros kept; same shape."""
+    keep = allowed[matrix.indices]
+    before = np.r_[0, np.cumsum(keep)]
+    parts = (matrix.data[keep], matrix.indices[keep], before[matrix.indptr])
+    return csr_array(parts, shape=matrix.shape)
 
 
 class Additive(Model):

@@ -21,6 +21,8 @@ KINDS: dict[str, str] = {
     "popular": "m6rec.models.popular:Popular",
     "neighbours": "m6rec.models.neighbours:Neighbours",
     "linear": "m6rec.models.linear:Linear",
+    "graph": "m6rec.models.graph:Graph",
+    "rp3beta": "m6rec.models.neighbours:RP3Beta",
     "window": "m6rec.models.window:Window",
 }
 

@@ -163,6 +163,13 @@ def times_gram(left: csr_array, rows: csr_array, columns: csr_array) -> Scores:
     return out
 
 
+def spread(left: csr_array, dense: Floats) -> Floats:
+    """Return left (B, n) times a dense matrix (n, d): (B, d) float32."""
+    out = np.zeros((left.shape[0], dense.shape[1]), np.float32)
+    _spread(*parts(left), np.ascontiguousarray(dense, np.float32), out)
+    return out
+
+
 @compiled()
 def push(value: Floats, index: Array, size: int, v: float, j: int) -> int:
     """Keep (v, j) if it is among the greatest len(value) so far; a min-heap; return its size."""
@@ -331,3 +338,13 @@ def _times_gram(  # type: ignore[no-untyped-def]
             if w != 0:
                 for q in range(r_ptr[u], r_ptr[u + 1]):
                     row[r_idx[q]] += w * r_val[q]
+
+
+@compiled(parallel=True)
+def _spread(l_ptr, l_idx, l_val, dense, out):  # type: ignore[no-untyped-def]
+    for b in prange(out.shape[0]):
+        row = out[b]
+        for p in range(l_ptr[b], l_ptr[b + 1]):
+            w, source = l_val[p], dense[l_idx[p]]
+            for d in range(len(row)):
+                row[d] += w * source[d]

@@ -8,13 +8,14 @@ from typing import ClassVar, Literal
 import numpy as np
 from scipy.sparse import csr_array
 
-from m6rec.arrays import Array, Ids, Mask, Scores, State, nest, unnest
+from m6rec.arrays import Ids, Mask, Scores, State, nest, unnest
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query
-from m6rec.models.additive import Additive, Reasons, training_matrix
+from m6rec.models.additive import Reasons, normalised, only, power, trained_items, training_matrix
 from m6rec.models.base import Model, Recipe
-from m6rec.models.kernels import Side, nearest_rows, row_of, times, transposed, use_threads
-from m6rec.models.ratings import Measure, Rating, Ratings, only
+from m6rec.models.kernels import Side, nearest_rows, transposed, use_threads
+from m6rec.models.rankings import ItemRanking, UserRanking, similarities
+from m6rec.models.ratings import Measure, Rating, Ratings
 from m6rec.tracking import Run
 
 
@@ -61,7 +62,7 @@ class Neighbours(Recipe):
         use_threads(run)
         liked = training_matrix(train, binary=self.binary)
         parts: list[Part] = []
-        for group in self._groups(train):
+        for group in item_groups(train, self.scope):
             if (mask := group & ~train.explicit).any():
                 parts.append(self._ranking(only(liked, mask)))
             if (mask := group & train.explicit).any():
@@ -69,23 +70,13 @@ class Neighbours(Recipe):
         return NeighboursModel(self, train.n_items, tuple(parts))
 
     def restore(self, state: State) -> NeighboursModel:
-        n_items = int(state["n_items"][0])
-        parts: list[Part] = []
-        while part := unnest(f"part{len(parts)}", state):
-            if "rated" in part:
-                parts.append(Ratings.restore(self._rating(), part))
-            else:
-                sparse = (part["data"], part["indices"], part["indptr"])
-                matrix = csr_array(sparse, shape=(len(part["indptr"]) - 1, n_items))
-                kind = ItemRanking if self.by == "item" else UserRanking
-                parts.append(kind(self, part["trained"], matrix))
-        return NeighboursModel(self, n_items, tuple(parts))
-
-    def _groups(self, train: Dataset) -> list[Mask]:
-        """Return the masks (n_items,) of items that are modelled together."""
-        if self.scope == "all":
-            return [np.ones(train.n_items, np.bool_)]
-        return [train.item_domain == domain for domain in range(train.n_domains)]
+        parts = [
+            Ratings.restore(self._rating(), part)
+            if "rated" in part
+            else self._restored(*ranking_of(part))
+            for part in parts_of(state)
+        ]
+        return NeighboursModel(self, int(state["n_items"][0]), tuple(parts))
 
     def _rating(self) -> Rating:
         return Rating(
@@ -99,118 +90,82 @@ class Neighbours(Recipe):
         )
 
     def _ranking(self, matrix: csr_array) -> ItemRanking | UserRanking:
-        trained = np.bincount(matrix.indices, minlength=matrix.shape[1]) > 0
-        if self.by == "user":
-            return UserRanking(self, trained, matrix)
-        similar = similarities(transposed(matrix), self.similarity, self.k, self.shrink)
-        return ItemRanking(self, trained, transposed(similar))
+        if self.by == "item":
+            near = similarities(transposed(matrix), self.similarity, self.k, self.shrink)
+            return self._restored(trained_items(matrix), transposed(near))
+        return self._restored(trained_items(matrix), matrix)
 
-
-def similarities(rows: csr_array, measure: Measure, k: int, shrink: float = 0.0) -> csr_array:
-    """Return (n, n): the k most similar other rows of each row of a positive matrix (n, m).
-
-    Cells without an entry are zeros of the matrix; centring never makes it dense.
-    """
-    side, constant = _side(rows, measure, rows.sum(axis=0) / rows.shape[0])
-    columns = transposed(rows)
-    return nearest_rows(
-        rows, columns, k, side, side, constant=constant, shrink=shrink, itself=False
-    )
-
-
-def _side(rows: csr_array, measure: Measure, mean: Array) -> tuple[Side, float]:
-    """Return what makes x_i · x_j the similarity, and its constant.
-
-    Pearson centres a row on its mean p: Σ (x − p)(y − q) = x·y − m p q. Adjusted cosine centres
-    column c on mean_c (m,): Σ (x − mean)(y − mean) = x·y − x·mean − y·mean + mean·mean.
-    """
-    n, m = rows.shape
-    squares = np.bincount(row_of(rows), rows.data.astype(np.float64) ** 2, n)
-    if measure == "pearson":
-        product = rows.sum(axis=1) / np.sqrt(m)
-        return Side.of(_inverse_root(squares - product**2), product=product), 0.0
-    if measure == "adjusted":
-        offset, constant = rows @ mean, float((mean**2).sum())
-        return Side.of(_inverse_root(squares - 2 * offset + constant), offset=offset), constant
-    return Side.of(_inverse_root(squares)), 0.0
-
-
-def _inverse_root(values: Array) -> Array:
-    root: Array = np.where(values > 1e-9, np.maximum(values, 1e-9) ** -0.5, 0)
-    return root
-
-
-class _Ranking(Additive):
-    """The implicit half: one group of items whose histories count for each other."""
-
-    recipe: Neighbours
-
-    def __init__(self, recipe: Neighbours, trained: Mask, matrix: csr_array) -> None:
-        self.recipe, self.trained, self.matrix = recipe, trained, matrix
-        self.item_domain = np.zeros(len(trained), np.int16)
-        self.joint, self.binary = True, recipe.binary
-        self.covers = trained
-        self.n_items = len(trained)
-
-    def state(self) -> State:
-        m = self.matrix
-        sparse = {"indptr": m.indptr, "indices": m.indices, "data": m.data}
-        return {"trained": self.trained, **sparse}
-
-
-class ItemRanking(_Ranking):
-    """matrix: (n_items, n_items); row j holds s_ji for the items i with j as neighbour."""
-
-    def product(self, inputs: csr_array) -> Scores:
-        return times(inputs, self.matrix)
-
-    def contributions(self, inputs: csr_array, items: Ids) -> Array:
-        table: Array = self.matrix[inputs.indices][:, items].toarray()
-        table *= inputs.data[:, None]
-        return table
-
-
-class UserRanking(_Ranking):
-    """matrix: (n_users, n_items) training histories; neighbours are found per query."""
-
-    def __init__(self, recipe: Neighbours, trained: Mask, matrix: csr_array) -> None:
-        super().__init__(recipe, trained, matrix)
-        self.columns = transposed(matrix)
-        self.mean = matrix.sum(axis=0) / matrix.shape[0]  # (n_items,)
-        self.side, self.constant = _side(matrix, recipe.similarity, self.mean)
-
-    def neighbours(self, inputs: csr_array) -> csr_array:
-        """Return (B, n_users) float32 similarities of the k nearest training users."""
-        side, _ = _side(inputs, self.recipe.similarity, self.mean)
-        return nearest_rows(
-            inputs,
-            self.columns,
-            self.recipe.k,
-            side,
-            self.side,
-            constant=self.constant,
-            shrink=self.recipe.shrink,
+    def _restored(self, trained: Mask, matrix: csr_array) -> ItemRanking | UserRanking:
+        if self.by == "item":
+            return ItemRanking(trained, matrix, binary=self.binary)
+        return UserRanking(
+            trained,
+            matrix,
+            binary=self.binary,
+            measure=self.similarity,
+            k=self.k,
+            shrink=self.shrink,
         )
 
-    def product(self, inputs: csr_array) -> Scores:
-        return times(self.neighbours(inputs), self.matrix)
 
-    def contributions(self, inputs: csr_array, items: Ids) -> Array:
-        near = self.neighbours(inputs)
-        users = near.indices
-        side, _ = _side(inputs, self.recipe.similarity, self.mean)
-        both = self.matrix[users][:, inputs.indices].toarray()  # (N, J)
-        common = np.maximum((both > 0).sum(axis=1, keepdims=True), 1)
-        h = inputs.data
-        share = h / h.sum()
-        part = h * both  # what each history item adds to the dot product, centred
-        part -= self.side.product[users, None] * (side.product[0] * share)
-        part -= share * (side.offset[0] + self.side.offset[users, None] - self.constant)
-        part *= (
-            side.scale[0] * self.side.scale[users, None] * common / (common + self.recipe.shrink)
-        )
-        table: Array = part.T @ self.matrix[users][:, items].toarray()
-        return table
+@dataclass(frozen=True, kw_only=True)
+class RP3Beta(Recipe):
+    """RP³β: a walk user → item → user → item, discounted by popularity (Paudel et al. 2017).
+
+    s_ji = Σ_u (1/n_j)^alpha (1/n_u)^alpha / n_i^beta over users u of both; the k greatest towards
+    each item are kept. Abstains in explicit domains.
+    """
+
+    kind: ClassVar[str] = "rp3beta"
+    alpha: float = 1.0
+    beta: float = 0.6
+    k: int = 100
+    scope: Literal["all", "domain"] = "all"
+    binary: bool = True
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ValueError(f"k = {self.k}: must be at least 1")
+
+    def fit(self, train: Dataset, run: Run) -> NeighboursModel:
+        use_threads(run)
+        liked = training_matrix(train, binary=self.binary)
+        parts = [self._walk(only(liked, group)) for group in item_groups(train, self.scope)]
+        return NeighboursModel(self, train.n_items, tuple(parts))
+
+    def restore(self, state: State) -> NeighboursModel:
+        parts = [
+            ItemRanking(trained, matrix, binary=self.binary)
+            for trained, matrix in map(ranking_of, parts_of(state))
+        ]
+        return NeighboursModel(self, int(state["n_items"][0]), tuple(parts))
+
+    def _walk(self, matrix: csr_array) -> ItemRanking:
+        rows = transposed(normalised(matrix, self.alpha / 2, 0.0))  # (n_items, n_users)
+        degree = matrix.sum(axis=0)
+        target, source = Side.of(power(degree, -self.beta)), Side.of(power(degree, -self.alpha))
+        near = nearest_rows(rows, transposed(rows), self.k, target, source, itself=False)
+        return ItemRanking(trained_items(matrix), transposed(near), binary=self.binary)
+
+
+def item_groups(train: Dataset, scope: str) -> list[Mask]:
+    """Return the masks (n_items,) of items that are modelled together."""
+    if scope == "all":
+        return [np.ones(train.n_items, np.bool_)]
+    return [train.item_domain == domain for domain in range(train.n_domains)]
+
+
+def parts_of(state: State) -> list[State]:
+    """Return the states of the parts, in order."""
+    n = len({name.split("/")[0] for name in state if "/" in name})
+    return [unnest(f"part{p}", state) for p in range(n)]
+
+
+def ranking_of(state: State) -> tuple[Mask, csr_array]:
+    """Return the trained items and the matrix of an implicit part."""
+    trained, indptr = state["trained"], state["indptr"]
+    sparse = (state["data"], state["indices"], indptr)
+    return trained, csr_array(sparse, shape=(len(indptr) - 1, len(trained)))
 
 
 Part = ItemRanking | UserRanking | Ratings
@@ -219,7 +174,7 @@ Part = ItemRanking | UserRanking | Ratings
 class NeighboursModel(Model):
     """parts: one for each group of items, implicit or explicit; each item has one at most."""
 
-    def __init__(self, recipe: Neighbours, n_items: int, parts: tuple[Part, ...]) -> None:
+    def __init__(self, recipe: Recipe, n_items: int, parts: tuple[Part, ...]) -> None:
         self.recipe, self.n_items, self.parts = recipe, n_items, parts
 
     def score(self, query: Query, items: Ids | None = None) -> Scores:

@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 
 from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State
 from m6rec.data.query import Query
-from m6rec.models.additive import Reasons, history_reasons
+from m6rec.models.additive import Reasons, history_reasons, only
 from m6rec.models.base import Reason
 from m6rec.models.kernels import (
     Side,
@@ -80,14 +80,6 @@ class Baseline:
         """Return the ratings less their baseline."""
         base = self.item[ratings.indices] + self.user(ratings)[row_of(ratings)]
         return with_data(ratings, ratings.data - base)
-
-
-def only(matrix: csr_array, allowed: Mask) -> csr_array:
-    """Return the entries in the allowed columns, zeros kept; same shape."""
-    keep = allowed[matrix.indices]
-    before = np.r_[0, np.cumsum(keep)]
-    parts = (matrix.data[keep], matrix.indices[keep], before[matrix.indptr])
-    return csr_array(parts, shape=matrix.shape)
 
 
 def with_data(matrix: csr_array, data: Array) -> csr_array:
