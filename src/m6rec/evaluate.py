@@ -2,91 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, hstack
 
 from m6rec.arrays import Array, Ids, Mask, Scores
 from m6rec.compiled import threads
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import ACTIVITY_NAMES, Query, activity_bucket
 from m6rec.data.splits import Split
-from m6rec.errors import ConfigError, suggestion
-from m6rec.metrics import RANKING, RATING, RankedRows, parse, ranked, ranked_in_samples
+from m6rec.errors import ConfigError, DataError, suggestion
+from m6rec.metrics import (
+    LISTS,
+    RANKING,
+    RankedRows,
+    diversity,
+    novelty,
+    parse,
+    ranked,
+    ranked_in_samples,
+)
 from m6rec.models.base import Model
+from m6rec.rank import top_k
+from m6rec.results import Evaluation, Rows, compare
 from m6rec.tracking import Run
+
+__all__ = ["Evaluation", "Rows", "compare", "evaluate"]
 
 SLICES = ("domain", "activity", "cold")
 IMPLICIT = ("ndcg@10", "recall@10", "hit@10", "mrr@10")
 EXPLICIT = ("rmse", "mae")
 CELLS = 40_000_000  # scores that a batch holds at once
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Rows:
-    """R evaluated rows: one per test user and domain, or per test event where sampled.
-
-    user, domain: (R,) codes. activity: (R,) bucket of the history in that domain.
-    values: metric → (R,) float64; NaN where undefined.
-    draws: metric → (S, R) the same for each draw of a sampled protocol, else empty.
-    pairs: (R,) test ratings of the row, which weigh "rmse" and "mae".
-    """
-
-    user: Ids
-    domain: Ids
-    activity: Ids
-    values: Mapping[str, Array]
-    draws: Mapping[str, Array]
-    pairs: Array
-
-    def __len__(self) -> int:
-        return len(self.user)
-
-    def take(self, rows: Mask) -> Rows:
-        """Return the rows of a mask (R,)."""
-        return Rows(
-            user=self.user[rows],
-            domain=self.domain[rows],
-            activity=self.activity[rows],
-            values={m: v[rows] for m, v in self.values.items()},
-            draws={m: v[:, rows] for m, v in self.draws.items()},
-            pairs=self.pairs[rows],
-        )
-
-    def mean(self, metric: str) -> float:
-        """Return the mean of a metric over the rows where it is defined; NaN without any."""
-        value = self.values[metric]
-        known = ~np.isnan(value)
-        if not known.any():
-            return float("nan")
-        if metric in RATING:
-            mean = float(np.average(value[known], weights=self.pairs[known]))
-            return float(np.sqrt(mean)) if metric == "rmse" else mean
-        return float(value[known].mean())
-
-    def spread(self, metric: str) -> float:
-        """Return the standard deviation over draws of the mean; NaN with fewer than two."""
-        draws = self.draws.get(metric, np.zeros((0, 0)))
-        return float(np.nanmean(draws, axis=1).std(ddof=1)) if len(draws) > 1 else float("nan")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Evaluation:
-    """What ``evaluate`` found. slices: name → rows, "all" first.
-
-    dropped: test events left out because they could not be shown (seen in train, or hidden).
-    """
-
-    metrics: tuple[str, ...]
-    protocol: str
-    slices: Mapping[str, Rows]
-    dropped: int
-
-    def __getitem__(self, metric: str) -> float:
-        """Return the mean of a metric over all rows."""
-        return self.slices["all"].mean(metric)
 
 
 def evaluate(
@@ -113,27 +61,20 @@ def evaluate(
     Raises ConfigError for an unknown metric, protocol or slice.
     """
     run = run or Run()
-    explicit = np.array([d.feedback == "explicit" for d in split.train.domains])
-    wanted = tuple(metrics) or (IMPLICIT if not explicit.all() else ())
-    wanted += EXPLICIT if not metrics and explicit.any() else ()
-    for metric in wanted:
-        parse(metric)
-    for name in by:
-        if name not in SLICES:
-            raise ConfigError(
-                f'by "{name}" is no slice{suggestion(name, SLICES)} (known: {", ".join(SLICES)})'
-            )
-    n_samples = _samples(protocol)
-    if n_samples and any(parse(metric)[0] in RATING for metric in wanted):
-        raise ConfigError(f'protocol "{protocol}" only ranks; use "full" for "rmse" and "mae"')
     train = split.train
+    n_samples = _samples(protocol)
+    wanted = tuple(dict.fromkeys(metrics)) or _default(train, n_samples)
+    _check(wanted, protocol, by)
+    beyond = _Beyond(train, wanted)
     cold = np.bincount(train.item, minlength=train.n_items) == 0
     kinds = {"all": np.ones(train.n_items, np.bool_)}
     if "cold" in by and cold[split.test.item].any():
         kinds |= {"cold items": cold, "warm items": ~cold}
     found: dict[str, list[Rows]] = {kind: [] for kind in kinds}
     n_ranked = 0
-    with threads(run.threads):
+    tested = split.test.user.astype(np.int64) * train.n_domains
+    n_rows = len(np.unique(tested + train.item_domain[split.test.item]))
+    with threads(run.threads), run.progress("evaluate", n_rows) as advance:
         for domain in range(train.n_domains):
             for part in _batches(model, split, domain, batch):
                 if n_samples:
@@ -142,18 +83,42 @@ def evaluate(
                 else:
                     places = [(ranked(part.scores, part.liked, part.seen), np.arange(len(part)))]
                 n_ranked += len(places[0][0].row)
+                lists = beyond.lists(part)
                 for kind, chosen in kinds.items():
-                    found[kind].append(_rows(part, places, chosen[part.items], wanted, train))
-    tables = {kind: _joined(rows) for kind, rows in found.items()}
-    everything = tables["all"]
-    slices = {"all": everything, **_slices(everything, by, split)}
+                    mask = chosen[part.items]
+                    found[kind].append(_rows(part, places, mask, wanted, train, lists, beyond))
+                advance(len(part))
+    if not found["all"]:
+        raise DataError("the test part holds no positive event to evaluate; choose another split")
+    tables = {kind: Rows.joined(rows) for kind, rows in found.items()}
+    slices = {"all": tables["all"], **_slices(tables["all"], by, split)}
     slices |= {kind: rows for kind, rows in tables.items() if kind != "all" and len(rows)}
     return Evaluation(
         metrics=wanted,
         protocol=protocol,
         slices=slices,
         dropped=_n_targets(split) - n_ranked,
+        seed=run.seed,
     )
+
+
+def _default(train: Dataset, n_samples: int) -> tuple[str, ...]:
+    explicit = [domain.feedback == "explicit" for domain in train.domains]
+    ranks = () if all(explicit) and not n_samples else IMPLICIT
+    return ranks + (EXPLICIT if any(explicit) and not n_samples else ())
+
+
+def _check(metrics: Sequence[str], protocol: str, by: Sequence[str]) -> None:
+    for metric in metrics:
+        if parse(metric)[0] not in RANKING and protocol != "full":
+            raise ConfigError(
+                f'metric "{metric}" needs protocol = "full": "{protocol}" only ranks test events'
+            )
+    for name in by:
+        if name not in SLICES:
+            raise ConfigError(
+                f'by "{name}" is no slice{suggestion(name, SLICES)} (known: {", ".join(SLICES)})'
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -219,12 +184,43 @@ def _n_targets(split: Split) -> int:
     )
 
 
+class _Beyond:
+    """What the metrics of shown lists need of train: who knows an item, what it resembles."""
+
+    def __init__(self, train: Dataset, metrics: Sequence[str]) -> None:
+        named = [(metric, *parse(metric)) for metric in metrics]
+        self.metrics = [(metric, name, k or 0) for metric, name, k in named if name in LISTS]
+        self.depth = max((k for _, _, k in self.metrics), default=0)
+        self.n_users = train.n_users
+        self.item_users = np.bincount(train.positives.indices, minlength=train.n_items)
+        self.catalogue = np.bincount(train.item_domain[~train.hidden], minlength=train.n_domains)
+        if any(name == "diversity" for _, name, _ in self.metrics):
+            blocks = [csr_array(block) for block in train.item_features.values()]
+            self.vectors = csr_array(hstack(blocks) if blocks else train.positives.T)
+
+    def lists(self, part: _Part) -> Ids:
+        """(B, depth) item codes that would be shown."""
+        columns, _ = top_k(part.scores, self.depth, part.seen)
+        return np.where(columns >= 0, part.items[columns], -1)
+
+    def values(self, lists: Ids) -> dict[str, Array]:
+        found: dict[str, Array] = {}
+        for metric, name, k in self.metrics:
+            if name == "novelty":
+                found[metric] = novelty(lists[:, :k], self.item_users, self.n_users)
+            elif name == "diversity":
+                found[metric] = diversity(lists[:, :k], self.vectors)
+        return found
+
+
 def _rows(
     part: _Part,
     places: Sequence[tuple[RankedRows, Ids]],
     chosen: Mask,
     metrics: Sequence[str],
     train: Dataset,
+    lists: Ids,
+    beyond: _Beyond,
 ) -> Rows:
     """Return the rows of a part for the targets among the chosen items (n,)."""
     cut = [place.only(chosen[place.item]) for place, _ in places]
@@ -233,6 +229,7 @@ def _rows(
     draws = {m: np.stack([p.metric(m) for p in cut]) for m in metrics if parse(m)[0] in RANKING}
     values = {m: draw.mean(axis=0) for m, draw in draws.items()}
     values |= {m: v for m, v in (("rmse", squared), ("mae", absolute)) if m in metrics}
+    values |= beyond.values(lists)
     counts = part.query.activity(train.item_domain, train.n_domains)[:, part.domain]
     rows = Rows(
         user=part.query.user[row],
@@ -241,6 +238,8 @@ def _rows(
         values=values,
         draws=draws if len(cut) > 1 else {},
         pairs=pairs[row],
+        lists=lists[row],
+        catalogue=beyond.catalogue,
     )
     return rows.take((cut[0].targets > 0) | (rows.pairs > 0))
 
@@ -266,18 +265,6 @@ def _errors(part: _Part, chosen: Mask, train: Dataset) -> tuple[Array, Array, Ar
         squared = np.bincount(row, error**2, n) / pairs
         absolute = np.bincount(row, np.abs(error), n) / pairs
     return pairs, squared, absolute
-
-
-def _joined(rows: Sequence[Rows]) -> Rows:
-    names = rows[0].values
-    return Rows(
-        user=np.concatenate([r.user for r in rows]),
-        domain=np.concatenate([r.domain for r in rows]),
-        activity=np.concatenate([r.activity for r in rows]),
-        values={m: np.concatenate([r.values[m] for r in rows]) for m in names},
-        draws={m: np.concatenate([r.draws[m] for r in rows], axis=1) for m in rows[0].draws},
-        pairs=np.concatenate([r.pairs for r in rows]),
-    )
 
 
 def _slices(rows: Rows, by: Sequence[str], split: Split) -> dict[str, Rows]:

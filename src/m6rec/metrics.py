@@ -168,6 +168,54 @@ def ranked_in_samples(
     return RankedRows(each, item[kept], rank[kept], candidates[kept]), row
 
 
+def coverage(lists: Ids, n_items: int) -> float:
+    """Return the share of ``n_items`` that occur in lists (B, k); -1 = no item."""
+    return len(np.unique(lists[lists >= 0])) / max(n_items, 1)
+
+
+def gini(lists: Ids, n_items: int) -> float:
+    """Return how unequally lists (B, k) show ``n_items``: 0 = all alike, near 1 = one alone."""
+    shown = np.unique(lists[lists >= 0], return_counts=True)[1]
+    count = np.sort(np.r_[np.zeros(max(0, n_items - len(shown))), shown])
+    n = len(count)
+    if not count.sum():
+        return float("nan")
+    return float(((2 * np.arange(1, n + 1) - n - 1) * count).sum() / (n * count.sum()))
+
+
+def novelty(lists: Ids, item_users: Ids, n_users: int) -> Array:
+    """Return (B,) mean −log2 of the share of users that know an item; NaN for empty lists.
+
+    item_users: (n_items,) users of each item in train, of ``n_users``; one more is added to
+    both, so that an item without users has a finite value.
+    """
+    bits = np.log2(n_users + 1) - np.log2(np.asarray(item_users) + 1)
+    there = lists >= 0
+    with np.errstate(invalid="ignore"):
+        value: Array = np.where(there, bits[lists], 0.0).sum(axis=1) / there.sum(axis=1)
+    return value
+
+
+def diversity(lists: Ids, vectors: csr_array) -> Array:
+    """Return (B,) 1 − mean cosine over the pairs of a list; NaN for fewer than two items.
+
+    vectors: (n_items, d) sparse; an item without any entry is like nothing.
+    """
+    length = np.sqrt(vectors.multiply(vectors).sum(axis=1))
+    inverse = np.divide(1.0, length, out=np.zeros(len(length)), where=length > 0)
+    unit = csr_array(vectors.multiply(inverse[:, None]))
+    row, place = np.nonzero(lists >= 0)
+    n = np.bincount(row, minlength=len(lists))
+    member = csr_array(
+        (np.ones(len(row)), (row, lists[row, place])), shape=(len(lists), len(length))
+    )
+    total = member @ unit  # |Σ x|² = Σ |x|² + 2 Σ over pairs
+    pairs = total.multiply(total).sum(axis=1) - member @ (length > 0).astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value: Array = 1 - pairs / (n * (n - 1))
+    return np.where(n > 1, value, np.nan)
+
+
 @compiled(parallel=True, nogil=True)
 def _ranks(
     scores: Scores,
