@@ -7,13 +7,13 @@ from typing import ClassVar
 
 import numpy as np
 from scipy.sparse import csr_array
-from threadpoolctl import threadpool_limits
 
 from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State
+from m6rec.compiled import threads
 from m6rec.data.dataset import Dataset
 from m6rec.models.additive import Additive, normalised, power, trained_items, training_matrix
 from m6rec.models.base import Recipe
-from m6rec.models.kernels import spread, times_gram, transposed, use_threads
+from m6rec.models.kernels import spread, times_gram, transposed
 from m6rec.tracking import Run
 
 EXTRA = 32  # columns beyond dim that make the randomised basis accurate
@@ -46,11 +46,10 @@ class Graph(Recipe):
             raise ValueError(f"sweeps = {self.sweeps}: must be 0 or more")
 
     def fit(self, train: Dataset, run: Run) -> GraphModel:
-        use_threads(run)
         matrix = training_matrix(train, binary=self.binary)
         degree = np.asarray(matrix.sum(axis=0), np.float32)
         rows = normalised(matrix, self.user_power, self.item_power)
-        with threadpool_limits(run.threads):
+        with threads(run.threads):
             basis, singular = right_basis(rows, self.dim, self.sweeps, run.rng("graph"))
         return GraphModel(
             self, train.item_domain, trained_items(matrix), rows, basis, singular, degree

@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import numba
 import numpy as np
 from numba import prange
 from scipy.sparse import csr_array
 
 from m6rec.arrays import Array, Floats, Ids, Scores
-from m6rec.tracking import Run
+from m6rec.compiled import compiled
 
-Function = Callable[..., Any]
 Parts = tuple[Array, Array, Array]  # indptr int64, indices int32, data float32
 CHUNKS = 64  # rows are dealt out to this many chunks, so that heavy rows spread over threads
-
-
-def compiled(**options: Any) -> Callable[[Function], Function]:
-    """Return numba's njit decorator, cached on disk and typed."""
-    decorator: Callable[[Function], Function] = numba.njit(cache=True, **options)
-    return decorator
-
-
-def use_threads(run: Run) -> None:
-    """Let the kernels use the threads of this run, as far as the machine has them."""
-    most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-    numba.set_num_threads(max(1, min(run.threads, most)))
 
 
 def parts(matrix: csr_array) -> Parts:

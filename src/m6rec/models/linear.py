@@ -8,14 +8,14 @@ from typing import ClassVar, Literal
 import numpy as np
 from scipy.linalg import cholesky, lapack
 from scipy.sparse import csr_array
-from threadpoolctl import threadpool_limits
 
 from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State, nest, unnest
+from m6rec.compiled import threads
 from m6rec.data.dataset import Dataset
 from m6rec.errors import ConfigError
 from m6rec.models.additive import Additive, trained_items, training_matrix
 from m6rec.models.base import Recipe
-from m6rec.models.kernels import times, transposed, use_threads
+from m6rec.models.kernels import times, transposed
 from m6rec.tracking import Run
 
 
@@ -48,13 +48,15 @@ class Linear(Recipe):
             raise ValueError(f"top = {self.top}: must be at least 1")
 
     def fit(self, train: Dataset, run: Run) -> LinearModel:
-        use_threads(run)
         matrix = training_matrix(train, binary=self.binary)
         trained = trained_items(matrix)
         joint = self.scope == "all"
         group = np.zeros_like(train.item_domain) if joint else train.item_domain
         blocks = []
-        with threadpool_limits(run.threads), run.progress("regression", group.max() + 1) as step:
+        with (
+            threads(run.threads),
+            run.progress("regression", int(group.max(initial=0)) + 1) as step,
+        ):
             for code in range(int(group.max(initial=0)) + 1):
                 items = np.flatnonzero(trained & (group == code))
                 if len(items):

@@ -9,11 +9,12 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from m6rec.arrays import Ids, Mask, Scores, State, nest, unnest
+from m6rec.compiled import threads
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query
 from m6rec.models.additive import Reasons, normalised, only, power, trained_items, training_matrix
 from m6rec.models.base import Model, Recipe
-from m6rec.models.kernels import Side, nearest_rows, transposed, use_threads
+from m6rec.models.kernels import Side, nearest_rows, transposed
 from m6rec.models.rankings import ItemRanking, UserRanking, similarities
 from m6rec.models.ratings import Measure, Rating, Ratings
 from m6rec.tracking import Run
@@ -59,14 +60,14 @@ class Neighbours(Recipe):
                 raise ValueError(f"{name} = {getattr(self, name)}: must be 0 or more")
 
     def fit(self, train: Dataset, run: Run) -> NeighboursModel:
-        use_threads(run)
         liked = training_matrix(train, binary=self.binary)
         parts: list[Part] = []
-        for group in item_groups(train, self.scope):
-            if (mask := group & ~train.explicit).any():
-                parts.append(self._ranking(only(liked, mask)))
-            if (mask := group & train.explicit).any():
-                parts.append(Ratings.fit(only(train.matrix, mask), self._rating()))
+        with threads(run.threads):
+            for group in item_groups(train, self.scope):
+                if (mask := group & ~train.explicit).any():
+                    parts.append(self._ranking(only(liked, mask)))
+                if (mask := group & train.explicit).any():
+                    parts.append(Ratings.fit(only(train.matrix, mask), self._rating()))
         return NeighboursModel(self, train.n_items, tuple(parts))
 
     def restore(self, state: State) -> NeighboursModel:
@@ -128,9 +129,9 @@ class RP3Beta(Recipe):
             raise ValueError(f"k = {self.k}: must be at least 1")
 
     def fit(self, train: Dataset, run: Run) -> NeighboursModel:
-        use_threads(run)
         liked = training_matrix(train, binary=self.binary)
-        parts = [self._walk(only(liked, group)) for group in item_groups(train, self.scope)]
+        with threads(run.threads):
+            parts = [self._walk(only(liked, group)) for group in item_groups(train, self.scope)]
         return NeighboursModel(self, train.n_items, tuple(parts))
 
     def restore(self, state: State) -> NeighboursModel:

@@ -10,18 +10,17 @@ from numba import prange
 from scipy.sparse import csr_array
 
 from m6rec.arrays import Array, Ids, Mask, Scores, State
+from m6rec.compiled import compiled, threads
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import DAY, Query
 from m6rec.models.additive import Additive
 from m6rec.models.base import Recipe
 from m6rec.models.kernels import (
     CHUNKS,
-    compiled,
     from_table,
     push,
     row_of,
     times,
-    use_threads,
 )
 from m6rec.tracking import Run
 
@@ -60,7 +59,6 @@ class Window(Recipe):
             raise ValueError(f"half_life = {self.half_life}: must be above 0 days")
 
     def fit(self, train: Dataset, run: Run) -> WindowModel:
-        use_threads(run)
         liked = train.take((train.weight > 0) & ~train.explicit[train.item] & train.ordered)
         sequence = liked.user.astype(np.int64)
         if self.scope == "domain":
@@ -72,7 +70,7 @@ class Window(Recipe):
         steps = np.arange(1, self.width + 1, dtype=np.float32) ** np.float32(-self.decay)
         value, index = np.zeros((n, self.k), np.float32), np.zeros((n, self.k), np.int32)
         size = np.zeros(n, np.int64)
-        _follow(
+        arrays = (
             sequence,
             item,
             time,
@@ -87,6 +85,8 @@ class Window(Recipe):
             index,
             size,
         )
+        with threads(run.threads):
+            _follow(*arrays)
         return WindowModel(self, train.item_domain, count > 0, from_table(value, index, size, n))
 
     def restore(self, state: State) -> WindowModel:
