@@ -11,13 +11,14 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, prange
+from numba import prange
 from scipy.sparse import csr_array
 
 from m6rec.arrays import Array, Floats, Ids, State
+from m6rec.compiled import compiled, structure
 
 BLOCK = 1_000_000  # code points hashed at a time
-FIT_TEXTS = 50_000  # texts that the projection is fitted on; idf counts all
+FIT_TEXTS = 20_000  # texts that the projection is fitted on; idf counts all
 NONE, WORD, IDEOGRAPH = 0, 1, 2
 _BASIS, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)  # FNV-1a, 64 bits
 _SHIFT, _MIX = np.uint64(33), np.uint64(0xFF51AFD7ED558CCD)
@@ -73,7 +74,7 @@ class TextEncoder:
         if n > FIT_TEXTS:
             rng = np.random.default_rng(self.seed)
             counts = counts[np.sort(rng.choice(n, FIT_TEXTS, replace=False))]
-        basis = _right_singular(_weighted(counts, idf)[:, bucket], self.dim, self.seed)
+        basis = _right_singular(_weighted(counts, idf, bucket), self.dim, self.seed)
         projection = np.zeros((self.buckets, basis.shape[1]), np.float32)
         projection[bucket] = basis
         return HashedText(self, idf, projection)
@@ -192,20 +193,20 @@ def _count_block(texts: Sequence[str], buckets: int, chars: float) -> tuple[Arra
     return length, bucket[at], weight[at]
 
 
-@njit(cache=True)
+@compiled()
 def _class(point: Any, classes: Array) -> Any:
     if point < 65_536:
         return classes[point]
     return IDEOGRAPH if 0x20000 <= point < 0x40000 else WORD
 
 
-@njit(cache=True)
+@compiled()
 def _bucket(hashed: Any, buckets: int) -> Any:
     mixed = (hashed ^ (hashed >> _SHIFT)) * _MIX
     return np.int64((mixed ^ (mixed >> _SHIFT)) % np.uint64(buckets))
 
 
-@njit(cache=True)
+@compiled()
 def _emit(
     points: Array,
     classes: Array,
@@ -257,7 +258,7 @@ def _emit(
     return n, n_tokens
 
 
-@njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def _count_texts(
     points: Array,
     classes: Array,
@@ -294,7 +295,7 @@ def _count_texts(
     return length
 
 
-@njit(cache=True, parallel=True, fastmath=True)
+@compiled(parallel=True, fastmath=True)
 def _project(indptr: Ids, indices: Ids, data: Floats, basis: Floats, out: Floats) -> None:
     for row in prange(len(out)):
         for at in range(indptr[row], indptr[row + 1]):
@@ -304,15 +305,17 @@ def _project(indptr: Ids, indices: Ids, data: Floats, basis: Floats, out: Floats
                     out[row, d] += value * basis[b, d]
 
 
-def _weighted(counts: csr_array, idf: Floats) -> csr_array:
-    """Rows of tf·idf, each of length 1."""
+def _weighted(counts: csr_array, idf: Floats, bucket: Ids) -> csr_array:
+    """(n, m) rows of tf·idf, each of length 1; the columns are these buckets (m,)."""
+    n = counts.shape[0]
     data = counts.data * idf[counts.indices]
-    row = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
-    norm = np.sqrt(np.bincount(row, data**2, counts.shape[0])).astype(np.float32)
-    return csr_array((data / norm[row], counts.indices, counts.indptr), shape=counts.shape)
+    row = np.repeat(np.arange(n), np.diff(counts.indptr))
+    norm = np.sqrt(np.bincount(row, data**2, n)).astype(np.float32)
+    column = np.searchsorted(bucket, counts.indices)
+    return csr_array((data / norm[row], column, counts.indptr), shape=(n, len(bucket)))
 
 
-def _right_singular(a: csr_array, dim: int, seed: int, passes: int = 3) -> Floats:
+def _right_singular(a: csr_array, dim: int, seed: int, passes: int = 2) -> Floats:
     """(m, d) the first right singular vectors of a (n, m), d ≤ dim; Halko et al. 2011.
 
     Powers of a·aᵀ are taken on the side of the n texts, so that only there is anything
@@ -337,6 +340,5 @@ def _right_singular(a: csr_array, dim: int, seed: int, passes: int = 3) -> Float
 def _times(a: csr_array, b: Floats) -> Floats:
     """a @ b over all threads."""
     out = np.zeros((a.shape[0], b.shape[1]), np.float32)
-    indptr, indices = a.indptr.astype(np.int64), a.indices.astype(np.int32)  # one compiled form
-    _project(indptr, indices, a.data, np.ascontiguousarray(b), out)
+    _project(*structure(a), np.asarray(a.data, np.float32), np.ascontiguousarray(b), out)
     return out

@@ -270,6 +270,8 @@ def _numbers(series: pl.Series) -> Array:
     """(n,) float64; NaN where missing or not a number. Times become days since 1970."""
     if series.dtype.is_temporal():
         series = series.cast(pl.Datetime("ms"), strict=False).dt.epoch("ms") / 86_400_000
+    if series.dtype == pl.String:
+        series = series.str.strip_chars()
     x = series.cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
     return np.where(np.isfinite(x), x, np.nan)
 

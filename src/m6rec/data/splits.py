@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
 import numpy as np
+import polars as pl
 
 from m6rec.arrays import Ids, Mask
 from m6rec.data.dataset import Dataset
+from m6rec.data.vocab import Vocab
 from m6rec.errors import ConfigError, DataError, suggestion
 
 Kind = Literal[
@@ -183,6 +185,42 @@ def target_domain(
     both = np.intersect1d(dataset.user[inside], dataset.user[~inside])
     chosen = _some(both, fraction, rng, dataset.n_users)
     return Split.by_mask(dataset, inside & chosen[dataset.user])
+
+
+def given(train: Dataset, test: Dataset) -> Split:
+    """Return a split of two datasets that were encoded apart, over the vocabulary of train.
+
+    Users known only to the test are added to the vocabulary, without attributes. Test events
+    of items, or of event types, that train does not know are left out: no model can answer.
+    """
+    new = test.users.keys.filter(~test.users.keys.is_in(train.users.keys.implode()))
+    users = Vocab(pl.concat([train.users.keys, new]))
+    padded = {
+        name: np.pad(block, ((0, len(new)), (0, 0))) for name, block in train.user_features.items()
+    }
+    train = replace(train, users=users, user_features=padded) if len(new) else train
+    types = Vocab([event.name for event in train.events])
+    item = train.items.encode(test.items.keys)[test.item]
+    event = types.encode([event.name for event in test.events])[test.event]
+    known = (item >= 0) & (event >= 0)
+    answers = Dataset.build(
+        user=train.users.encode(test.users.keys)[test.user][known],
+        item=item[known],
+        weight=test.weight[known],
+        time=test.time[known],
+        event=event[known],
+        users=train.users,
+        items=train.items,
+        domains=train.domains,
+        item_domain=train.item_domain,
+        events=train.events,
+        user_features=train.user_features,
+        item_features=train.item_features,
+        item_text=train.item_text,
+        hidden=train.hidden,
+        ordered=test.ordered,
+    )
+    return Split(train=train, test=answers, context=train)
 
 
 def without_repeats(split: Split) -> Split:
