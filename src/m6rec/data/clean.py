@@ -54,26 +54,29 @@ class Cleaner:
             if rated.all():
                 return self._last(events, ["user", "item"], "rated again; the last one counts")
             apart = pl.col("time") if timed else pl.int_range(pl.len(), dtype=pl.Int64)
-            marked = events.with_columns(same=pl.when(rated).then(-1).otherwise(apart))
+            either = pl.when(rated).then(pl.lit(-1, pl.Int64))
+            marked = events.with_columns(
+                kind=either.otherwise(pl.col("event")), same=either.otherwise(apart)
+            )
             reason = "rated again, or the same event at the same time"
-            return self._last(marked, ["user", "item", "event", "same"], reason).drop("same")
+            return self._last(marked, ["user", "item", "kind", "same"], reason).drop("kind", "same")
         cell = ["user", "item", "event"]
+        if how == "sum" and "value" not in events.columns:
+            events = events.with_columns(value=pl.lit(1.0, pl.Float32))
         if how == "last" or "value" not in events.columns:
             return self._last(events, cell, "repeated; the last one counts")
-        order = events.sort("time", maintain_order=True) if timed else events
-        value = pl.col("value").sum() if how == "sum" else pl.col("value").max()
-        others = [pl.col(n).last() for n in events.columns if n not in (*cell, "value")]
-        kept = order.group_by(cell, maintain_order=True).agg(value, *others)
-        self._report("duplicates", f"repeated; the {how} counts", order, order, kept.height)
-        return kept.select(events.columns)
+        value = pl.col("value").fill_null(1.0)  # an event without a value counts once
+        merged = events.group_by(cell).agg(value.sum() if how == "sum" else value.max())
+        kept = self._last(events.drop("value"), cell, f"repeated; the {how} counts")
+        return kept.join(merged, on=cell, maintain_order="left").select(events.columns)
 
     def _last(self, events: pl.DataFrame, cell: list[str], reason: str) -> pl.DataFrame:
         """Keep the newest event of each cell; among equal times, the last row."""
-        newest = repeated(events, cell)
-        if not newest.any():
+        older = repeated(events, cell)
+        if not older.any():
             return events
-        self._report("duplicates", reason, events, events.filter(newest))
-        return events.filter(~pl.Series(newest))
+        self._report("duplicates", reason, events.filter(older))
+        return events.filter(~pl.Series(older))
 
     def bots(self, events: pl.DataFrame) -> pl.DataFrame:
         """Drop users with more events than a person has."""
@@ -122,7 +125,7 @@ class Cleaner:
     def k_core(self, events: pl.DataFrame) -> pl.DataFrame:
         """Drop users and items with too few events in a domain, until none is left."""
         least_user, least_item = self.clean.core_users, self.clean.core_items
-        if least_user <= 1 and least_item <= 1:
+        if (least_user <= 1 and least_item <= 1) or not events.height:
             return events
         domain = events["domain"].to_numpy().astype(np.int64)
         user = events["user"].to_numpy()
@@ -143,23 +146,15 @@ class Cleaner:
         if keep.all():
             return events
         mask = pl.Series(keep)
-        self._report(step, reason, events, events.filter(~mask))
+        self._report(step, reason, events.filter(~mask))
         return events.filter(mask)
 
-    def _report(
-        self,
-        step: str,
-        reason: str,
-        before: pl.DataFrame,
-        gone: pl.DataFrame,
-        kept: int | None = None,
-    ) -> None:
-        count = gone.height if kept is None else before.height - kept
+    def _report(self, step: str, reason: str, gone: pl.DataFrame) -> None:
         samples: list[dict[str, Any]] = []
         for row in gone.head(SAMPLES).iter_rows(named=True):
             keys = {part: self.names(part, row[part]) for part in ("user", "item")}
             samples.append(keys | {n: row[n] for n in ("value", "time") if n in row})
-        self.drops.add(step, TABLE, reason, count, samples)
+        self.drops.add(step, TABLE, reason, gone.height, samples)
 
 
 def repeated(events: pl.DataFrame, cell: list[str]) -> Mask:
@@ -171,7 +166,7 @@ def repeated(events: pl.DataFrame, cell: list[str]) -> Mask:
     if not len(several):
         return gone
     rows = np.flatnonzero(hashes.is_in(pl.Series(several).implode()).to_numpy())
-    groups = events[rows].lazy().select(*cell, "time").with_columns(row=pl.Series(rows))
+    groups = events[rows].lazy().select({*cell, "time"}).with_columns(row=pl.Series(rows))
     if "time" not in cell:
         groups = groups.sort("time", "row")
     kept = groups.group_by(cell).agg(pl.col("row").last()).collect()["row"].to_numpy()

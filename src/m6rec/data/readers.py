@@ -241,14 +241,16 @@ def _wrong_lines(
     unclosed = line.str.contains(rf'(?:^|{mark})"(?:[^"]|"")*"[^"{mark}\r]')
     open_end = line.str.count_matches(quote, literal=True) % 2 == 1
     quoted = lines.filter(line.str.contains(quote, literal=True))
-    odd = quoted.filter(unclosed | open_end).with_columns(open=open_end).collect()
-    if odd.height and not wrong.height:
+    closes = open_end & line.str.contains(rf'"\r?(?:$|{mark})')
+    closes &= ~line.str.contains(rf'(?:^|{mark})"')
+    odd = quoted.filter(unclosed | open_end).with_columns(open=open_end, closes=closes).collect()
+    if odd.height and not wrong.height and not odd["closes"].any():
         return wrong, None
     if odd["open"].any():
         return wrong.clear(), quote
     width_of = [len(fields(text, delimiter)) for text in wrong["line"].to_list()]
     wrong = wrong.filter(pl.Series(width_of, dtype=pl.Int64) != width)
-    return pl.concat([wrong, odd.drop("open")]).unique(ROW).sort(ROW), quote
+    return pl.concat([wrong, odd.drop("open", "closes")]).unique(ROW).sort(ROW), quote
 
 
 def _read_jsonl(table: Table, path: Path, drops: Drops) -> pl.LazyFrame:
