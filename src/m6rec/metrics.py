@@ -229,15 +229,14 @@ def _ranks(
     rank = np.zeros(len(target), np.int64)
     candidates = np.zeros(n_rows, np.int64)
     for b in prange(n_rows):
+        score = scores[b]
         other = np.empty(n_items, np.float32)  # scores of other candidates, else NaN
         for j in range(n_items):
-            s = scores[b, j]
-            s = s if s == s else np.float32(-np.inf)
+            s = score[j] if score[j] == score[j] else np.float32(-np.inf)
             other[j] = s if allowed[j] else np.float32(np.nan)
         for e in range(exclude_start[b], exclude_start[b + 1]):
             other[exclude[e]] = np.nan
-        for j in range(n_items):
-            candidates[b] += other[j] == other[j]
+        candidates[b] = _reaching(other, -np.inf)
         level = np.empty(start[b + 1] - start[b], np.float32)
         for t in range(len(level)):
             level[t] = other[target[start[b] + t]]
@@ -253,10 +252,11 @@ def _ranks(
 
 @compiled()
 def _reaching(scores: Scores, level: float) -> int:
-    """Count the scores at or above a level; a plain loop, so that it runs on vector units."""
+    """Count the scores at or above a level; this form of loop alone runs on vector units."""
     count = 0
-    for s in scores:
-        count += s >= level
+    for j in range(scores.shape[0]):
+        if scores[j] >= level:
+            count += 1
     return count
 
 
