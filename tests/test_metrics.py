@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
 from m6rec.errors import ConfigError
-from m6rec.metrics import RANKING, parse, ranked, ranked_in_samples
+from m6rec.metrics import (
+    RANKING,
+    RankedRows,
+    coverage,
+    diversity,
+    gini,
+    novelty,
+    parse,
+    ranked,
+    ranked_in_samples,
+)
 
 
 def problem(seed: int, n_rows: int = 12, n: int = 30) -> dict[str, np.ndarray]:
@@ -122,7 +132,9 @@ def test_values_lie_between_0_and_1_and_perfect_scores_reach_1(
         np.testing.assert_allclose(best[~np.isnan(best)], 1.0)
 
 
-def sampled(p: dict[str, np.ndarray], seed: int = 0, n: int = 9, **change: np.ndarray) -> object:
+def sampled(
+    p: dict[str, np.ndarray], seed: int = 0, n: int = 9, **change: np.ndarray
+) -> tuple[RankedRows, np.ndarray]:
     p = {**p, **change}
     pool = np.flatnonzero(p["allowed"])
     user = p.get("user", np.arange(len(p["scores"])))
@@ -192,3 +204,35 @@ def test_wrong_names_are_one_sentence(metric: str, message: str) -> None:
 def test_names_are_parsed() -> None:
     assert parse("NDCG@10 ") == ("ndcg", 10)
     assert parse("mrr") == ("mrr", None)
+
+
+def test_metrics_of_lists_equal_their_definitions() -> None:
+    rng = np.random.default_rng(0)
+    lists = np.array([rng.permutation(12)[:4] for _ in range(9)])
+    lists[0, 2:], lists[1, 1:], lists[2] = -1, -1, -1
+    assert coverage(lists, 15) == len(set(lists.ravel()) - {-1}) / 15
+    shown = np.array([(lists == i).sum() for i in range(15)])
+    expected = np.abs(shown[:, None] - shown).sum() / (2 * 15**2 * shown.mean())
+    assert gini(lists, 15) == pytest.approx(expected)
+
+    users = rng.integers(0, 50, 15)
+    vectors = rng.random((15, 3)) * (rng.random((15, 3)) < 0.7)
+    vectors[lists[3, 0]] = 0  # like nothing, not even itself
+    bits, apart = novelty(lists, users, 50), diversity(lists, csr_array(vectors))
+    for b, row in enumerate(lists):
+        items = row[row >= 0]
+        if not len(items):
+            assert np.isnan(bits[b])
+            continue
+        assert bits[b] == pytest.approx(np.mean([-math.log2((users[i] + 1) / 51) for i in items]))
+        cosines = [
+            float(vectors[i] @ vectors[j])
+            / max(float(np.linalg.norm(vectors[i]) * np.linalg.norm(vectors[j])), 1e-12)
+            for i in items
+            for j in items
+            if i != j
+        ]
+        if cosines:
+            assert apart[b] == pytest.approx(1 - np.mean(cosines))
+        else:
+            assert np.isnan(apart[b])
