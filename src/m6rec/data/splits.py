@@ -225,9 +225,16 @@ def given(train: Dataset, test: Dataset) -> Split:
 
 def without_repeats(split: Split) -> Split:
     """Leave out test rows whose item the same user already has in the context."""
-    n = split.test.n_items
-    seen = np.unique(split.context.user.astype(np.int64) * n + split.context.item)
-    repeat = np.isin(split.test.user.astype(np.int64) * n + split.test.item, seen)
+    test, context = split.test, split.context
+    if not len(test):
+        return split
+    pair = test.user.astype(np.int64) * test.n_items + test.item
+    asked, place = np.unique(pair, return_inverse=True)
+    had = context.user.astype(np.int64) * context.n_items + context.item
+    at = np.minimum(np.searchsorted(asked, had), len(asked) - 1)
+    seen = np.zeros(len(asked), np.bool_)
+    seen[at[asked[at] == had]] = True
+    repeat = seen[place]
     if not repeat.any():
         return split
     return Split(train=split.train, test=split.test.take(~repeat), context=split.context)

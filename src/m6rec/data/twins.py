@@ -83,11 +83,13 @@ def find_twins(
     """
     config = config or TwinsConfig()
     positives = dataset.positives
-    indptr, indices = structure(positives)
-    audience = structure(csr_array(positives.T))
-    pairs = _same_audience(
-        *audience, indptr, indices, dataset.item_domain, config.min_shared, config.jaccard
-    )
+    if dataset.n_domains > 1:
+        pairs = _same_audience(
+            *_audience(positives), *structure(positives), dataset.item_domain,
+            config.min_shared, config.jaccard,
+        )  # fmt: skip
+    else:
+        pairs = np.zeros((0, 2), np.int64)
     similarity = np.full(len(pairs), np.nan, np.float32)
     if config.text != "ignore" and dataset.item_text is not None:
         texts = _plain_texts(dataset.item_text)
@@ -130,32 +132,49 @@ def _same_audience(
     min_shared: int,
     jaccard: float,
 ) -> Ids:
-    """(P, 2) pairs, found by counting shared users item by item; memory is O(items + P)."""
+    """(P, 2) pairs. users: of each item, those with the shortest histories first.
+
+    A twin of an item shares at least a share ``jaccard`` of its users, so it must already show
+    among all but a few of them: candidates come from the users with short histories (Chaudhuri
+    et al. 2006, prefix filter), and only candidates are counted in full. Memory is
+    O(users + items + P).
+    """
     n = len(domain)
-    counts = np.zeros(n, np.int32)
-    touched = np.empty(n, np.int32)
+    counts, touched = np.zeros(n, np.int32), np.empty(n, np.int32)
+    mark = np.full(len(items_of) - 1, -1, np.int32)
     pairs = np.empty((1024, 2), np.int64)
     n_pairs = 0
     for i in range(n):
-        size = users_of[i + 1] - users_of[i]
-        if size < min_shared:
+        first, size = users_of[i], users_of[i + 1] - users_of[i]
+        least = max(min_shared, int(np.ceil(jaccard * size - 1e-9)))
+        if size < least:
             continue
+        spare = size - least  # users that a twin may lack
+        some = min(size, spare + 1 + least // 4)
         n_touched = 0
-        for a in range(users_of[i], users_of[i + 1]):
-            u = users[a]
-            for b in range(items_of[u], items_of[u + 1]):
+        for a in range(first, first + some):
+            for b in range(items_of[users[a]], items_of[users[a] + 1]):
                 j = items[b]
                 if domain[j] > domain[i]:
                     if counts[j] == 0:
                         touched[n_touched] = j
                         n_touched += 1
                     counts[j] += 1
+        marked = False
         for t in range(n_touched):
             j = touched[t]
-            both = counts[j]
-            counts[j] = 0
-            either = size + users_of[j + 1] - users_of[j] - both
-            if both >= min_shared and both >= jaccard * either:
+            seen, counts[j] = counts[j], 0
+            other = users_of[j + 1] - users_of[j]
+            if seen < some - spare or other < jaccard * size or size < jaccard * other:
+                continue
+            if not marked:
+                for a in range(first, first + size):
+                    mark[users[a]] = i
+                marked = True
+            both = 0
+            for a in range(users_of[j], users_of[j + 1]):
+                both += mark[users[a]] == i
+            if both >= min_shared and both >= jaccard * (size + other - both):
                 if n_pairs == len(pairs):
                     longer = np.empty((2 * n_pairs, 2), np.int64)
                     longer[:n_pairs] = pairs
@@ -163,6 +182,14 @@ def _same_audience(
                 pairs[n_pairs, 0], pairs[n_pairs, 1] = i, j
                 n_pairs += 1
     return pairs[:n_pairs]
+
+
+def _audience(positives: csr_array) -> tuple[Array, Array]:
+    """(indptr, users) of each item, the users with the shortest histories first."""
+    size = np.diff(positives.indptr)
+    order = np.argsort(size, kind="stable")
+    indptr, place = structure(csr_array(positives[order].T))
+    return indptr, order[place].astype(np.int32)
 
 
 def _plain_texts(texts: tuple[str, ...]) -> pl.Series:
