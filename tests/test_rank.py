@@ -116,6 +116,20 @@ def test_blocks_alternate_under_full_diversity() -> None:
     assert items[0, 0] == 0
 
 
+def test_short_and_empty_lists_stay_whole_under_diversity() -> None:
+    scores = np.array([[5, np.nan, 3, 1], [np.nan] * 4], np.float32)
+    lists = rank(scores, 6, diversity=0.5, alike=np.array([0, 0, 0, 1]))
+    assert lists.items.tolist() == [[0, 3, 2, -1, -1, -1], [-1] * 6]
+
+
+def test_options_that_need_another_say_so() -> None:
+    scores = np.ones((1, 3), np.float32)
+    with pytest.raises(ValueError, match="diversity needs alike"):
+        rank(scores, 2, diversity=0.5)
+    with pytest.raises(ValueError, match="explore needs rng"):
+        rank(scores, 2, explore=0.5)
+
+
 def test_exploration_is_seeded_marked_and_fresh() -> None:
     scores = np.random.default_rng(4).random((200, 60), dtype=np.float32)
     scores[:, 50:] = np.nan  # not scored, yet explored

@@ -121,18 +121,21 @@ def ranked(
     of a target count as better than it.
     """
     start, item = structure(targets)
+    row = np.repeat(np.arange(len(scores)), np.diff(start))
+    level = np.nan_to_num(scores[row, item], nan=-np.inf, posinf=np.inf, neginf=-np.inf)
+    order = np.lexsort((-level, row))
+    item, level = item[order], level[order]
     nothing = np.zeros(len(scores) + 1, np.int64), np.zeros(0, np.int32)
     rank, candidates = _ranks(
         np.ascontiguousarray(scores, np.float32),
         start,
         item,
+        np.asarray(level, np.float32),
         *(nothing if exclude is None else structure(exclude)),
         np.ones(scores.shape[1], np.bool_) if allowed is None else allowed,
     )
-    row = np.repeat(np.arange(len(scores)), np.diff(start))
-    order = np.lexsort((rank, row))
-    order = order[rank[order] > 0]
-    return RankedRows(row[order], item[order], rank[order], candidates)
+    kept = rank > 0
+    return RankedRows(row[kept], item[kept], rank[kept], candidates)
 
 
 def ranked_in_samples(
@@ -221,10 +224,12 @@ def _ranks(
     scores: Scores,
     start: Ids,
     target: Ids,
+    level: Scores,
     exclude_start: Ids,
     exclude: Ids,
     allowed: Mask,
 ) -> tuple[Ids, Ids]:
+    """Ranks of targets that stand best first in each row; 0 = no candidate."""
     n_rows, n_items = scores.shape
     rank = np.zeros(len(target), np.int64)
     candidates = np.zeros(n_rows, np.int64)
@@ -237,16 +242,15 @@ def _ranks(
         for e in range(exclude_start[b], exclude_start[b + 1]):
             other[exclude[e]] = np.nan
         candidates[b] = _reaching(other, -np.inf)
-        level = np.empty(start[b + 1] - start[b], np.float32)
-        for t in range(len(level)):
-            level[t] = other[target[start[b] + t]]
-        for t in target[start[b] : start[b + 1]]:
-            other[t] = np.nan
         before = 0
-        for t in np.argsort(-level, kind="mergesort"):  # NaN, no candidates, stand last
-            if level[t] == level[t]:
+        for t in range(start[b], start[b + 1]):
+            if other[target[t]] == other[target[t]]:
                 before += 1
-                rank[start[b] + t] = before + _reaching(other, level[t])
+                rank[t] = before
+                other[target[t]] = np.nan
+        for t in range(start[b], start[b + 1]):
+            if rank[t] > 0:
+                rank[t] += _reaching(other, level[t])
     return rank, candidates
 
 

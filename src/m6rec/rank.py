@@ -11,6 +11,7 @@ from scipy.sparse import csr_array
 from m6rec.arrays import Array, Ids, Mask, Scores
 from m6rec.compiled import compiled, structure
 
+PADDING = -1e9  # worth of an empty place: below every item, above one that is taken
 POOL = 200  # best items among which a diverse list is chosen; fixed, so that pages agree
 
 
@@ -44,14 +45,18 @@ def rank(
     giving an offset.
     """
     depth = k + offset
-    if diversity and alike is not None:
+    if diversity:
+        if alike is None:
+            raise ValueError("diversity needs alike: what makes two items resemble each other")
         pool = top_k(scores, max(depth, POOL), exclude, allowed)
         items, value = diverse(*pool, depth, alike, diversity)
     else:
         items, value = top_k(scores, depth, exclude, allowed)
     items, value = items[:, offset:], value[:, offset:]
-    if not explore or rng is None:
+    if not explore:
         return Lists(items, value, np.zeros(items.shape, np.bool_))
+    if rng is None:
+        raise ValueError("explore needs rng: a seeded random stream")
     return _explored(scores, items, exclude, allowed, explore, rng)
 
 
@@ -101,7 +106,7 @@ def diverse(
     high = np.nanmax(np.where(present, scores[:, :POOL], -np.inf), axis=1, keepdims=True)
     with np.errstate(invalid="ignore"):
         worth = (scores[:, :POOL] - low) / np.maximum(high - low, 1e-12)
-    worth = np.where(present, (1 - strength) * worth, -np.inf)
+    worth = np.where(present, (1 - strength) * worth, PADDING)
     trait = alike[known]  # (B, C) or (B, C, d)
     if alike.ndim == 2:
         trait = trait / np.maximum(np.linalg.norm(trait, axis=2, keepdims=True), 1e-12)
