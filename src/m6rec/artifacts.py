@@ -173,7 +173,7 @@ def load(path: Path, recipe: Recipe | None = None) -> Fitted:
     recipe: of a model of your own ("module:Class"), which a run cannot name by itself.
     Raises RunError in one sentence for a missing, damaged or newer run.
     """
-    manifest = _checked_manifest(path)
+    manifest = checked(path)
     try:
         table = manifest["model"]
         made = recipe or Recipe.from_table(without_code(table, path), "model")
@@ -195,6 +195,33 @@ def load(path: Path, recipe: Recipe | None = None) -> Fitted:
     except Exception as error:  # hashes hold, so the run was made wrong; any reader may say so
         detail = f"{type(error).__name__}: {error}".splitlines()[0]
         raise RunError(f"{path}: is damaged ({detail}); train it again") from error
+
+
+def checked(path: Path) -> dict[str, Any]:
+    """Return the manifest of a run after verifying every file against it; else RunError."""
+    if not (path / "manifest.json").is_file():
+        raise RunError(f"{path}: is not a run (it has no manifest.json)")
+    manifest: dict[str, Any] = _read_json(path, "manifest.json")
+    version = manifest.get("format")
+    if not isinstance(version, int) or not isinstance(manifest.get("files"), dict):
+        raise RunError(f"{path}: is damaged (manifest.json has no format or files)")
+    if version > FORMAT:
+        made = manifest.get("versions", {}).get("m6rec", "a newer version")
+        raise RunError(
+            f"{path}: is of format {version}, made by m6rec {made}; this version reads up to "
+            f"format {FORMAT}, so upgrade m6rec"
+        )
+    files = manifest["files"]
+    for name in NEEDED:
+        if name not in files:
+            raise RunError(f"{path}: is damaged (manifest.json does not list {name})")
+    for name, digest in files.items():
+        file = path / name
+        if ".." in Path(name).parts or not file.is_file():
+            raise RunError(f"{path}: is damaged ({name} is missing)")
+        if _sha256(file) != digest:
+            raise RunError(f"{path}: is damaged ({name} does not match its checksum)")
+    return manifest
 
 
 def without_code(table: Any, path: Path | None) -> Any:
@@ -233,32 +260,6 @@ def _manifest(fitted: Fitted, folder: Path) -> dict[str, Any]:
             if file.is_file() and file.name != "manifest.json"
         },
     }
-
-
-def _checked_manifest(path: Path) -> dict[str, Any]:
-    if not (path / "manifest.json").is_file():
-        raise RunError(f"{path}: is not a run (it has no manifest.json)")
-    manifest: dict[str, Any] = _read_json(path, "manifest.json")
-    version = manifest.get("format")
-    if not isinstance(version, int) or not isinstance(manifest.get("files"), dict):
-        raise RunError(f"{path}: is damaged (manifest.json has no format or files)")
-    if version > FORMAT:
-        made = manifest.get("versions", {}).get("m6rec", "a newer version")
-        raise RunError(
-            f"{path}: is of format {version}, made by m6rec {made}; this version reads up to "
-            f"format {FORMAT}, so upgrade m6rec"
-        )
-    files = manifest["files"]
-    for name in NEEDED:
-        if name not in files:
-            raise RunError(f"{path}: is damaged (manifest.json does not list {name})")
-    for name, digest in files.items():
-        file = path / name
-        if ".." in Path(name).parts or not file.is_file():
-            raise RunError(f"{path}: is damaged ({name} is missing)")
-        if _sha256(file) != digest:
-            raise RunError(f"{path}: is damaged ({name} does not match its checksum)")
-    return manifest
 
 
 def _restored(path: Path, manifest: Mapping[str, Any], table: Mapping[str, Any]) -> Prepared:

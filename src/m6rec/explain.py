@@ -71,30 +71,28 @@ class Explanation:
         for each in self.contributions:
             if each.value > 0:
                 groups.setdefault(each.kind, []).append(each)
-        ranked = sorted(groups.items(), key=lambda g: -sum(c.share for c in g[1]))
+        shares = {kind: sum(c.share for c in group) for kind, group in groups.items()}
         against = sum(-c.share for c in self.contributions if c.value < 0)
-        whole = "the score" if against < SMALL else "what speaks for it"
-        told = 0.0
+        whole = " of the score" if against < SMALL else " of what speaks for it"
         phrases: list[str] = []
-        for kind, group in ranked:
-            named = group[:NAMED] if kind in _LISTED else group
-            share = sum(c.share for c in named)
-            if phrases and share < SMALL:
+        for kind in sorted(groups, key=lambda kind: -shares[kind]):
+            if phrases and shares[kind] < SMALL:
                 continue
-            told += share
-            share_text = f"{share:.0%} of {whole}" if not phrases else f"{share:.0%}"
-            phrases.append(f"{_PHRASES[kind].format(_and([c.label for c in named]))}, {share_text}")
-        if phrases and 1 - told >= SMALL:
-            phrases.append(f"{1 - told:.0%} other reasons")
-        if against >= SMALL:
-            worst = self.contributions[-1]
+            named, more = groups[kind][:NAMED], groups[kind][NAMED:]
+            phrase = _PHRASES[kind].format(_and([c.label for c in named]))
+            phrase += f", {sum(c.share for c in named):.0%}{whole}"
+            if more:
+                phrase += f", and {len(more)} more, {sum(c.share for c in more):.0%}"
+            phrases.append(phrase)
+            whole = ""
+        worst = self.contributions[-1]
+        if worst.share <= -SMALL:
             phrases.append(f"although {_AGAINST[worst.kind].format(worst.label)}")
         if self.unexplained:
             phrases.append(f"{self.unexplained:+.3g} of {self.score:.3g} is not explained")
         return "; ".join(phrases)
 
 
-_LISTED = {"history", "attribute", "text", "other"}
 _PHRASES = {
     "history": "because you liked {}",
     "attribute": "because of {}",

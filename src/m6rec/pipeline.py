@@ -3,93 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 from scipy.sparse.csgraph import connected_components
 
-from m6rec import artifacts, config
+from m6rec import artifacts, comparison, config
 from m6rec.arrays import Ids
 from m6rec.artifacts import Fitted
 from m6rec.data.attributes import Attributes
 from m6rec.data.prepare import Prepared, prepare
-from m6rec.data.schema import DataConfig
-from m6rec.data.splits import Split, SplitConfig, make_split
-from m6rec.data.twins import Twins, TwinsConfig, drop_twins, find_twins
-from m6rec.evaluate import SLICES, Evaluation
+from m6rec.data.schema import Table, Tables
+from m6rec.data.splits import Split, SplitConfig, given, make_split, without_repeats
+from m6rec.data.twins import Twins, drop_twins, find_twins
 from m6rec.evaluate import evaluate as evaluate_model
+from m6rec.experiment import EvaluateConfig, Experiment
 from m6rec.models.base import Model, Recipe
+from m6rec.results import Evaluation
 from m6rec.tracking import Run
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
-    """The ``[evaluate]`` table: how the model is measured on the test part of the split.
-
-    metrics: such as "ndcg@10"; by default some that fit the feedback. protocol: "full", or
-    "sampled:N" with ``seeds`` draws. by: slices. baselines: models to compare with.
-    """
-
-    metrics: tuple[str, ...] = ()
-    protocol: str = "full"
-    seeds: int = 1
-    by: tuple[str, ...] = SLICES
-    baselines: tuple[Recipe, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """The ``[run]`` table.
-
-    out: where runs are written. refit: after the evaluation, fit on all events, the test part
-    too, with every choice fixed. threads: None = all cores.
-    """
-
-    out: str = "runs"
-    refit: bool = True
-    threads: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"threads = {self.threads}: must be at least 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Experiment:
-    """A whole TOML file.
-
-    name: stands in the name of the run. base: folder that relative data paths start from; by
-    default the folder of the TOML. split: how the test is held out; by default the newest event
-    of each user, or a random fifth where the data has no order.
-    """
-
-    name: str = "run"
-    seed: int = 0
-    base: str = ""
-    data: DataConfig = field(default_factory=DataConfig)
-    twins: TwinsConfig = field(default_factory=TwinsConfig)
-    split: SplitConfig | None = None
-    model: Recipe = field(default_factory=lambda: Recipe.from_table({"kind": "popular"}))
-    evaluate: EvaluateConfig = EvaluateConfig()
-    run: RunConfig = RunConfig()
-
-    def tracking(self, *, bars: bool = False, log_file: Path | None = None) -> Run:
-        """Return the Run of this experiment."""
-        run = Run(seed=self.seed, bars=bars, log_file=log_file)
-        return run if self.run.threads is None else replace(run, threads=self.run.threads)
-
-
-def load(path: str | Path, assignments: Sequence[str] = ()) -> Experiment:
-    """Read an experiment; ``assignments`` such as "model.reg=0.1" override the file.
-
-    Raises ConfigError that names the key, the value and the fix.
-    """
-    table = config.override(config.read_toml(path), assignments)
-    table["base"] = str((Path(path).parent / table.get("base", "")).absolute())
-    return config.from_table(Experiment, table)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -147,29 +80,43 @@ def evaluate_on(
     )
 
 
-def reopened(fitted: Fitted) -> tuple[Experiment, Stage]:
-    """Return the experiment and the stage, split as it was in training, of a saved run.
-
-    Raises RunError where the run names code.
-    """
-    table = artifacts.without_code(fitted.config, fitted.path)
-    experiment = config.from_table(Experiment, table)
-    return experiment, stage(experiment, fitted.prepared, experiment.tracking())
+def reopened(fitted: Fitted) -> Experiment:
+    """Return the experiment of a saved run; RunError where it names code."""
+    return config.from_table(Experiment, artifacts.without_code(fitted.config, fitted.path))
 
 
 def evaluate(
-    fitted: Fitted, options: EvaluateConfig | None = None, *, bars: bool = False
+    fitted: Fitted,
+    options: EvaluateConfig | None = None,
+    *,
+    test: Path | None = None,
+    bars: bool = False,
 ) -> Evaluation:
     """Evaluate a run on the test part of its split, with the options of its TOML by default.
 
     A run that was refitted on everything has seen the test, so its recipe, choices fixed, is
-    first fitted again on the train part alone.
+    first fitted again on the train part alone. test: a file of newer events instead; the model
+    is asked as it is, with all that it knows as history.
     """
-    experiment, ready = reopened(fitted)
-    run, model = experiment.tracking(bars=bars), fitted.model
-    if experiment.run.refit:
-        model = model.recipe.fit(ready.split.train, run.child("evaluate"))
+    experiment, model = reopened(fitted), fitted.model
+    run = experiment.tracking(bars=bars)
+    if test is not None:
+        ready = replace(stage(experiment, fitted.prepared, run), split=_given(fitted, test, run))
+    else:
+        ready = stage(experiment, fitted.prepared, run)
+        if experiment.run.refit:
+            model = model.recipe.fit(ready.split.train, run.child("evaluate"))
     return evaluate_on(ready, model, options or experiment.evaluate, run)
+
+
+def _given(fitted: Fitted, test: Path, run: Run) -> Split:
+    """The events of a file as the test of everything that a run knows."""
+    data = fitted.prepared.config
+    domains = {name: replace(d, interactions=Tables()) for name, d in data.domains.items()}
+    events = replace(data, interactions=Tables([Table(path=str(test.absolute()))]))
+    loose = replace(events, domains=domains, clean=replace(data.clean, core_users=0, core_items=0))
+    answers = prepare(loose, Path(reopened(fitted).base), run).dataset
+    return without_repeats(given(fitted.dataset, answers))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -241,7 +188,7 @@ def save(
         run = experiment.tracking(bars=bars, log_file=folder / "log.jsonl")
         run.log(event="start", model=experiment.model.kind)
         trained = train(experiment, run=run, say=say)
-        rows_frame(trained).write_parquet(folder / "evaluation.parquet")
+        comparison.write(trained.evaluations, folder)
         extras(trained, folder)
         run.log(event="end")
         artifacts.write(trained.fitted, folder)
@@ -252,42 +199,13 @@ def save(
 
 
 def metrics_table(evaluations: Mapping[str, Evaluation], stage: Stage) -> dict[str, Any]:
-    """Return plain data for metrics.json: sizes, and by model and slice the means."""
-    split = stage.split
+    """Return plain data for metrics.json: sizes, and every figure by model and slice."""
     return {
-        "train_events": len(split.train),
-        "test_events": len(split.test),
+        "train_events": len(stage.split.train),
+        "test_events": len(stage.split.test),
         "left_out_twins": stage.left_out,
-        "models": {
-            name: {
-                part: {"rows": len(rows), **{m: rows.mean(m) for m in found.metrics}}
-                for part, rows in found.slices.items()
-            }
-            for name, found in evaluations.items()
-        },
+        "models": {name: found.to_json() for name, found in evaluations.items()},
     }
-
-
-def rows_frame(trained: Trained) -> pl.DataFrame:
-    """Return one row per model, test user and domain, with its metrics, for later comparison."""
-    data = trained.stage.split.train
-    domains = np.array([domain.name for domain in data.domains])
-    frames = []
-    for name, found in trained.evaluations.items():
-        rows = found.slices["all"]
-        frames.append(
-            pl.DataFrame(
-                {
-                    "model": pl.Series([name] * len(rows), dtype=pl.String),
-                    "user": data.users.keys.gather(rows.user),
-                    "domain": domains[rows.domain],
-                    "activity": rows.activity,
-                    "pairs": rows.pairs,
-                    **rows.values,
-                }
-            )
-        )
-    return pl.concat(frames)
 
 
 def _products(twins: Twins, experiment: Experiment, n_items: int) -> Ids:

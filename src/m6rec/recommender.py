@@ -180,6 +180,10 @@ class Recommender:
         """Return the codes of items given by key or title; QueryError where there is none."""
         return np.array([self._item(name) for name in names], np.int32)
 
+    def knows(self, name: str) -> bool:
+        """Whether an item has this key or title."""
+        return name in self.dataset.items or name.casefold().strip() in self._by_title
+
     def allowed(self, domain: str | None = None, filter: str | None = None) -> Mask:
         """Return (n_items,) items of a domain (None = all) that a filter lets through."""
         data = self.dataset

@@ -1,0 +1,199 @@
+"""Verbs that ask a run: recommend, similar, score, explain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import polars as pl
+import typer
+
+from m6rec.cli import show
+from m6rec.cli.data import Json
+from m6rec.errors import DataError, QueryError
+from m6rec.recommender import Recommender
+
+RECOMMEND = show.examples(
+    "m6rec recommend current --user 42 --explain",
+    'm6rec recommend current --history "Alien, Blade Runner" --domain thrill -k 5',
+    "m6rec recommend current --user 42 --filter \"year >= 1990 and 'Comedy' in genres\"",
+    'm6rec recommend runs/20261124-093012-shop-3f9c --text "waterproof hiking boots" --json',
+)
+SIMILAR = show.examples(
+    "m6rec similar current Alien", "m6rec similar current films/50 --domain books"
+)
+SCORE = show.examples(
+    "m6rec score current --users all --out recs.parquet",
+    "m6rec score current --users vip.txt --out recs.csv -k 50 --domain books",
+)
+EXPLAIN = show.examples(
+    "m6rec explain current Aliens --user 42",
+    'm6rec explain current Aliens --history "Alien, Blade Runner" --json',
+)
+
+Which = Annotated[str, typer.Argument(metavar="RUN", help='A run directory, or "current".')]
+User = Annotated[str | None, typer.Option("--user", help="Key of a user.")]
+History = Annotated[
+    str | None,
+    typer.Option(
+        "--history", metavar="ITEM,ITEM", help="Liked items of a new user: keys or titles."
+    ),
+]
+Words = Annotated[str | None, typer.Option("--text", help="A question, a search or a profile.")]
+DomainName = Annotated[str | None, typer.Option("--domain", help="Only items of this domain.")]
+Filter = Annotated[
+    str | None, typer.Option("--filter", metavar="EXPR", help="Only items with such attributes.")
+]
+K = Annotated[int, typer.Option("-k", min=1, help="How many items.")]
+
+
+def recommend(
+    run: Which,
+    user: User = None,
+    history: History = None,
+    text: Words = None,
+    domain: DomainName = None,
+    filter: Filter = None,
+    k: K = 10,
+    explain: Annotated[bool, typer.Option("--explain", help="Say why.")] = False,
+    json: Json = False,
+) -> None:
+    """Recommend to a known user or a new one.
+
+    A new user is described by what they liked or wrote.
+    """
+    asked = Recommender.open(run)
+    names = liked(asked, user, history, text)
+    found = asked.recommend(
+        user, history=names, text=text, domain=domain, filter=filter, k=k, explain=explain
+    )
+    if json:
+        show.as_json(found.to_dicts())
+        return
+    if not found.height:
+        show.note("nothing to recommend: the model knows nothing of this request, or all is seen")
+        return
+    show_lists(found)
+
+
+def similar(
+    run: Which,
+    item: Annotated[str, typer.Argument(help="Key or title.")],
+    domain: DomainName = None,
+    filter: Filter = None,
+    k: K = 10,
+    json: Json = False,
+) -> None:
+    """Show what goes with an item."""
+    found = Recommender.open(run).similar(item, domain=domain, filter=filter, k=k)
+    if json:
+        show.as_json(found.to_dicts())
+    else:
+        show_lists(found)
+
+
+def score(
+    run: Which,
+    out: Annotated[Path, typer.Option("--out", help="A .parquet, .csv or .jsonl file.")],
+    users: Annotated[str, typer.Option("--users", help='"all", or a file of user keys.')] = "all",
+    domain: DomainName = None,
+    filter: Filter = None,
+    k: K = 10,
+) -> None:
+    """Write the lists of all users to a file."""
+    if out.suffix not in _WRITERS:
+        raise DataError(f"{out}: must end in {', '.join(_WRITERS)}")
+    asked = Recommender.open(run)
+    keys = asked.dataset.users.keys.to_list() if users == "all" else _keys(Path(users))
+    frames = []
+    from m6rec.tracking import Run
+
+    with Run(bars=True).progress("score", len(keys)) as advance:
+        for found in asked.export(keys, k=k, domain=domain, filter=filter):
+            frames.append(found)
+            advance(min(len(keys), found["user"].n_unique()))
+    result = pl.concat(frames) if frames else pl.DataFrame()
+    part = out.with_name(f".{out.name}.part")
+    _WRITERS[out.suffix](result, part)
+    part.replace(out)
+    show.line(f"{out}: {result.height:,} rows for {len(keys):,} users")
+
+
+def explain(
+    run: Which,
+    item: Annotated[str, typer.Argument(help="Key or title.")],
+    user: User = None,
+    history: History = None,
+    text: Words = None,
+    json: Json = False,
+) -> None:
+    """Say what adds up to a score."""
+    asked = Recommender.open(run)
+    names = liked(asked, user, history, text)
+    (reason,) = asked.explain([item], user, history=names, text=text)
+    if json:
+        show.as_json(reason.to_json())
+        return
+    show.line(f"{item}: score {reason.score:.4g}, {reason}")
+    if reason.contributions:
+        rows = [
+            (c.label, c.kind, f"{c.share:+.1%}", c.value, " ".join(c.parts))
+            for c in reason.contributions[:20]
+        ]
+        show.table(("what", "kind", "share", "value", "part"), rows)
+        if len(reason.contributions) > 20:
+            show.note(f"and {len(reason.contributions) - 20} smaller ones; --json shows all")
+
+
+def show_lists(found: pl.DataFrame) -> None:
+    """Print a recommendation for a person: keys only where they are not the title."""
+    if (found["item"] == found["title"]).all():
+        found = found.drop("title")
+    show.frame(found)
+
+
+def liked(
+    asked: Recommender, user: str | None, history: str | None, text: str | None
+) -> list[str] | None:
+    """Return the items of a --history; checks that the request says something."""
+    if user is None and history is None and text is None:
+        raise QueryError('ask with --user KEY, --history "item, item" or --text "words"')
+    if user is not None and user not in asked.dataset.users:
+        show.note(f'user "{user}" is unknown and is answered as a new one')
+    return None if history is None else split_items(asked, history)
+
+
+def split_items(asked: Recommender, history: str) -> list[str]:
+    """Split at commas, but keep together what is one title, such as "Godfather, The"."""
+    parts: Sequence[str] = history.split(",")
+    names, at = [], 0
+    while at < len(parts):
+        for end in range(len(parts), at, -1):
+            name = ",".join(parts[at:end]).strip()
+            if end == at + 1 or asked.knows(name):
+                names.append(name)
+                at = end
+                break
+    return [name for name in names if name]
+
+
+def _keys(file: Path) -> list[str]:
+    """User keys of a file: one a line, or the column "user" (else the first) of a table."""
+    if not file.is_file():
+        raise DataError(f"{file}: no such file; --users takes all, or a file of user keys")
+    if file.suffix == ".parquet":
+        frame = pl.read_parquet(file)
+    elif file.suffix == ".csv":
+        frame = pl.read_csv(file, infer_schema=False)
+    else:
+        return [line.strip() for line in file.read_text().splitlines() if line.strip()]
+    name = "user" if "user" in frame.columns else frame.columns[0]
+    return frame[name].cast(pl.String).drop_nulls().to_list()
+
+
+_WRITERS = {
+    ".parquet": lambda frame, path: frame.write_parquet(path),
+    ".csv": lambda frame, path: frame.write_csv(path),
+    ".jsonl": lambda frame, path: frame.write_ndjson(path),
+}

@@ -1,0 +1,123 @@
+"""Verbs before training: fetch, init, check."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from m6rec.cli import show
+from m6rec.errors import ConfigError
+
+FETCH = show.examples("m6rec fetch ml-100k")
+INIT = show.examples(
+    "m6rec init --from ratings.csv --from films.csv",
+    "m6rec init --from log.parquet --out shop.toml",
+)
+CHECK = show.examples("m6rec check shop.toml", "m6rec check shop.toml --json > report.json")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+Config = Annotated[Path, typer.Argument(help="The TOML file of the experiment.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="a.b=VALUE", help="Override an entry of the TOML; repeatable."),
+]
+
+
+def fetch(
+    name: Annotated[str, typer.Argument(help="Name of a public data set: ml-100k.")],
+    json: Json = False,
+) -> None:
+    """Fetch a public data set into the cache."""
+    from m6rec.data import fetch as source
+    from m6rec.tracking import Run
+
+    path = source.fetch(name, run=Run(bars=not json))
+    if json:
+        show.as_json({"path": str(path), "files": sorted(f.name for f in path.iterdir())})
+    else:
+        show.line(str(path))
+
+
+def init(
+    files: Annotated[
+        list[Path] | None, typer.Option("--from", help="A file of yours; repeatable.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Where to write.")] = Path("experiment.toml"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+) -> None:
+    """Draft a commented TOML from your files."""
+    from m6rec.data.inspect import draft
+
+    if not files:
+        raise ConfigError("init: name your files, such as `m6rec init --from log.csv`")
+    if out.exists() and not force:
+        raise ConfigError(f"{out}: exists already; choose another --out, or say --force")
+    base = out.absolute().parent
+    text = draft([file.absolute() for file in files], base)
+    out.write_text(f'name = "{out.stem}"\nseed = 0\n\n{text}\n{_MODEL}', encoding="utf-8")
+    show.line(f"{out}: written; read it, then `m6rec check {out}` and `m6rec train {out}`")
+
+
+_MODEL = """\
+[split]                # how the test is held out; without this table: the newest of each user
+kind = "random"        # "leave-last" or "temporal" where there are times
+fraction = 0.1
+
+[model]
+kind = "m6rec"
+
+[[evaluate.baselines]] # what the model is compared with
+kind = "popular"
+"""
+
+
+def check(config: Config, set: Set = None, json: Json = False) -> None:
+    """Say what is in the data and what was dropped."""
+    from m6rec.data.check import check as inspect
+    from m6rec.data.prepare import prepare
+    from m6rec.experiment import load
+
+    experiment = load(config, set or [])
+    run = experiment.tracking(bars=not json)
+    prepared = prepare(experiment.data, Path(experiment.base), run)
+    report = inspect(prepared, experiment.twins)
+    if json:
+        show.as_json(report.to_json() | {"drops": prepared.drops.to_json()})
+        return
+    span = "no times"
+    if report.span:
+        days = [datetime.fromtimestamp(t, UTC).strftime("%Y-%m-%d") for t in report.span]
+        span = f"{days[0]} to {days[1]}"
+    show.line(f"{report.events:,} events of {report.users:,} users on {report.items:,} items")
+    show.line(
+        f"{span}; {report.dropped:,} rows dropped; {report.cold_users:,} users without events"
+    )
+    rows = [
+        (
+            *(d.name, d.feedback, d.users, d.items, d.events, f"{d.density:.3%}", d.cold_items),
+            *(f"{d.with_text:.0%}", f"{d.with_attributes:.0%}"),
+        )
+        for d in report.domains
+    ]
+    heads = ("domain", "feedback", "users", "items", "events", "density", "items without events")
+    show.heading("Domains")
+    show.table((*heads, "text", "attributes"), rows)
+    if report.overlaps:
+        show.heading("Overlap")
+        pairs = [
+            (f"{o.first} – {o.second}", o.users, f"{o.share:.0%}", o.twins) for o in report.overlaps
+        ]
+        show.table(("domains", "shared users", "of the smaller", "twins"), pairs)
+    show_drops(prepared.drops.rows())
+    for text in report.notes:
+        show.note(f"note: {text}")
+
+
+def show_drops(rows: list[tuple[str, str, str, int, str]]) -> None:
+    """Print what cleaning left out, if anything."""
+    if rows:
+        show.heading("Left out")
+        show.table(("step", "table", "why", "rows", "for example"), rows)

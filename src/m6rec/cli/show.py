@@ -1,0 +1,107 @@
+"""What people see: tables, notes and bars; and what programs read: JSON on stdout."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import polars as pl
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def examples(*lines: str) -> str:
+    """Return the epilog of a help page."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+
+
+def as_json(value: Any) -> None:
+    """Print one JSON document; NaN becomes null."""
+    out.print(
+        json.dumps(_finite(value), ensure_ascii=False, indent=2, default=str),
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def note(text: str) -> None:
+    """Say something to a person, beside the output."""
+    err.print(Text(text, style="dim"))
+
+
+def heading(text: str) -> None:
+    """Print a heading."""
+    out.print()
+    out.print(Text(text, style="bold"))
+
+
+def line(text: str) -> None:
+    """Print a line as it is."""
+    out.print(Text(text))
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
+    """Print a table; columns that hold only numbers are aligned to the right."""
+    shown = Table(title=title or None, title_justify="left", title_style="bold", box=None)
+    for i, name in enumerate(columns):
+        right = bool(rows) and all(isinstance(row[i], (int, float)) for row in rows)
+        shown.add_column(
+            Text(name),
+            justify="right" if right else "left",
+            header_style="dim",
+            no_wrap=right or i == 0,
+        )
+    for row in rows:
+        shown.add_row(*(value if isinstance(value, Text) else Text(_cell(value)) for value in row))
+    out.print(shown)
+
+
+def frame(data: pl.DataFrame, title: str = "") -> None:
+    """Print a data frame as a table."""
+    table(data.columns, [list(row) for row in data.iter_rows()], title)
+
+
+@contextmanager
+def steps() -> Iterator[Any]:
+    """Yield ``say(text)``: each step gets a line with its time, the current one a spinner."""
+    columns = (SpinnerColumn(finished_text="✓"), TextColumn("{task.description}"))
+    with Progress(*columns, TimeElapsedColumn(), console=err) as progress:
+        current: list[Any] = []
+
+        def finish() -> None:
+            for task in current:
+                progress.update(task, total=1, completed=1)
+            current.clear()
+
+        def say(text: str) -> None:
+            finish()
+            current.append(progress.add_task(text, total=None))
+
+        yield say
+        finish()
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4f}" if abs(value) < 100 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    if hasattr(value, "item") and not isinstance(value, str):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

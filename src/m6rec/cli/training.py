@@ -1,0 +1,195 @@
+"""Verbs that fit and measure: train, evaluate, compare, tune."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from m6rec import artifacts, comparison, pipeline
+from m6rec.cli import show
+from m6rec.cli.ask import Which
+from m6rec.cli.data import Config, Json, Set, show_drops
+from m6rec.errors import ConfigError
+from m6rec.experiment import load
+from m6rec.report import NOT_DOMAINS, evaluation_frame, figure
+from m6rec.report import write as write_report
+from m6rec.results import Evaluation
+
+TRAIN = show.examples(
+    "m6rec train shop.toml",
+    "m6rec train shop.toml --set model.kind=linear --set model.reg=200 --out /srv/runs",
+)
+EVALUATE = show.examples(
+    "m6rec evaluate current",
+    "m6rec evaluate current --protocol sampled:999 --seeds 5 --by domain,activity,cold",
+    "m6rec evaluate current --test december.csv --json",
+)
+COMPARE = show.examples("m6rec compare runs/20261124-… runs/20261125-… --metric ndcg@10")
+TUNE = show.examples(
+    "m6rec tune shop.toml --trials 50", "m6rec tune shop.toml --set tune.metric=recall@20"
+)
+
+
+def train(
+    config: Config,
+    set: Set = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where runs are written; by default [run] out.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Fit and evaluate a model, publish the run.
+
+    Reads, cleans and splits the data, fits, evaluates beside the baselines, fits again on all
+    events, and writes a run with a report.
+    """
+    experiment = load(config, set or [])
+    if json:
+        trained = pipeline.save(experiment, out, extras=_report)
+        show.as_json({"run": str(trained.fitted.path), **trained.fitted.metrics})
+        return
+    with show.steps() as say:
+        trained = pipeline.save(experiment, out, say=say, extras=_report)
+    show_drops(trained.stage.prepared.drops.rows())
+    show_evaluations(trained.evaluations)
+    show.heading("Run")
+    show.line(f'{trained.fitted.path}  (now also called "current")')
+
+
+def evaluate(
+    run: Which,
+    test: Annotated[
+        Path | None, typer.Option("--test", help="Test events of your own instead of the split.")
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option("--protocol", metavar="full|sampled:N", help="Candidates.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", min=1, help="Draws, if sampled.")] = None,
+    by: Annotated[
+        str | None, typer.Option("--by", metavar="domain,activity,cold", help="Slices.")
+    ] = None,
+    metrics: Annotated[
+        str | None, typer.Option("--metrics", metavar="ndcg@10,…", help="What to measure.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure a run on held-out events.
+
+    These are the test part of its split, or events of your own. A run that was fitted on
+    everything is first fitted again without them.
+    """
+    fitted = artifacts.load(artifacts.resolve(run))
+    options = pipeline.reopened(fitted).evaluate
+    changes: dict[str, Any] = {"protocol": protocol, "seeds": seeds}
+    changes |= {"by": _words(by), "metrics": _words(metrics)}
+    options = replace(options, **{k: v for k, v in changes.items() if v is not None})
+    if json:
+        found = pipeline.evaluate(fitted, options, test=test)
+        show.as_json(found.to_json())
+        return
+    found = pipeline.evaluate(fitted, options, test=test, bars=True)
+    show_slices(found, fitted.model.recipe.kind)
+
+
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN…", help="The first is the base.")],
+    metric: Annotated[str | None, typer.Option("--metric", help="Only this metric.")] = None,
+    json: Json = False,
+) -> None:
+    """Compare runs, with paired significance."""
+    if len(runs) < 2:
+        raise ConfigError("compare: name at least two runs")
+    paths = [artifacts.resolve(run) for run in runs]
+    found = comparison.compare_runs(paths, metric)
+    if json:
+        differences = {
+            name: [each._asdict() for each in lines] for name, lines in found.differences.items()
+        }
+        show.as_json({"base": paths[0].name, "differences": differences})
+        return
+    for name, lines in found.differences.items():
+        rows = [
+            (
+                *(d.slice, d.metric, d.b, d.a),
+                f"{d.difference:+.4f}",
+                f"{d.low:+.4f} … {d.high:+.4f}",
+                f"{d.p_holm:.3f}",
+            )
+            for d in lines
+        ]
+        show.heading(f"{name} against {paths[0].name}")
+        heads = ("slice", "metric", "base", "this", "difference", "95 % interval", "p (Holm)")
+        show.table(heads, rows)
+
+
+def tune(
+    config: Config,
+    trials: Annotated[int, typer.Option("--trials", min=1, help="How many settings.")] = 20,
+    set: Set = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where to write; by default NAME.best.toml.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Search options, write the best TOML.
+
+    The search uses a holdout inside train; the test part is never seen.
+    """
+    from m6rec import tune as search
+    from m6rec.tracking import Run
+
+    experiment = load(config, set or [])
+    target = out or config.with_suffix(".best.toml")
+    run = Run(bars=not json)
+    with run.progress("tune", trials) as advance:
+        best = search.tune(experiment, trials, advance=advance)
+    search.write(experiment, best, config, target)
+    if json:
+        show.as_json({"out": str(target), **best.to_json()})
+        return
+    show.heading(f"Best of {trials} by {best.metric} on a holdout inside train")
+    rows = [(name, value) for name, value in best.values.items()]
+    show.table(("option", "value"), [*rows, (best.metric, best.score)])
+    show.line(f"{target}: written; `m6rec train {target}`")
+
+
+def show_evaluations(found: Mapping[str, Evaluation]) -> None:
+    """Print models by metrics with 95 % intervals, and the first metric by domain."""
+    first = next(iter(found.values()))
+    show.heading(f"How good: {len(first.slices['all']):,} test rows, protocol {first.protocol}")
+    show.frame(evaluation_frame(found))
+    domains = [n for n in first.slices if n != "all" and not n.startswith(NOT_DOMAINS)]
+    if domains:
+        metric = first.metrics[0]
+        tables = {name: each.to_json()["slices"] for name, each in found.items()}
+        rows = [
+            (name, *(figure(table[d][metric]) if d in table else "–" for d in domains))
+            for name, table in tables.items()
+        ]
+        show.heading(f"{metric} by domain")
+        show.table(("model", *domains), rows)
+
+
+def show_slices(found: Evaluation, name: str) -> None:
+    """Print the slices of one evaluation."""
+    table = found.to_json()
+    rows = [
+        (part, line["rows"], *(figure(line[m]) for m in found.metrics))
+        for part, line in table["slices"].items()
+    ]
+    show.heading(f"{name}, protocol {found.protocol}")
+    show.table(("slice", "rows", *found.metrics), rows)
+    if found.dropped:
+        show.note(f"{found.dropped:,} test events could not be shown (in the history, or hidden)")
+
+
+def _report(trained: pipeline.Trained, folder: Path) -> None:
+    write_report(trained, folder)
+
+
+def _words(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(w.strip() for w in text.split(",") if w.strip())

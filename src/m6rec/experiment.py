@@ -1,0 +1,118 @@
+"""A whole experiment as one TOML file: data, twins, split, model, evaluation, search, run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from m6rec import config
+from m6rec.data.schema import DataConfig
+from m6rec.data.splits import SplitConfig
+from m6rec.data.twins import TwinsConfig
+from m6rec.evaluate import SLICES
+from m6rec.models.base import Recipe
+from m6rec.tracking import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """The ``[evaluate]`` table: how the model is measured on the test part of the split.
+
+    metrics: such as "ndcg@10"; by default some that fit the feedback. protocol: "full", or
+    "sampled:N" with ``seeds`` draws. by: slices. baselines: models to compare with.
+    """
+
+    metrics: tuple[str, ...] = ()
+    protocol: str = "full"
+    seeds: int = 1
+    by: tuple[str, ...] = SLICES
+    baselines: tuple[Recipe, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """Values to search: low … high (whole numbers where both are), or one of ``choices``."""
+
+    low: int | float = 0.0
+    high: int | float = 0.0
+    log: bool = False
+    choices: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.choices and (self.low >= self.high or (self.log and self.low <= 0)):
+            raise ValueError(
+                f"low = {self.low}, high = {self.high}: low must be below high, and above 0 where "
+                "log = true; or give choices = […]"
+            )
+
+    def suggest(self, trial: Any, name: str) -> Any:
+        """Return a value for an optuna trial."""
+        if self.choices:
+            return trial.suggest_categorical(name, self.choices)
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            return trial.suggest_int(name, self.low, self.high, log=self.log)
+        return trial.suggest_float(name, self.low, self.high, log=self.log)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneConfig:
+    """The ``[tune]`` table. metric: by default "ndcg@10", or "rmse" for ratings. space: dotted
+    option, such as "model.reg", → the values to search, beside the defaults of each kind."""
+
+    metric: str = ""
+    space: Mapping[str, Range] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """The ``[run]`` table.
+
+    out: where runs are written. refit: after the evaluation, fit on all events, the test part
+    too, with every choice fixed. threads: None = all cores.
+    """
+
+    out: str = "runs"
+    refit: bool = True
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads = {self.threads}: must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A whole TOML file.
+
+    name: stands in the name of the run. base: folder that relative data paths start from; by
+    default the folder of the TOML. split: how the test is held out; by default the newest event
+    of each user, or a random fifth where the data has no order.
+    """
+
+    name: str = "run"
+    seed: int = 0
+    base: str = ""
+    data: DataConfig = field(default_factory=DataConfig)
+    twins: TwinsConfig = field(default_factory=TwinsConfig)
+    split: SplitConfig | None = None
+    model: Recipe = field(default_factory=lambda: Recipe.from_table({"kind": "popular"}))
+    evaluate: EvaluateConfig = EvaluateConfig()
+    tune: TuneConfig = field(default_factory=TuneConfig)
+    run: RunConfig = RunConfig()
+
+    def tracking(self, *, bars: bool = False, log_file: Path | None = None) -> Run:
+        """Return the Run of this experiment."""
+        run = Run(seed=self.seed, bars=bars, log_file=log_file)
+        return run if self.run.threads is None else replace(run, threads=self.run.threads)
+
+
+def load(path: str | Path, assignments: Sequence[str] = ()) -> Experiment:
+    """Read an experiment; ``assignments`` such as "model.reg=0.1" override the file.
+
+    Raises ConfigError that names the key, the value and the fix.
+    """
+    table = config.override(config.read_toml(path), assignments)
+    table["base"] = str((Path(path).parent / table.get("base", "")).absolute())
+    return config.from_table(Experiment, table)

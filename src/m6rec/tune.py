@@ -1,0 +1,137 @@
+"""Hyper-parameter search (optuna) on a holdout inside train; the test part is never seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from m6rec import config
+from m6rec.data.prepare import Prepared, prepare
+from m6rec.data.splits import holdout
+from m6rec.errors import ConfigError
+from m6rec.evaluate import evaluate
+from m6rec.experiment import Experiment, Range
+from m6rec.metrics import RATING, parse
+from m6rec.models.base import Recipe
+from m6rec.pipeline import stage
+
+# Searched by default: kind → option → range. [tune.space] adds to these or replaces them.
+SPACES: dict[str, dict[str, Range]] = {
+    "neighbours": {
+        "k": Range(low=20, high=400, log=True),
+        "shrink": Range(low=0.1, high=300.0, log=True),
+    },
+    "linear": {"reg": Range(low=5.0, high=5000.0, log=True)},
+    "popular": {"half_life": Range(low=1.0, high=1000.0, log=True)},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Best:
+    """The best setting found: dotted option → value, and what it scored on the holdout."""
+
+    values: dict[str, Any]
+    metric: str
+    score: float
+    trials: tuple[dict[str, Any], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "metric": self.metric,
+            "score": self.score,
+            "values": self.values,
+            "trials": list(self.trials),
+        }
+
+
+def tune(
+    experiment: Experiment,
+    trials: int,
+    prepared: Prepared | None = None,
+    *,
+    advance: Callable[[int], None] = lambda n: None,
+) -> Best:
+    """Try settings of the model's options and return the best on a holdout carved from train.
+
+    The first trial is the experiment as it stands. Raises ConfigError where there is nothing
+    to search or an option does not exist.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    run = experiment.tracking()
+    if prepared is None:
+        prepared = prepare(experiment.data, Path(experiment.base), run)
+    split = holdout(stage(experiment, prepared, run).split.train, run.rng("tune"))
+    explicit = all(domain.feedback == "explicit" for domain in split.train.domains)
+    metric = experiment.tune.metric or ("rmse" if explicit else "ndcg@10")
+    lower = parse(metric)[0] in RATING
+    table = {"model": config.to_table(experiment.model)}
+    ranges = space(experiment)
+    tried: list[dict[str, Any]] = []
+
+    def objective(trial: Any) -> float:
+        values = {}
+        if trial.number:
+            values = {name: each.suggest(trial, name) for name, each in ranges.items()}
+        recipe = with_values(table, values)
+        model = recipe.fit(split.train, run.child("tune"))
+        score = evaluate(model, split, metrics=(metric,), by=(), run=run)[metric]
+        tried.append({"values": values, "score": score})
+        advance(1)
+        return score
+
+    study = optuna.create_study(
+        direction="minimize" if lower else "maximize",
+        sampler=optuna.samplers.TPESampler(seed=experiment.seed),
+    )
+    study.optimize(objective, n_trials=trials)
+    best = (min if lower else max)(tried, key=lambda each: each["score"])
+    return Best(values=best["values"], metric=metric, score=best["score"], trials=tuple(tried))
+
+
+def space(experiment: Experiment) -> dict[str, Range]:
+    """Return dotted option → range: the defaults of every part's kind, and [tune.space]."""
+    table = config.to_table(experiment.model)
+    found = dict(_of_parts(table, "model")) | dict(experiment.tune.space)
+    if not found:
+        raise ConfigError(
+            f'tune: there is no default range for "{experiment.model.kind}"; say some, such as '
+            '[tune.space] "model.reg" = { low = 1, high = 100, log = true }'
+        )
+    for name in found:
+        if not name.startswith("model."):
+            raise ConfigError(f'tune.space."{name}": must name an option of the model')
+    return found
+
+
+def with_values(table: Mapping[str, Any], values: Mapping[str, Any]) -> Recipe:
+    """Return the recipe of {"model": table} with dotted options set."""
+    assignments = [f"{name}={_toml(value)}" for name, value in values.items()]
+    return Recipe.from_table(config.override(table, assignments)["model"])
+
+
+def write(experiment: Experiment, best: Best, source: Path, target: Path) -> None:
+    """Write the experiment of ``source`` with the best values as a TOML that trains them."""
+    model = with_values({"model": config.to_table(experiment.model)}, best.values)
+    text = config.dumps(replace(experiment, model=model))
+    head = f"# Found by `m6rec tune {source.name}`: {best.metric} {best.score:.4f} on a holdout.\n"
+    target.write_text(head + text, encoding="utf-8")
+
+
+def _of_parts(table: Mapping[str, Any], where: str) -> list[tuple[str, Range]]:
+    found = [(f"{where}.{n}", r) for n, r in SPACES.get(table.get("kind", ""), {}).items()]
+    for key, value in table.items():
+        for i, part in enumerate(value if isinstance(value, list) else ()):
+            if isinstance(part, Mapping):
+                found += _of_parts(part, f"{where}.{key}.{i}")
+    return found
+
+
+def _toml(value: Any) -> str:
+    return tomli_w.dumps({"x": value}).removeprefix("x = ").strip()
