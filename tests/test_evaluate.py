@@ -247,6 +247,7 @@ def test_json_and_table_hold_every_slice() -> None:
         ({"metrics": ["ndgc@3"]}, 'did you mean "ndcg"'),
         ({"protocol": "sample:3"}, 'write "full" or "sampled:999"'),
         ({"protocol": "sampled:0"}, 'write "full" or "sampled:999"'),
+        ({"protocol": "sampled:3", "seeds": 0}, "at least 1 draw"),
         ({"by": ["activty"]}, 'did you mean "activity"'),
         ({"metrics": ["rmse"], "protocol": "sampled:3"}, 'needs protocol = "full"'),
     ],

@@ -65,6 +65,8 @@ def evaluate(
     n_samples = _samples(protocol)
     wanted = tuple(dict.fromkeys(metrics)) or _default(train, n_samples)
     _check(wanted, protocol, by)
+    if seeds < 1:
+        raise ConfigError(f"seeds = {seeds}: at least 1 draw is needed")
     beyond = _Beyond(train, wanted)
     cold = np.bincount(train.item, minlength=train.n_items) == 0
     kinds = {"all": np.ones(train.n_items, np.bool_)}
@@ -126,6 +128,7 @@ class _Part:
     """B requests of one domain: scores, pairs, liked and seen are (B, n), items are (n,)."""
 
     domain: int
+    mean: float  # of its train ratings
     query: Query
     items: Ids
     scores: Scores
@@ -152,12 +155,14 @@ def _batches(model: Model, split: Split, domain: int, batch: int | None) -> Iter
     rows = np.flatnonzero((test.item_domain[test.item] == domain) & (test.time >= 0))
     first[test.user[rows[::-1]]] = test.time[rows[::-1]]
     users = np.flatnonzero(np.diff(pairs.indptr))
+    means = _means(train)
     size = batch or max(1, min(4096, CELLS // len(items)))
     for at in range(0, len(users), size):
         chosen = users[at : at + size]
         query = split.context.query(chosen, first[chosen])
         yield _Part(
             domain=domain,
+            mean=float(means[domain]),
             query=query,
             items=items,
             scores=model.score(query, None if len(items) == train.n_items else items),
@@ -171,10 +176,17 @@ def _liked(pairs: csr_array, split: Split, domain: int) -> csr_array:
     """Return the pairs that are targets: all, or ratings of at least the domain's mean."""
     if split.train.domains[domain].feedback == "implicit" or not pairs.nnz:
         return pairs
-    known = split.train.weight[split.train.item_domain[split.train.item] == domain]
-    keep = pairs.data >= (known.mean() if len(known) else pairs.data.mean())
+    keep = pairs.data >= _means(split.train)[domain]
     row = np.repeat(np.arange(pairs.shape[0]), np.diff(pairs.indptr))[keep]
     return csr_array((pairs.data[keep], (row, pairs.indices[keep])), shape=pairs.shape)
+
+
+def _means(train: Dataset) -> Array:
+    """(n_domains,) mean weight of the train events: a rating, where the domain is explicit."""
+    domain = train.item_domain[train.item]
+    n = np.bincount(domain, minlength=train.n_domains)
+    total: Array = np.bincount(domain, train.weight, train.n_domains)
+    return total / np.maximum(n, 1)
 
 
 def _n_targets(split: Split) -> int:
@@ -257,8 +269,7 @@ def _errors(part: _Part, chosen: Mask, train: Dataset) -> tuple[Array, Array, Ar
     keep = chosen[column]
     row, column, rating = row[keep], column[keep], rating[keep]
     predicted = part.scores[row, column].astype(np.float64)
-    known = train.weight[train.item_domain[train.item] == part.domain]
-    predicted = np.where(np.isnan(predicted), known.mean() if len(known) else 0.0, predicted)
+    predicted = np.where(np.isnan(predicted), part.mean, predicted)
     error = predicted - rating
     pairs = np.bincount(row, minlength=n)
     with np.errstate(invalid="ignore"):
@@ -273,7 +284,7 @@ def _slices(rows: Rows, by: Sequence[str], split: Split) -> dict[str, Rows]:
         masks |= {d.name: rows.domain == i for i, d in enumerate(split.train.domains)}
     if "activity" in by:
         masks |= {f"activity {n}": rows.activity == i for i, n in enumerate(ACTIVITY_NAMES)}
-    if "cold" in by:
+    if "cold" in by and (rows.activity == 0).any():
         masks |= {"cold users": rows.activity == 0, "warm users": rows.activity > 0}
     return {name: rows.take(mask) for name, mask in masks.items() if mask.any()}
 
