@@ -11,6 +11,7 @@ import pytest
 
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query
+from m6rec.data.schema import EventType
 from m6rec.data.splits import Split
 from m6rec.errors import ConfigError, DataError
 from m6rec.evaluate import compare, evaluate
@@ -195,6 +196,13 @@ def test_negative_events_are_no_targets() -> None:
     split = halves(dataclasses.replace(data, weight=weight))
     found = evaluate(noise(data), split, protocol="sampled:5")
     assert len(found.slices["all"]) == int((split.test.weight > 0).sum())
+
+
+def test_answers_do_not_grow_old() -> None:
+    data = world()
+    event = EventType(name="event", half_life=1e-3)
+    split = halves(dataclasses.replace(data, events=(event,)))
+    assert len(evaluate(noise(data), split, protocol="sampled:5").slices["all"]) == len(split.test)
 
 
 def test_lists_are_measured_by_what_is_shown() -> None:

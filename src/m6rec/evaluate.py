@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.sparse import csr_array, hstack
@@ -67,7 +67,7 @@ def evaluate(
     _check(wanted, protocol, by)
     if seeds < 1:
         raise ConfigError(f"seeds = {seeds}: at least 1 draw is needed")
-    beyond = _Beyond(train, wanted)
+    answers, beyond = _answers(split.test), _Beyond(train, wanted)
     cold = np.bincount(train.item, minlength=train.n_items) == 0
     kinds = {"all": np.ones(train.n_items, np.bool_)}
     if "cold" in by and cold[split.test.item].any():
@@ -78,7 +78,7 @@ def evaluate(
     n_rows = len(np.unique(tested + train.item_domain[split.test.item]))
     with threads(run.threads), run.progress("evaluate", n_rows) as advance:
         for domain in range(train.n_domains):
-            for part in _batches(model, split, domain, batch):
+            for part in _batches(model, split, answers, domain, batch):
                 if n_samples:
                     pool = np.flatnonzero(~cold[part.items])
                     places = [part.sampled(pool, n_samples, seed) for seed in range(seeds)]
@@ -99,7 +99,7 @@ def evaluate(
         metrics=wanted,
         protocol=protocol,
         slices=slices,
-        dropped=_n_targets(split) - n_ranked,
+        dropped=_n_targets(answers, split) - n_ranked,
         seed=run.seed,
     )
 
@@ -144,12 +144,20 @@ class _Part:
         return ranked_in_samples(self.scores, self.liked, self.seen, pool, n, user, seed)
 
 
-def _batches(model: Model, split: Split, domain: int, batch: int | None) -> Iterator[_Part]:
+def _answers(test: Dataset) -> csr_array:
+    """(n_users, n_items) positive test events and ratings; an answer does not grow old."""
+    lasting = tuple(replace(event, half_life=None) for event in test.events)
+    return replace(test, events=lasting).positives
+
+
+def _batches(
+    model: Model, split: Split, answers: csr_array, domain: int, batch: int | None
+) -> Iterator[_Part]:
     train, test = split.train, split.test
     items = np.flatnonzero((train.item_domain == domain) & ~train.hidden).astype(np.int32)
     if not len(items):
         return
-    pairs = csr_array(test.positives[:, items])
+    pairs = csr_array(answers[:, items])
     liked = _liked(pairs, split, domain)
     first = np.full(test.n_users, split.context.now, np.int64)  # the first test event there
     rows = np.flatnonzero((test.item_domain[test.item] == domain) & (test.time >= 0))
@@ -189,11 +197,9 @@ def _means(train: Dataset) -> Array:
     return total / np.maximum(n, 1)
 
 
-def _n_targets(split: Split) -> int:
-    return sum(
-        _liked(csr_array(split.test.positives[:, split.train.item_domain == d]), split, d).nnz
-        for d in range(split.train.n_domains)
-    )
+def _n_targets(answers: csr_array, split: Split) -> int:
+    columns = [split.train.item_domain == d for d in range(split.train.n_domains)]
+    return sum(_liked(csr_array(answers[:, c]), split, d).nnz for d, c in enumerate(columns))
 
 
 class _Beyond:
