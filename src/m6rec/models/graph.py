@@ -51,6 +51,9 @@ class Graph(Recipe):
         rows = normalised(matrix, self.user_power, self.item_power)
         with threads(run.threads):
             basis, singular = right_basis(rows, self.dim, self.sweeps, run.rng("graph"))
+        greatest = singular.max(initial=0) or np.float32(1)
+        rows.data /= greatest
+        singular /= greatest
         return GraphModel(
             self, train.item_domain, trained_items(matrix), rows, basis, singular, degree
         )

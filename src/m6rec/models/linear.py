@@ -53,11 +53,9 @@ class Linear(Recipe):
         joint = self.scope == "all"
         group = np.zeros_like(train.item_domain) if joint else train.item_domain
         blocks = []
-        with (
-            threads(run.threads),
-            run.progress("regression", int(group.max(initial=0)) + 1) as step,
-        ):
-            for code in range(int(group.max(initial=0)) + 1):
+        n_groups = int(group.max(initial=0)) + 1
+        with threads(run.threads), run.progress("regression", n_groups) as step:
+            for code in range(n_groups):
                 items = np.flatnonzero(trained & (group == code))
                 if len(items):
                     blocks.append(_solve(self, matrix, items))
