@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
+import polars as pl
 import pytest
 
+from m6rec.data.attributes import Attributes
 from m6rec.data.features import Selection
+from m6rec.data.frames import from_frames
 from m6rec.data.select import masks, mutual_information, select
 from world import GROUPS, world
 
@@ -74,3 +78,31 @@ def test_only_train_rows_count() -> None:
     figures = select({"late": column}, {"late": ["late"]}, some, "items", Selection(),
                      np.random.default_rng(0))  # fmt: skip
     assert figures[0].variance == 0 and figures[0].information == 0
+
+
+def test_declared_selection_and_derived_features_are_attached_and_saved() -> None:
+    data = world(n_users=200)
+    log = {
+        "user": data.users.decode(data.user),
+        "item": data.items.decode(data.item),
+        "time": data.time,
+    }
+    items = {
+        "item": data.items.keys,
+        "taste": [f"taste{i % GROUPS}" for i in range(40)],
+        "noise": [f"noise{i // 4 % 2}" for i in range(40)],
+    }
+    features = {"select": {"min_information": 0.02}, "derived": True}
+    prepared = from_frames(pl.DataFrame(log), pl.DataFrame(items), features=features)
+    fitted = Attributes.fit(prepared, prepared.dataset)
+    attached = fitted.attach(prepared.dataset, prepared)
+    assert {name: block.shape[1] for name, block in attached.item_features.items()} == {
+        "taste": GROUPS,
+        "derived": 3,
+    }
+    kept = {figure.name: figure.kept for figure in fitted.figures if figure.of == "items"}
+    assert kept["taste=taste0"] and not kept["noise=noise0"]
+    again = Attributes.restore(json.loads(json.dumps(fitted.state())))
+    assert again.figures == fitted.figures
+    for name, block in again.attach(prepared.dataset, prepared).item_features.items():
+        np.testing.assert_array_equal(block, attached.item_features[name])

@@ -2,55 +2,84 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, Self
 
 import numpy as np
 import polars as pl
 
 from m6rec.data import features
 from m6rec.data.dataset import Dataset
-from m6rec.data.features import Features
+from m6rec.data.derived import derived_item
+from m6rec.data.features import Features, Selection
 from m6rec.data.prepare import Prepared
+from m6rec.data.select import Figure, masks, select
 
+SIDES: tuple[Literal["users", "items"], ...] = ("users", "items")
 NO_ATTRIBUTE = ("key", "domain", "title", "hidden")
 
 
 @dataclass(frozen=True, eq=False)
 class Attributes:
-    """The fitted features of users and of items."""
+    """The fitted features of users and of items.
+
+    derived: items also get what ``derived_item`` finds in the events of the dataset.
+    figures: what selection measured of each block column; empty where none was asked for.
+    """
 
     users: Features
     items: Features
+    derived: bool = False
+    figures: tuple[Figure, ...] = ()
 
     @classmethod
     def fit(cls, prepared: Prepared, train: Dataset) -> Self:
         """Fit on the rows of the users and items that have events in train."""
-        specs = prepared.config.features
-        return cls(
-            users=features.fit(attributes(prepared.users), specs.users, np.unique(train.user)),
-            items=features.fit(attributes(prepared.items), specs.items, np.unique(train.item)),
-        )
+        tables = prepared.config.features
+        frames = {"users": attributes(prepared.users), "items": attributes(prepared.items)}
+        fitted = {
+            "users": features.fit(frames["users"], tables.users, np.unique(train.user)),
+            "items": features.fit(frames["items"], tables.items, np.unique(train.item)),
+        }
+        figures: list[Figure] = []
+        for of in SIDES if tables.select else ():
+            blocks, names = fitted[of].apply(frames[of]), fitted[of].names
+            rng = np.random.default_rng(0)
+            found = select(blocks, names, train, of, tables.select or Selection(), rng)
+            fitted[of] = fitted[of].select(masks(found))
+            figures += found
+        return cls(fitted["users"], fitted["items"], tables.derived, tuple(figures))
 
     def attach(self, dataset: Dataset, prepared: Prepared) -> Dataset:
         """Return a dataset of the same vocabularies with feature blocks, and text columns added
         to the items' text."""
         frame = attributes(prepared.items)
+        derived = {"derived": derived_item(dataset)} if self.derived else {}
         return replace(
             dataset,
             user_features=self.users.apply(attributes(prepared.users)),
-            item_features=self.items.apply(frame),
+            item_features=self.items.apply(frame) | derived,
             item_text=_both(dataset.item_text, self.items.text(frame)),
         )
 
     def state(self) -> dict[str, Any]:
         """Return the fitted state as plain JSON values."""
-        return {"users": self.users.state(), "items": self.items.state()}
+        return {
+            "users": self.users.state(),
+            "items": self.items.state(),
+            "derived": self.derived,
+            "figures": [asdict(figure) for figure in self.figures],
+        }
 
     @classmethod
     def restore(cls, state: dict[str, Any]) -> Self:
         """Return the attributes whose ``state()`` this was."""
-        return cls(Features.restore(state["users"]), Features.restore(state["items"]))
+        return cls(
+            Features.restore(state["users"]),
+            Features.restore(state["items"]),
+            bool(state["derived"]),
+            tuple(Figure(**figure) for figure in state["figures"]),
+        )
 
 
 def attributes(frame: pl.DataFrame) -> pl.DataFrame:

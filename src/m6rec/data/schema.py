@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from m6rec import config
-from m6rec.data.features import FeatureSpec
+from m6rec.data.features import FeatureSpec, Selection
 from m6rec.errors import ConfigError
 
 Format = Literal["auto", "csv", "jsonl", "parquet", "recbole", "movielens", "sequence", "npz"]
@@ -215,10 +215,16 @@ class Clean:
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureTables:
-    """How attribute columns are used, by column; those left out are guessed."""
+    """How attribute columns are used, by column; those left out are guessed.
+
+    select: keeps only the columns that vary and tell something of the target on train.
+    derived: also gives items their popularity, age and freshness as attributes.
+    """
 
     users: Mapping[str, FeatureSpec] = field(default_factory=dict)
     items: Mapping[str, FeatureSpec] = field(default_factory=dict)
+    select: Selection | None = None
+    derived: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ PAIRS = 200_000  # pairs of events that mutual information is measured on
 class Figure:
     """What was found of one block column: its name, such as "genres=Comedy", and if it is kept."""
 
+    of: Literal["users", "items"]
     block: str
     name: str
     variance: float
@@ -53,6 +54,7 @@ def select(
             information = mutual_information(bins[left], bins[right] if rating is None else rating)
             figures.append(
                 Figure(
+                    of=of,
                     block=block,
                     name=name,
                     variance=variance,
