@@ -21,7 +21,7 @@ from m6rec.arrays import Floats, Ids, Scores, State
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query
 from m6rec.data.splits import Split
-from m6rec.evaluate import evaluate
+from m6rec.evaluation import evaluate
 from m6rec.models.base import Model, Recipe
 from m6rec.tracking import Run
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from m6rec import config
-from m6rec.data.schema import DataConfig
+from m6rec.data.schema import NO_TABLES, DataConfig, Tables
 from m6rec.data.splits import SplitConfig
 from m6rec.data.twins import TwinsConfig
-from m6rec.evaluate import SLICES
+from m6rec.evaluation import SLICES
 from m6rec.models.base import Recipe
 from m6rec.tracking import Run
 
@@ -88,7 +88,8 @@ class Experiment:
 
     name: stands in the name of the run. base: folder that relative data paths start from; by
     default the folder of the TOML. split: how the test is held out; by default the newest event
-    of each user, or a random fifth where the data has no order.
+    of each user, or a random fifth where the data has no order. test: tables of test events
+    instead of a split; all of the data then trains.
     """
 
     name: str = "run"
@@ -97,6 +98,7 @@ class Experiment:
     data: DataConfig = field(default_factory=DataConfig)
     twins: TwinsConfig = field(default_factory=TwinsConfig)
     split: SplitConfig | None = None
+    test: Tables = NO_TABLES
     model: Recipe = field(default_factory=lambda: Recipe.from_table({"kind": "popular"}))
     evaluate: EvaluateConfig = EvaluateConfig()
     tune: TuneConfig = field(default_factory=TuneConfig)

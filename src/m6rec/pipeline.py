@@ -14,11 +14,12 @@ from m6rec import artifacts, comparison, config
 from m6rec.arrays import Ids
 from m6rec.artifacts import Fitted
 from m6rec.data.attributes import Attributes
+from m6rec.data.dataset import Dataset
 from m6rec.data.prepare import Prepared, prepare
 from m6rec.data.schema import Table, Tables
 from m6rec.data.splits import Split, SplitConfig, given, make_split, without_repeats
 from m6rec.data.twins import Twins, drop_twins, find_twins
-from m6rec.evaluate import evaluate as evaluate_model
+from m6rec.evaluation import evaluate as evaluate_model
 from m6rec.experiment import EvaluateConfig, Experiment
 from m6rec.models.base import Model, Recipe
 from m6rec.results import Evaluation
@@ -40,29 +41,42 @@ class Stage:
 
 
 def stage(experiment: Experiment, prepared: Prepared, run: Run) -> Stage:
-    """Handle twins, split, and fit the features on the train part."""
-    twins = find_twins(prepared.dataset, experiment.twins)
-    if experiment.twins.action == "drop":
-        kept = drop_twins(prepared.dataset, twins, experiment.twins.target)
-        prepared = replace(prepared, dataset=kept)
-    how = experiment.split or SplitConfig(
-        kind="leave-last" if prepared.dataset.ordered else "random"
-    )
-    split, left_out = make_split(prepared.dataset, how, run.rng("split")), 0
+    """Handle twins, split (or read the given test), and fit the features on the train part."""
+    prepared, twins = untwinned(experiment, prepared)
+    if experiment.test:
+        attributes = Attributes.fit(prepared, prepared.dataset)
+        known = attributes.attach(prepared.dataset, prepared)
+        split = without_repeats(given(known, _answers(experiment, run)))
+    else:
+        default = SplitConfig(kind="leave-last" if prepared.dataset.ordered else "random")
+        bare = make_split(prepared.dataset, experiment.split or default, run.rng("split"))
+        attributes = Attributes.fit(prepared, bare.train)
+        split = Split(
+            train=attributes.attach(bare.train, prepared),
+            test=bare.test,
+            context=attributes.attach(bare.context, prepared),
+        )
+    test, left_out = split.test, 0
     if experiment.twins.action == "link" and len(twins):
         linked = split.context.positives @ twins.partners(split.train.n_items)
-        keep = np.asarray(linked[split.test.user, split.test.item]).ravel() == 0
-        left_out = int((~keep).sum())
-        split = replace(split, test=split.test.take(keep))
-    attributes = Attributes.fit(prepared, split.train)
-    split = Split(
-        train=attributes.attach(split.train, prepared),
-        test=split.test,
-        context=attributes.attach(split.context, prepared),
-    )
+        keep = np.asarray(linked[test.user, test.item]) == 0
+        test, left_out = test.take(keep), int((~keep).sum())
     return Stage(
-        prepared=prepared, attributes=attributes, split=split, twins=twins, left_out=left_out
+        prepared=prepared,
+        attributes=attributes,
+        split=replace(split, test=test),
+        twins=twins,
+        left_out=left_out,
     )
+
+
+def untwinned(experiment: Experiment, prepared: Prepared) -> tuple[Prepared, Twins]:
+    """Find the twins of the data; drop their events where the TOML says so."""
+    twins = find_twins(prepared.dataset, experiment.twins)
+    if experiment.twins.action != "drop":
+        return prepared, twins
+    kept = drop_twins(prepared.dataset, twins, experiment.twins.target)
+    return replace(prepared, dataset=kept), twins
 
 
 def evaluate_on(
@@ -101,22 +115,11 @@ def evaluate(
     experiment, model = reopened(fitted), fitted.model
     run = experiment.tracking(bars=bars)
     if test is not None:
-        ready = replace(stage(experiment, fitted.prepared, run), split=_given(fitted, test, run))
-    else:
-        ready = stage(experiment, fitted.prepared, run)
-        if experiment.run.refit:
-            model = model.recipe.fit(ready.split.train, run.child("evaluate"))
+        experiment = replace(experiment, test=Tables([Table(path=str(test.absolute()))]))
+    ready = stage(experiment, fitted.prepared, run)
+    if experiment.run.refit and not experiment.test:
+        model = model.recipe.fit(ready.split.train, run.child("evaluate"))
     return evaluate_on(ready, model, options or experiment.evaluate, run)
-
-
-def _given(fitted: Fitted, test: Path, run: Run) -> Split:
-    """The events of a file as the test of everything that a run knows."""
-    data = fitted.prepared.config
-    domains = {name: replace(d, interactions=Tables()) for name, d in data.domains.items()}
-    events = replace(data, interactions=Tables([Table(path=str(test.absolute()))]))
-    loose = replace(events, domains=domains, clean=replace(data.clean, core_users=0, core_items=0))
-    answers = prepare(loose, Path(reopened(fitted).base), run).dataset
-    return without_repeats(given(fitted.dataset, answers))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -153,21 +156,26 @@ def train(
         name = _free_name(baseline, evaluations)
         rival = baseline.fit(ready.split.train, run.child("baselines").child(name))
         evaluations[name] = evaluate_on(ready, rival, experiment.evaluate, run)
-    attributes, data = ready.attributes, ready.prepared.dataset
-    if experiment.run.refit:
+    if experiment.run.refit and not experiment.test:
         say(f"training {experiment.model.kind} on all events")
-        attributes = Attributes.fit(ready.prepared, data)
-        model = model.recipe.fit(attributes.attach(data, ready.prepared), run.child("refit"))
-    result = Fitted(
-        model=model,
-        prepared=ready.prepared,
-        attributes=attributes,
-        twins=_products(ready.twins, experiment, data.n_items),
-        config=config.to_table(experiment),
-        metrics=metrics_table(evaluations, ready),
-        drops=ready.prepared.drops.to_json(),
+        chosen = replace(experiment, model=model.recipe)
+        fitted = _on_everything(chosen, ready.prepared, ready.twins, run)
+    else:
+        fitted = _fitted(experiment, ready.prepared, ready.attributes, model, ready.twins)
+    result = replace(
+        fitted, config=config.to_table(experiment), metrics=metrics_table(evaluations, ready)
     )
     return Trained(fitted=result, evaluations=evaluations, stage=ready)
+
+
+def fit(
+    experiment: Experiment, prepared: Prepared | None = None, *, run: Run | None = None
+) -> Fitted:
+    """Prepare (unless given) and fit on every event, without an evaluation."""
+    run = run or experiment.tracking()
+    if prepared is None:
+        prepared = prepare(experiment.data, Path(experiment.base), run)
+    return _on_everything(experiment, *untwinned(experiment, prepared), run)
 
 
 def save(
@@ -206,6 +214,39 @@ def metrics_table(evaluations: Mapping[str, Evaluation], stage: Stage) -> dict[s
         "left_out_twins": stage.left_out,
         "models": {name: found.to_json() for name, found in evaluations.items()},
     }
+
+
+def _answers(experiment: Experiment, run: Run) -> Dataset:
+    """The events of the given test tables, read as the data is."""
+    data = experiment.data
+    domains = {name: replace(d, interactions=Tables()) for name, d in data.domains.items()}
+    clean = replace(data.clean, core_users=0, core_items=0)
+    asked = replace(data, interactions=experiment.test, domains=domains, clean=clean)
+    return prepare(asked, Path(experiment.base), run).dataset
+
+
+def _on_everything(experiment: Experiment, prepared: Prepared, twins: Twins, run: Run) -> Fitted:
+    attributes = Attributes.fit(prepared, prepared.dataset)
+    whole = attributes.attach(prepared.dataset, prepared)
+    model = experiment.model.fit(whole, run.child("fit"))
+    return _fitted(experiment, prepared, attributes, model, twins)
+
+
+def _fitted(
+    experiment: Experiment,
+    prepared: Prepared,
+    attributes: Attributes,
+    model: Model,
+    twins: Twins,
+) -> Fitted:
+    return Fitted(
+        model=model,
+        prepared=prepared,
+        attributes=attributes,
+        twins=_products(twins, experiment, prepared.dataset.n_items),
+        config=config.to_table(experiment),
+        drops=prepared.drops.to_json(),
+    )
 
 
 def _products(twins: Twins, experiment: Experiment, n_items: int) -> Ids:

@@ -17,7 +17,7 @@ from m6rec.artifacts import Fitted
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query, make_query
 from m6rec.errors import QueryError, suggestion
-from m6rec.explain import Explanation, explain
+from m6rec.explanation import Explanation, explain
 from m6rec.filters import Filter
 from m6rec.models.base import Model, Recipe
 from m6rec.rank import Lists, rank, with_twins

@@ -13,7 +13,7 @@ from m6rec import config
 from m6rec.data.prepare import Prepared, prepare
 from m6rec.data.splits import holdout
 from m6rec.errors import ConfigError
-from m6rec.evaluate import evaluate
+from m6rec.evaluation import evaluate
 from m6rec.experiment import Experiment, Range
 from m6rec.metrics import RATING, parse
 from m6rec.models.base import Recipe

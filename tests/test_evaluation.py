@@ -14,7 +14,7 @@ from m6rec.data.query import Query
 from m6rec.data.schema import EventType
 from m6rec.data.splits import Split
 from m6rec.errors import ConfigError, DataError
-from m6rec.evaluate import compare, evaluate
+from m6rec.evaluation import compare, evaluate
 from m6rec.models.base import Model, Recipe
 from m6rec.tracking import Run
 from world import world

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from m6rec.errors import QueryError
-from m6rec.explain import combine, explain
+from m6rec.explanation import combine, explain
 from m6rec.models.base import Model, Reason
 from m6rec.models.popular import Popular
 from m6rec.tracking import Run
