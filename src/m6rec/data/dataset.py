@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+import polars as pl
 from scipy.sparse import csr_array
 
 from m6rec.arrays import Array, Floats, Ids, Mask
@@ -75,16 +77,18 @@ class Dataset:
         user, item = np.asarray(user, dtype=np.int32), np.asarray(item, dtype=np.int32)
         timed = time is not None and bool((np.asarray(time) >= 0).any())
         time = np.full(len(user), -1, np.int64) if time is None else np.asarray(time, np.int64)
-        order = _by_user_and_time(user, time) if timed else np.argsort(user, kind="stable")
         weight = np.ones(len(user), np.float32) if weight is None else weight
         event = np.zeros(len(user), np.int16) if event is None else event
+        rows = _by_user_and_time(
+            user=user,
+            item=item,
+            weight=np.asarray(weight, dtype=np.float32),
+            time=time,
+            event=np.asarray(event, dtype=np.int16),
+        )
         n_items = len(items)
         return cls(
-            user=user[order],
-            item=item[order],
-            weight=np.asarray(weight, dtype=np.float32)[order],
-            time=time[order],
-            event=np.asarray(event, dtype=np.int16)[order],
+            **rows,
             users=users,
             items=items,
             domains=domains,
@@ -203,14 +207,24 @@ class Dataset:
         )
 
 
-def _by_user_and_time(user: Ids, time: Ids) -> Array:
-    """(N,) stable order by user, then time; one sort of a joint key where it fits 63 bits."""
-    first = int(time.min())
-    span = int(time.max()) - first + 1
-    if span * (int(user.max()) + 2) >= 2**63:
-        return np.lexsort((time, user))
+def _by_user_and_time(**columns: Array) -> dict[str, Any]:
+    """Return the columns in stable order of user, then time; by one joint key if it fits."""
+    user, time = columns["user"], columns["time"]
+    first = int(time.min(initial=0))
+    span = int(time.max(initial=0)) - first + 1
+    if span * (int(user.max(initial=0)) + 2) >= 2**63:
+        rows = pl.DataFrame(columns).sort("user", "time", maintain_order=True)
+        return {name: rows[name].to_numpy(writable=True) for name in columns}
     key = user.astype(np.int64)
     key *= span
     key += time
     key -= first
-    return np.argsort(key, kind="stable")
+    rest = {name: column for name, column in columns.items() if name not in ("user", "time")}
+    rows = pl.DataFrame({"key": key, **rest}).sort("key", maintain_order=True)
+    user, time = np.divmod(rows["key"].to_numpy(), span)
+    time += first
+    return {
+        "user": user.astype(np.int32),
+        "time": time,
+        **{name: rows[name].to_numpy(writable=True) for name in rest},
+    }
