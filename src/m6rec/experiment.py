@@ -15,6 +15,8 @@ from m6rec.evaluation import SLICES
 from m6rec.models.base import Recipe
 from m6rec.tracking import Run
 
+DEFAULT_KIND = "neighbours"
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
@@ -99,7 +101,7 @@ class Experiment:
     twins: TwinsConfig = field(default_factory=TwinsConfig)
     split: SplitConfig | None = None
     test: Tables = NO_TABLES
-    model: Recipe = field(default_factory=lambda: Recipe.from_table({"kind": "popular"}))
+    model: Recipe = field(default_factory=lambda: Recipe.from_table({"kind": DEFAULT_KIND}))
     evaluate: EvaluateConfig = EvaluateConfig()
     tune: TuneConfig = field(default_factory=TuneConfig)
     run: RunConfig = RunConfig()

@@ -50,6 +50,7 @@ def init(
 ) -> None:
     """Draft a commented TOML from your files."""
     from m6rec.data.inspect import draft
+    from m6rec.experiment import DEFAULT_KIND
 
     if not files:
         raise ConfigError("init: name your files, such as `m6rec init --from log.csv`")
@@ -57,7 +58,10 @@ def init(
         raise ConfigError(f"{out}: exists already; choose another --out, or say --force")
     base = out.absolute().parent
     text = draft([file.absolute() for file in files], base)
-    out.write_text(f'name = "{out.stem}"\nseed = 0\n\n{text}\n{_MODEL}', encoding="utf-8")
+    out.write_text(
+        f'name = "{out.stem}"\nseed = 0\n\n{text}\n{_MODEL.format(kind=DEFAULT_KIND)}',
+        encoding="utf-8",
+    )
     show.line(f"{out}: written; read it, then `m6rec check {out}` and `m6rec train {out}`")
 
 
@@ -67,7 +71,7 @@ kind = "random"        # "leave-last" or "temporal" where there are times
 fraction = 0.1
 
 [model]
-kind = "m6rec"
+kind = "{kind}"
 
 [[evaluate.baselines]] # what the model is compared with
 kind = "popular"
