@@ -21,9 +21,10 @@ OPTIONS: dict[str, dict[str, object]] = {
     "rp3beta": {"k": 10},
     "graph": {"dim": 8},
     "linear": {"reg": 20.0},
+    "pct": {"dim": 16},
 }
 KNOWS_NOTHING_PERSONAL = {"popular"}  # kinds that answer an empty query by themselves
-EXPLICIT = ["popular", "neighbours"]  # kinds that predict ratings in explicit domains
+EXPLICIT = ["popular", "neighbours", "pct"]  # kinds that predict ratings in explicit domains
 
 CASES = [(kind, False) for kind in KINDS] + [(kind, True) for kind in EXPLICIT]
 _fitted: dict[tuple[str, bool], tuple[Model, Dataset]] = {}

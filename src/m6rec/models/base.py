@@ -24,6 +24,7 @@ KINDS: dict[str, str] = {
     "graph": "m6rec.models.graph:Graph",
     "rp3beta": "m6rec.models.neighbours:RP3Beta",
     "window": "m6rec.models.window:Window",
+    "pct": "m6rec.models.pct:Pct",
 }
 
 

@@ -1,0 +1,205 @@
+"""PCT, global collaborative filtering: latent vectors of users and items over all domains.
+
+In each domain t, weighted matrix factorisation (Hu et al. 2008; regularised as in Rendle et al.
+2021), where a user's vector is drawn to what the other domains, and attributes, say of them:
+
+  Σ_(u,i)∈S_t c_ui (y_ui − u_t·v_i)² + α_t Σ_u∈t Σ_i∈t (u_t·v_i)²
+    + λ_t Σ_u (n_u + 1)^ν ‖u_t − A_t a_u − Σ_s ω_ts B_ts û_s‖²
+    + λ_t Σ_i (n_i + 1)^ν ‖v_i − W_t φ_i‖²
+
+û_s is the user's vector in domain s alone, ω_ts ∈ [0, 1] how much t trusts s. With ω = 0 the
+domain stands alone; a domain that says nothing gets B ≈ 0. Explicit domains drop the α term and
+add biases. A user is always solved from the history in the query, so a new one is no exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Self
+
+import numpy as np
+
+from m6rec import text
+from m6rec.arrays import Floats, State
+from m6rec.compiled import threads
+from m6rec.data.dataset import Dataset
+from m6rec.data.splits import Split, holdout
+from m6rec.models.als import ridge, solve
+from m6rec.models.base import Recipe
+from m6rec.models.pct_model import BIAS, Confidence, Events, PctModel, user_features, vectors_for
+from m6rec.models.transfer import Local, choose
+from m6rec.tracking import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pct(Recipe):
+    """Global collaborative filtering over any number of domains.
+
+    dim: latent size k. sweeps: alternations. ridge: shrinkage of A, B and W.
+    confidence: c of an event of weight w: "log" = log2(1 + w), "linear" = w, "binary" = 1.
+    attributes: whether user and item attributes and texts enter as priors.
+    text_dim: size of the text vectors in φ; 0 leaves texts out.
+    domains: options by domain; a domain without an entry has its options learned on a holdout.
+    transfer: False keeps every domain alone (all ω = 0).
+    """
+
+    kind: ClassVar[str] = "pct"
+    dim: int = 64
+    sweeps: int = 8
+    ridge: float = 1.0
+    confidence: Confidence = "log"
+    attributes: bool = True
+    text_dim: int = 64
+    transfer: bool = True
+    domains: Mapping[str, Local] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.dim < 1 or self.sweeps < 1:
+            raise ValueError("dim and sweeps must be at least 1")
+
+    def choose(self, split: Split, run: Run) -> Self:
+        """Learn reg, nu, alpha and ω of every domain without options on the holdout."""
+
+        phi, quiet = item_features(self, split.train), replace(run, bars=False)
+
+        def attempt(options: dict[str, Local]) -> PctModel:
+            return fit(replace(self, domains=options), split.train, quiet, phi)
+
+        with threads(run.threads):
+            options = choose(self.domains, split, attempt, run, self.transfer)
+        return replace(self, domains=options)
+
+    def fit(self, train: Dataset, run: Run) -> PctModel:
+        if any(domain.name not in self.domains for domain in train.domains):
+            return self.choose(holdout(train, run.rng("holdout")), run).fit(train, run)
+        with threads(run.threads):
+            return fit(self, train, run, item_features(self, train))
+
+    def restore(self, state: State) -> PctModel:
+        return PctModel(self, state, self.confidence, self.attributes)
+
+
+def fit(recipe: Pct, train: Dataset, run: Run, phi: Floats) -> PctModel:
+    """Fit every domain alone, then those with sources again with the sources' vectors."""
+    n_domains, k = train.n_domains, recipe.dim + int(train.explicit.any())
+    local = [recipe.domains.get(d.name, Local()) for d in train.domains]
+    names = [d.name for d in train.domains]
+    omega = np.array([[o.omega.get(s, 0.0) for s in names] for o in local], np.float32)
+    inside = [train.item_domain == d for d in range(n_domains)]
+    matrix = train.matrix
+    seen = np.bincount(train.positives.indices, minlength=train.n_items) > 0
+    state: State = {
+        "item_domain": train.item_domain,
+        "explicit": np.array([d.feedback == "explicit" for d in train.domains]),
+        "options": np.array([[o.reg, o.nu, o.alpha] for o in local], np.float32),
+        "omega": omega if recipe.transfer else np.zeros_like(omega),
+        "known": seen | (phi.any(axis=1) if phi.shape[1] else False),
+        "middle": np.zeros((n_domains, 3), np.float32),  # mean, least, greatest rating
+        "norm": np.ones(n_domains, np.float32),
+    }
+    for d in np.flatnonzero(state["explicit"]).tolist():
+        ratings = matrix.data[inside[d][matrix.indices]]
+        if len(ratings):
+            state["middle"][d] = ratings.mean(), ratings.min(), ratings.max()
+    attributes = user_features(train.user_features, train.n_users, recipe.attributes)
+    parts = [Events.of(matrix, mask) for mask in inside]
+    for stage in ("own", "full"):
+        wide = attributes.shape[1] + (n_domains * k if stage == "full" else 0)
+        state[f"{stage}/items"] = np.zeros((train.n_items, k), np.float32)
+        state[f"{stage}/bias"] = np.zeros(train.n_items, np.float32)
+        state[f"{stage}/gram"] = np.zeros((n_domains, k, k), np.float32)
+        state[f"{stage}/prior"] = np.zeros((n_domains, wide, k), np.float32)
+        if stage == "full" and not state["omega"].any():
+            break
+        model = recipe.restore(state)
+        with run.progress(f"pct, {stage} vectors", n_domains * recipe.sweeps) as advance:
+            vectors = model.own_vectors(parts, attributes) if stage == "full" else []
+            for d in range(n_domains):
+                if stage == "full" and not state["omega"][d].any():
+                    continue
+                f = np.hstack([attributes, *vectors_for(state, d, vectors)])
+                for name, value in factorise(
+                    recipe, model, d, parts[d], f, phi, run.rng(stage, names[d]), advance
+                ).items():
+                    at = inside[d] if name in ("items", "bias") else d
+                    state[f"{stage}/{name}"][at] = value
+        if stage == "own":
+            for d, u in enumerate(recipe.restore(state).own_vectors(parts, attributes)):
+                active = parts[d].count > 0
+                square = float((u[active] ** 2).sum(axis=1).mean()) if active.any() else 1.0
+                state["norm"][d] = max(np.sqrt(square), 1e-6)
+    if not state["omega"].any():
+        state = {n: v for n, v in state.items() if not n.startswith("full/")}
+    return recipe.restore(state)
+
+
+def item_features(recipe: Pct, data: Dataset) -> Floats:
+    """Return φ (n_items, p): attribute blocks and text vectors side by side; p may be 0."""
+    if not recipe.attributes:
+        return np.zeros((data.n_items, 0), np.float32)
+    blocks = [block for _, block in sorted(data.item_features.items())]
+    if data.item_text is not None and recipe.text_dim:
+        dim = min(recipe.text_dim, data.n_items)
+        blocks.append(text.TextEncoder(dim=dim).fit(data.item_text).encode(data.item_text))
+    return np.hstack([np.zeros((data.n_items, 0), np.float32), *blocks]).astype(np.float32)
+
+
+def factorise(
+    recipe: Pct, model: PctModel, domain: int, part: Events, features: Floats, phi: Floats,
+    rng: np.random.Generator, advance: Callable[[int], None],
+) -> State:  # fmt: skip
+    """Alternate over one domain; return its items, bias, gram and prior."""
+    state = model.state()
+    explicit = bool(state["explicit"][domain])
+    codes = np.flatnonzero(model.item_domain == domain)
+    local = np.full(model.n_items, -1, np.int32)
+    local[codes] = np.arange(len(codes))
+    by_user = Events(part.start, local[part.item], part.value)
+    by_item, place = by_user.flipped(len(codes))
+    weight, target = model.weights(domain, part.value)
+    reg_user, reg_item = (
+        model.strength(domain, by_user.count),
+        model.strength(domain, by_item.count),
+    )
+    active = by_user.count > 0
+    on = np.full(len(codes), not explicit)
+    k = state["own/items"].shape[1]
+    alpha = 0.0 if explicit else float(state["options"][domain, 2])
+    items = (rng.standard_normal((len(codes), k)) * 0.1 / np.sqrt(k)).astype(np.float32)
+    bias = np.zeros(len(codes), np.float32)
+    prior = np.zeros((features.shape[1], k), np.float32)
+    phi_here = np.hstack([np.ones((len(codes), 1), np.float32), phi[codes]])
+    guess = np.zeros((len(codes), k), np.float32)
+    seen = by_item.count > 0
+    for _ in range(recipe.sweeps):
+        if k > recipe.dim:
+            items[:, -1] = BIAS if explicit else 0
+        gram = alpha * (items[seen].T @ items[seen])
+        users = solve(
+            by_user.start, by_user.item, weight, target - weight * bias[by_user.item], items,
+            gram, active & (not explicit), reg_user, features @ prior,
+        )  # fmt: skip
+        prior = ridge(features[active], users[active], reg_user[active], recipe.ridge)
+        fixed = users.copy()
+        user_bias = np.zeros(len(users), np.float32)
+        if k > recipe.dim:
+            user_bias = BIAS * users[:, -1]
+            fixed[:, -1] = BIAS if explicit else 0
+        gram_user = alpha * (fixed[active].T @ fixed[active])
+        rest = target - weight * user_bias[np.repeat(np.arange(len(users)), by_user.count)]
+        items = solve(
+            by_item.start, by_item.item, weight[place], rest[place], fixed, gram_user, on,
+            reg_item, guess,
+        )  # fmt: skip
+        if phi.shape[1]:
+            w = ridge(phi_here[seen], items[seen], reg_item[seen], recipe.ridge)
+            guess = phi_here @ w
+        items[~seen] = guess[~seen]
+        if explicit:
+            bias = BIAS * items[:, -1]
+        advance(1)
+    if k > recipe.dim:
+        items[:, -1] = BIAS if explicit else 0
+    gram = alpha * (items[seen].T @ items[seen])
+    return {"items": items, "bias": bias, "gram": gram, "prior": prior}

@@ -1,0 +1,273 @@
+"""The fitted PCT: users solved from their history, scores, and reasons that add up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State
+from m6rec.data.query import Query
+from m6rec.models.als import solve
+from m6rec.models.base import Model, Reason, Recipe
+
+BIAS = 3.0  # a bias is a factor whose partner is this constant, so it is shrunk BIAS² times less
+Confidence = Literal["log", "linear", "binary"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Events:
+    """History entries of one domain as CSR rows over its item codes."""
+
+    start: Ids  # (R + 1,)
+    item: Ids  # (N,)
+    value: Array  # (N,)
+
+    @property
+    def count(self) -> Ids:
+        """(R,) entries of each row."""
+        return np.diff(self.start)
+
+    @classmethod
+    def of(cls, history: csr_array, inside: Mask) -> Events:
+        """Take the entries of the items inside (n_items,)."""
+        keep = inside[history.indices]
+        before = np.r_[0, np.cumsum(keep)]
+        return cls(before[history.indptr], history.indices[keep], history.data[keep])
+
+    def row(self, r: int) -> Events:
+        """Return one row alone."""
+        at = slice(self.start[r], self.start[r + 1])
+        return Events(self.start[r : r + 2] - self.start[r], self.item[at], self.value[at])
+
+    def flipped(self, n: int) -> tuple[Events, Ids]:
+        """Return the transpose with n rows, and where each of its entries stood here."""
+        order = np.argsort(self.item, kind="stable")
+        row = np.repeat(np.arange(len(self.start) - 1), self.count)
+        start = np.searchsorted(self.item[order], np.arange(n + 1))
+        return Events(start, row[order], self.value[order]), order
+
+
+def vectors_for(state: State, target: int, vectors: list[Floats]) -> list[Floats]:
+    """Return the source blocks of the prior of a target domain, in domain order."""
+    scale = state["omega"][target] / state["norm"]
+    return [u * scale[s] for s, u in enumerate(vectors)]
+
+
+def user_features(blocks: Mapping[str, Array], n: int, used: bool) -> Floats:
+    """Return a constant 1 and, where they are used, the user attributes: (n, 1 + p)."""
+    columns = [block for _, block in sorted(blocks.items())] if used else []
+    return np.hstack([np.ones((n, 1), np.float32), *columns]).astype(np.float32)
+
+
+def attribute_names(query: Query, n: int) -> list[str]:
+    """Return a name for each column of ``user_features``."""
+    names = ["constant"]
+    for name, block in sorted(query.features.items()):
+        names += [name] * block.shape[1]
+    return names[:n]
+
+
+class PctModel(Model):
+    """State: for the stages "own" (each domain alone) and "full" (with its sources)
+
+    items (n_items, k), bias (n_items,), gram (D, k, k) = α VᵀV, prior (D, p, k); and
+    item_domain, explicit (D,), options (D, 3) = reg, nu, alpha, omega (D, D), middle (D, 3),
+    norm (D,) = scale of û, known (n_items,).
+    """
+
+    def __init__(
+        self, recipe: Recipe, state: State, confidence: Confidence, attributes: bool
+    ) -> None:
+        self.recipe = recipe
+        self.confidence = confidence
+        self.attributes = attributes
+        self._state = state
+        self.item_domain: Ids = state["item_domain"]
+        self.omega: Floats = state["omega"]
+        self.n_items = len(self.item_domain)
+        self.n_domains = len(self.omega)
+
+    def state(self) -> State:
+        return self._state
+
+    def score(self, query: Query, items: Ids | None = None) -> Scores:
+        codes = np.arange(self.n_items) if items is None else np.asarray(items)
+        scores = np.full((len(query), len(codes)), np.nan, np.float32)
+        parts, attributes, own = self.read(query)
+        for d in np.unique(self.item_domain[codes]).tolist():
+            at = np.flatnonzero((self.item_domain[codes] == d) & self._state["known"][codes])
+            users, informed = self.users(d, parts, attributes, own)
+            factors, bias = self.item_factors(d)
+            inside = codes[at]
+            found = users @ factors[inside].T
+            if self._state["explicit"][d]:
+                mean, least, greatest = self._state["middle"][d]
+                found += mean + bias[inside] + BIAS * users[:, -1:]
+                found = found.clip(least, greatest)
+            found[~informed] = np.nan
+            scores[:, at] = found
+        return scores
+
+    def embed_query(self, query: Query, domain: int) -> Floats:
+        """Return (B, k + 1): the user's vector in the domain, and a 1 for the item's bias."""
+        users, informed = self.users(domain, *self.read(query))
+        users[~informed] = np.nan
+        return np.hstack([users, np.ones((len(users), 1), np.float32)])
+
+    def embed_items(self, domain: int) -> Floats:
+        """Return (n_items, k + 1): the item's vector and its bias; zero outside the domain."""
+        factors, bias = self.item_factors(domain)
+        vectors: Floats = np.hstack([factors, bias[:, None]])
+        return np.where((self.item_domain == domain)[:, None], vectors, np.float32(0))
+
+    def explain(self, query: Query, items: Ids) -> list[list[list[Reason]]]:
+        """Split u·v = vᵀ M⁻¹ (Σ_h b_h y_h + λ prior) over history items, attributes and sources."""
+        scores = self.score(query)
+        parts, attributes, own = self.read(query)
+        names = attribute_names(query, attributes.shape[1])
+        return [
+            [
+                self._reasons(b, int(i), scores[b], parts, attributes, own, names)
+                if i >= 0 and not np.isnan(scores[b, i])
+                else []
+                for i in row
+            ]
+            for b, row in enumerate(items)
+        ]
+
+    def _reasons(
+        self, b: int, i: int, scores: Scores, parts: list[Events], attributes: Floats,
+        own: list[Floats], names: list[str],
+    ) -> list[Reason]:  # fmt: skip
+        d = int(self.item_domain[i])
+        stage, state = self.stage(d), self._state
+        vector = self.item_factors(d)[0][i].astype(np.float64)
+        reasons: list[Reason] = []
+        if state["explicit"][d]:
+            vector[-1] = BIAS
+            mean = float(state["middle"][d, 0] + state[f"{stage}/bias"][i])
+            reasons.append(Reason(kind="bias", value=mean, name="mean rating of the item"))
+        row = parts[d].row(b)
+        z, strength = self._influence(stage, d, row, vector)
+        reasons += self._history(stage, d, row, z)
+        pull = strength * (state[f"{stage}/prior"][d].astype(np.float64) @ z)  # (p,)
+        reasons += self._prior(pull, attributes[b], names)
+        for s in np.flatnonzero(self.omega[d]).tolist():
+            k, width = len(z), attributes.shape[1]
+            toward = pull[width + s * k : width + (s + 1) * k] * (
+                self.omega[d, s] / state["norm"][s]
+            )
+            source = parts[s].row(b)
+            if not len(source.item):
+                continue
+            y, weight = self._influence("own", s, source, toward)
+            reasons += self._history("own", s, source, y)
+            pulled = weight * (state["own/prior"][s].astype(np.float64) @ y)
+            reasons += self._prior(pulled, attributes[b], names)
+        rest = float(scores[i]) - sum(r.value for r in reasons)
+        if abs(rest) > 1e-5 * max(1.0, abs(float(scores[i]))) and state["explicit"][d]:
+            reasons.append(Reason(kind="other", value=rest, name="limits of the rating scale"))
+        return reasons
+
+    def _influence(
+        self, stage: str, domain: int, row: Events, vector: Array
+    ) -> tuple[Array, float]:
+        """Return M⁻¹ · vector (k,) for the user of one history row, and λ (n + 1)^ν."""
+        state = self._state
+        strength = float(self.strength(domain, row.count)[0])
+        factors = state[f"{stage}/items"][row.item].astype(np.float64)
+        weight, _ = self.weights(domain, row.value)
+        m = factors.T @ (weight[:, None] * factors) + strength * np.eye(len(vector))
+        if len(row.item) and not state["explicit"][domain]:
+            m += state[f"{stage}/gram"][domain]
+        return np.linalg.solve(m, vector), strength
+
+    def _history(self, stage: str, domain: int, row: Events, z: Array) -> list[Reason]:
+        state = self._state
+        weight, target = self.weights(domain, row.value)
+        target = target - weight * state[f"{stage}/bias"][row.item]
+        values = target * (state[f"{stage}/items"][row.item].astype(np.float64) @ z)
+        return [
+            Reason(kind="history", value=float(v), item=int(i))
+            for i, v in zip(row.item, values, strict=True)
+        ]
+
+    def _prior(self, pull: Array, attributes: Array, names: list[str]) -> list[Reason]:
+        reasons = [Reason(kind="popularity", value=float(pull[0]), name="what users here like")]
+        for p in np.flatnonzero(attributes[1:]) + 1:
+            value = float(pull[p] * attributes[p])
+            reasons.append(Reason(kind="attribute", value=value, name=names[p]))
+        return reasons
+
+    def stage(self, domain: int) -> str:
+        """Return which vectors score a domain: "full" where it has sources, else "own"."""
+        return "full" if self.omega[domain].any() else "own"
+
+    def item_factors(self, domain: int) -> tuple[Floats, Floats]:
+        """Return the vectors (n_items, k) without bias columns, and biases (n_items,)."""
+        stage = self.stage(domain)
+        factors = self._state[f"{stage}/items"]
+        if self._state["explicit"].any():
+            factors = factors.copy()
+            factors[:, -1] = 0
+        return factors, self._state[f"{stage}/bias"]
+
+    def read(self, query: Query) -> tuple[list[Events], Floats, list[Floats]]:
+        """Return the history by domain, user attributes, and the vectors û by domain."""
+        parts = [Events.of(query.history, self.item_domain == d) for d in range(self.n_domains)]
+        attributes = user_features(query.features, len(query), self.attributes)
+        own = self.own_vectors(parts, attributes) if self.omega.any() else []
+        return parts, attributes, own
+
+    def users(
+        self, domain: int, parts: list[Events], attributes: Floats, own: list[Floats]
+    ) -> tuple[Floats, Mask]:
+        """Return the users' vectors in a domain (B, k), and whether anything is known of them."""
+        stage, features = self.stage(domain), attributes
+        informed = attributes[:, 1:].any(axis=1) | (parts[domain].count > 0)
+        if stage == "full":
+            features = np.hstack([attributes, *vectors_for(self._state, domain, own)])
+            for s in np.flatnonzero(self.omega[domain]):
+                informed |= parts[s].count > 0
+        return self.solve_users(stage, domain, parts[domain], features), informed
+
+    def own_vectors(self, parts: list[Events], attributes: Floats) -> list[Floats]:
+        """Return û of every domain, each (B, k); zeros where a user is not active in it."""
+        vectors = []
+        for d, part in enumerate(parts):
+            u = self.solve_users("own", d, part, attributes)
+            u[part.count == 0] = 0
+            vectors.append(u)
+        return vectors
+
+    def solve_users(self, stage: str, domain: int, part: Events, features: Floats) -> Floats:
+        """Solve the users of history rows in one domain, (B, k)."""
+        state = self._state
+        weight, target = self.weights(domain, part.value)
+        target = target - weight * state[f"{stage}/bias"][part.item]
+        return solve(
+            part.start, part.item, weight, target, state[f"{stage}/items"],
+            state[f"{stage}/gram"][domain], part.count > 0, self.strength(domain, part.count),
+            features @ state[f"{stage}/prior"][domain],
+        )  # fmt: skip
+
+    def weights(self, domain: int, value: Array) -> tuple[Array, Array]:
+        """Return confidence c and c·y of history values (N,); without the item's bias."""
+        if self._state["explicit"][domain]:
+            return np.ones_like(value), value - self._state["middle"][domain, 0]
+        size = np.abs(value)
+        if self.confidence == "log":
+            size = np.log2(1 + size)
+        elif self.confidence == "binary":
+            size = np.ones_like(size)
+        return size, np.where(value > 0, size, 0)
+
+    def strength(self, domain: int, count: Ids) -> Array:
+        """Return λ (n + 1)^ν of rows with n events."""
+        reg, nu, _ = self._state["options"][domain]
+        strength: Array = reg * (count + 1.0) ** nu
+        return strength

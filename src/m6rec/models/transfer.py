@@ -1,0 +1,188 @@
+"""The options of each domain, transfer weights ω among them, learned on a holdout with a guard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from m6rec.arrays import Array, Ids
+from m6rec.data.dataset import Dataset
+from m6rec.data.splits import Split
+from m6rec.metrics import ranked
+from m6rec.models.base import Model
+from m6rec.tracking import Run
+
+SOURCES = 4  # most other domains that a domain listens to: those with the most shared users
+ROWS = 4000  # most holdout users that each domain is judged by
+OMEGAS = (1.0, 0.3)
+STRENGTHS = {  # (reg, nu) tried, by feedback
+    "implicit": ((0.05, 1.0), (0.2, 1.0), (0.5, 1.0), (0.7, 0.5), (2.0, 0.5), (5.0, 0.5)),
+    "explicit": ((0.02, 1.0), (0.05, 1.0), (0.1, 1.0), (0.5, 0.5), (1.0, 0.5), (2.0, 0.5)),
+}
+ALPHAS = (0.05, 0.2, 0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Local:
+    """The options of one domain.
+
+    reg: λ, strength of the priors. nu: ν, its growth with the number of events.
+    alpha: α, weight of an unobserved entry beside 1 of an observed one (implicit domains).
+    omega: source domain → ω in [0, 1], how much its vectors inform this domain's.
+    """
+
+    reg: float = 0.2
+    nu: float = 1.0
+    alpha: float = 0.2
+    omega: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.reg <= 0 or self.alpha <= 0:
+            raise ValueError("reg and alpha must be above 0")
+        if any(not 0 <= omega <= 1 for omega in self.omega.values()):
+            raise ValueError("omega must lie between 0 and 1")
+
+
+Options = dict[str, Local]
+
+
+def choose(
+    given: Mapping[str, Local],
+    split: Split,
+    fit: Callable[[Options], Model],
+    run: Run,
+    transfer: bool,
+) -> Options:
+    """Return the options of every domain: those given, and the others learned on the holdout.
+
+    First each domain alone: (reg, nu), then alpha. Then ω of its likeliest sources, all alike,
+    then each source left out in turn. ω > 0 is kept only where the paired gain over standing
+    alone exceeds one standard error: transfer is never forced where it hurts.
+    """
+    train = split.train
+    names = [d.name for d in train.domains]
+    best: Options = {n: given.get(n, Local()) for n in names}
+    judge = Judge(split, run.rng("rows"))
+    values: dict[str, Array] = {}
+
+    def attempt(candidates: Options, margin: float = 0.0) -> None:
+        """Fit the candidates of all domains at once; keep each that is better in its domain."""
+        open_ = {n: c for n, c in candidates.items() if n not in given and c != best[n]}
+        if not open_ and values:
+            return
+        model = fit({**best, **open_})
+        for name in names:
+            if values and name not in open_:
+                continue
+            found = judge(model, names.index(name))
+            if name not in values:
+                values[name] = found
+            elif gain(found, values[name]) > margin:
+                best[name], values[name] = open_[name], found
+        run.log(options={n: vars_of(open_[n]) for n in open_})
+
+    if all(n in given for n in names):
+        return best
+    steps = list(alone(train, names))
+    sources = likely_sources(train) if transfer else {n: [] for n in names}
+    with run.progress("options", len(steps) + len(OMEGAS) + SOURCES) as advance:
+        for changes in steps:
+            attempt({n: changed(best[n], changes[n]) for n in names})
+            advance(1)
+        if any(sources.values()):
+            lonely = dict(best)
+            for omega in OMEGAS:
+                shared = {n: dict.fromkeys(sources[n], omega) for n in names}
+                attempt({n: replace(lonely[n], omega=shared[n]) for n in names}, margin=1.0)
+                advance(1)
+            for place in range(SOURCES):
+                without = {n: left_out(best[n], sources[n], place) for n in names}
+                attempt({n: c for n, c in without.items() if c.omega})
+                advance(1)
+    return best
+
+
+def changed(local: Local, values: Mapping[str, float]) -> Local:
+    return Local(
+        reg=values.get("reg", local.reg),
+        nu=values.get("nu", local.nu),
+        alpha=values.get("alpha", local.alpha),
+        omega=local.omega,
+    )
+
+
+def vars_of(local: Local) -> dict[str, object]:
+    return {"reg": local.reg, "nu": local.nu, "alpha": local.alpha, "omega": dict(local.omega)}
+
+
+def alone(train: Dataset, names: Sequence[str]) -> Iterator[dict[str, dict[str, float]]]:
+    """Yield changes of the options of all domains, to be tried one after the other."""
+    for i in range(len(STRENGTHS["implicit"])):
+        pairs = [STRENGTHS[d.feedback][i] for d in train.domains]
+        yield {n: {"reg": reg, "nu": nu} for n, (reg, nu) in zip(names, pairs, strict=True)}
+    if not train.explicit.all():
+        for alpha in ALPHAS:
+            yield {n: {"alpha": alpha} for n in names}
+
+
+def left_out(local: Local, sources: Sequence[str], place: int) -> Local:
+    """Return the options without the source at that place of the list."""
+    gone = sources[place] if place < len(sources) else None
+    return replace(local, omega={s: w for s, w in local.omega.items() if s != gone})
+
+
+def likely_sources(train: Dataset) -> dict[str, list[str]]:
+    """Return for each domain the other domains that share users with it, most shared first."""
+    domain = train.item_domain[train.item]
+    active = np.zeros((train.n_users, train.n_domains), np.float32)
+    active[train.user, domain] = 1
+    shared = active.T @ active
+    np.fill_diagonal(shared, 0)
+    order = np.argsort(-shared, axis=1, kind="stable")
+    return {
+        d.name: [train.domains[s].name for s in order[t][:SOURCES] if shared[t, s] > 0]
+        for t, d in enumerate(train.domains)
+    }
+
+
+def gain(new: Array, old: Array) -> float:
+    """Return the mean paired difference in standard errors; 0 where there is none."""
+    difference = new - old
+    error = difference.std() / np.sqrt(max(1, len(difference)))
+    return float(difference.mean() / error) if error > 0 else 0.0
+
+
+class Judge:
+    """The holdout as values per user and domain: NDCG of the whole ranking, or −(error²)."""
+
+    def __init__(self, split: Split, rng: np.random.Generator) -> None:
+        self.split = split
+        targets = split.test.positives
+        self.items: list[Ids] = []
+        self.rows: list[Ids] = []
+        for d in range(split.train.n_domains):
+            items = np.flatnonzero(split.train.item_domain == d)
+            users = np.flatnonzero(np.diff(csr_array(targets[:, items]).indptr))
+            self.items.append(items)
+            self.rows.append(np.sort(rng.permutation(users)[:ROWS]))
+
+    def __call__(self, model: Model, domain: int) -> Array:
+        """Return (R,) values, higher is better, of the domain's holdout users."""
+        items = self.items[domain]
+        found: list[Array] = [np.zeros(0)]
+        for at in range(0, len(self.rows[domain]), 512):
+            users = self.rows[domain][at : at + 512]
+            query = self.split.context.query(users)
+            scores = model.score(query, items)
+            targets = csr_array(csr_array(self.split.test.positives[users])[:, items])
+            if self.split.train.domains[domain].feedback == "explicit":
+                row = np.repeat(np.arange(len(users)), np.diff(targets.indptr))
+                error = np.nan_to_num(scores[row, targets.indices]) - targets.data
+                found.append(-np.bincount(row, error**2, len(users)))
+            else:
+                seen = csr_array(query.history[:, items])
+                found.append(np.nan_to_num(ranked(scores, targets, seen).metric("ndcg")))
+        return np.concatenate(found)
