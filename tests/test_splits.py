@@ -196,6 +196,14 @@ def test_holdout_covers_cold_buckets() -> None:
     assert 20 <= len(bounded.test) <= 120
 
 
+def test_a_holdout_that_would_be_empty_takes_the_newest_event_of_the_busiest_user() -> None:
+    data = Dataset.build(
+        user=np.array([0, 1, 1, 1]), item=np.array([0, 1, 2, 3]), users=2, items=4, ordered=True
+    )
+    split = holdout(data, np.random.default_rng(0), fraction=1e-9)
+    assert split.test.item.tolist() == [3]
+
+
 def test_holdout_of_single_events_is_not_empty() -> None:
     data = Dataset.build(user=np.arange(5), item=np.arange(5), users=5, items=5, ordered=True)
     split = holdout(data, np.random.default_rng(0))

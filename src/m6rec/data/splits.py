@@ -287,9 +287,10 @@ def holdout(
         held |= _cold_users(train, min(cold_users, quarter), rng)
     if cold_items and (train.item_features or train.item_text is not None):
         held |= (rng.random(train.n_items) < min(cold_items, quarter))[train.item]
-    if not held.any() or held.all():
+    if not held.any() or held.all():  # then the newest event of the busiest user
+        from_end, size = _places(train.user)
         held = np.zeros(n, np.bool_)
-        held[int(np.argmax(_places(train.user)[1])) if n else 0] = True
+        held[np.argmax(np.where(from_end == 1, size, 0))] = True
     return Split.by_mask(train, held)
 
 
