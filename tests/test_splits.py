@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -13,15 +12,11 @@ from hypothesis import strategies as st
 
 from m6rec.config import from_table
 from m6rec.data import splits
-from m6rec.data.attributes import Attributes
 from m6rec.data.dataset import Dataset
-from m6rec.data.prepare import prepare
-from m6rec.data.schema import DataConfig, Domain
+from m6rec.data.schema import Domain
 from m6rec.data.splits import Kind, Split, SplitConfig, holdout, make_split
-from m6rec.data.testfiles import read_test
 from m6rec.data.vocab import Vocab
 from m6rec.errors import ConfigError, DataError
-from m6rec.tracking import Run
 
 DOMAINS = (Domain(name="films"), Domain(name="books"))
 
@@ -228,7 +223,7 @@ def test_every_kind_can_be_made() -> None:
         user=rng.integers(0, 30, 600), item=rng.integers(0, 60, 600), users=30, items=60,
         time=np.arange(600), domains=DOMAINS, item_domain=np.arange(60) % 2,
     )  # fmt: skip
-    for kind in set(get_args(Kind)) - {"given"}:
+    for kind in get_args(Kind):
         config = from_table(SplitConfig, {"kind": kind, "target": "books"})
         first, second = (make_split(data, config, np.random.default_rng(1)) for _ in range(2))
         assert len(first.train) and len(first.test)
@@ -253,28 +248,6 @@ def test_given_files_over_one_vocabulary() -> None:
     assert sorted(asked) == [("bob", "x"), ("cid", "y")]
     assert split.train.users is split.test.users and split.train.items is split.test.items
     assert split.train.user_features["age"].tolist() == [[1], [1], [0]]
-
-
-def test_given_files_are_prepared_like_the_data(tmp_path: Path) -> None:
-    (tmp_path / "train.csv").write_text("user,item,rating\nann,x,5\nbob,y,4\nann,y,1\n")
-    (tmp_path / "test.csv").write_text("user,item,rating\nbob,x,3\ncid,y,2\nbob,new,5\n")
-    (tmp_path / "users.csv").write_text("user,age\nann,20\nbob,30\n")
-    table = {"interactions": "train.csv", "users": "users.csv", "clean": {"core_users": 1}}
-    data = from_table(DataConfig, {**table, "feedback": "explicit"})
-    config = from_table(SplitConfig, {"kind": "given", "test": "test.csv"})
-    prepared = prepare(data, tmp_path, Run())
-    answers = read_test(data, config.test, tmp_path, Run())
-    split = make_split(prepared.dataset, config, np.random.default_rng(0), answers)
-    assert split.test.users.decode(split.test.user) == ["bob", "cid"]
-    assert split.test.weight.tolist() == [3, 2]
-    attributes = Attributes.fit(prepared, split.train)
-    train = attributes.attach(split.train, prepared)
-    cid = train.query(split.test.user[[1]])
-    assert not cid.features["age"].any() and cid.history.nnz == 0
-    with pytest.raises(ConfigError, match="needs the prepared test files"):
-        make_split(prepared.dataset, config, np.random.default_rng(0))
-    with pytest.raises(ConfigError, match="belong together"):
-        from_table(SplitConfig, {"kind": "given"}, "split")
 
 
 def test_mistakes_are_named() -> None:

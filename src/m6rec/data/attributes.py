@@ -54,14 +54,10 @@ class Attributes:
         """Return a dataset of the same vocabularies with feature blocks, and text columns added
         to the items' text."""
         frame = attributes(prepared.items)
-        more = dataset.n_users - prepared.users.height  # users of given test files only
         derived = {"derived": derived_item(dataset)} if self.derived else {}
         return replace(
             dataset,
-            user_features={
-                name: np.pad(block, ((0, more), (0, 0)))
-                for name, block in self.users.apply(attributes(prepared.users)).items()
-            },
+            user_features=self.users.apply(attributes(prepared.users)),
             item_features=self.items.apply(frame) | derived,
             item_text=_both(dataset.item_text, self.items.text(frame)),
         )

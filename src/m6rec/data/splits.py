@@ -12,12 +12,11 @@ import polars as pl
 
 from m6rec.arrays import Ids, Mask
 from m6rec.data.dataset import Dataset
-from m6rec.data.schema import NO_TABLES, Tables
 from m6rec.data.vocab import Vocab
 from m6rec.errors import ConfigError, DataError, suggestion
 
 Kind = Literal[
-    "temporal", "leave-last", "random", "k-fold", "cold-user", "cold-item", "target-domain", "given"
+    "temporal", "leave-last", "random", "k-fold", "cold-user", "cold-item", "target-domain"
 ]
 
 
@@ -44,14 +43,13 @@ class SplitConfig:
     kind: "temporal" = everything from a point in time on; "leave-last" = the newest ``n`` events
         of each user; "random" = events at random; "k-fold" = fold number ``fold`` of ``folds``;
         "cold-user", "cold-item" = users or items held out whole; "target-domain" = all events in
-        ``target`` of users who are also active elsewhere; "given" = the events of ``test``.
+        ``target`` of users who are also active elsewhere.
     fraction: share of the events (temporal, random), users (cold-user, target-domain) or items
         (cold-item) that is held.
     time: ISO time at which a temporal test begins, instead of ``fraction``.
     n, per: leave-last holds the newest n of each user, or of each user in each domain; never
         their only ones.
     context: cold-user: share of a held user's history, the oldest, that the query may carry.
-    test: "given": a path, a table or a list of these, with columns as in ``[data]``.
     repeats: keep test rows whose item the user already has in the context; they are left out
         by default, since no ranking returns them.
     """
@@ -65,7 +63,6 @@ class SplitConfig:
     fold: int = 0
     context: float = 0.5
     target: str = ""
-    test: Tables = NO_TABLES
     repeats: bool = False
 
     def __post_init__(self) -> None:
@@ -77,24 +74,14 @@ class SplitConfig:
             raise ValueError("n must be at least 1, folds at least 2, and fold below folds")
         if self.kind == "target-domain" and not self.target:
             raise ValueError('kind = "target-domain" needs target = "…", the name of a domain')
-        if (self.kind == "given") != bool(self.test):
-            raise ValueError('kind = "given" and test = "FILE" belong together')
 
 
-def make_split(
-    dataset: Dataset,
-    config: SplitConfig,
-    rng: np.random.Generator,
-    answers: Dataset | None = None,
-) -> Split:
+def make_split(dataset: Dataset, config: SplitConfig, rng: np.random.Generator) -> Split:
     """Split a dataset as the TOML says.
 
-    answers: what ``testfiles.read_test`` read of the test files of a "given" split.
     Raises ConfigError where the data has no order or no such domain, DataError where nothing
     would be left to learn from or to ask.
     """
-    if (config.kind == "given") != (answers is not None):
-        raise ConfigError('[split] kind = "given": needs the prepared test files, and only it does')
     kinds: dict[Kind, Callable[[], Split]] = {
         "temporal": lambda: temporal(dataset, config.fraction, config.time),
         "leave-last": lambda: leave_last(dataset, config.n, config.per),
@@ -104,7 +91,7 @@ def make_split(
         "cold-item": lambda: cold_item(dataset, config.fraction, rng),
         "target-domain": lambda: target_domain(dataset, config.target, config.fraction, rng),
     }
-    split = kinds[config.kind]() if answers is None else given(dataset, answers)
+    split = kinds[config.kind]()
     split = split if config.repeats else without_repeats(split)
     for side, part in (("train", split.train), ("test", split.test)):
         if not len(part):
