@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array, save_npz
 
+from m6rec.data.delimited import ROW, sniff
 from m6rec.data.drops import Drops
-from m6rec.data.readers import ROW, format_of, read, sniff
+from m6rec.data.readers import format_of, read
 from m6rec.data.schema import Table
 from m6rec.errors import DataError
 
@@ -112,6 +113,17 @@ def test_malformed_lines_are_dropped_and_named(tmp_path: Path) -> None:
         table_of(tmp_path / "a.csv", Drops(strict=True))
 
 
+def test_blank_lines_quotes_and_a_pandas_index(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(',user,item\n0,a,1\n\n1,b\n\n2,"x,""y",1\n3,c,5\n')
+    drops = Drops()
+    frame = table_of(tmp_path / "a.csv", drops)
+    assert frame.rows() == [(2, "a", "1"), (6, 'x,"y', "1"), (7, "c", "5")]
+    assert drops.count() == 1
+    whole = tmp_path / "b.csv"
+    whole.write_text("user,item\n\na,1\n\n")
+    assert table_of(whole).rows() == [(3, "a", "1")]
+
+
 def test_stray_quotes_are_text(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text('id\tname\n1\t"Weird Al" Yankovic\n2\t"Heroes\n')
     drops = Drops()
@@ -144,6 +156,7 @@ def test_bad_json_lines(tmp_path: Path) -> None:
         ("a.jsonl", b"nonsense\n", "no line is a JSON object"),
         ("a.npz", b"nonsense", "a.npz"),
         ("a.csv", b"1,2,3,4,5,6\n", "the first line is no header"),
+        ("a.csv", b"user,item,item\na,1,2\n", 'has two columns "item"'),
     ],
 )
 def test_unreadable_is_one_sentence(

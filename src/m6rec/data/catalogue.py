@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import polars as pl
 
 from m6rec.data.columns import missing, resolve, texts
+from m6rec.data.delimited import ROW
 from m6rec.data.drops import SAMPLES, Drops
 from m6rec.data.events import key
-from m6rec.data.readers import ROW, first_line
+from m6rec.data.readers import first_line
 from m6rec.data.schema import DataConfig, DomainFrom, Role, Table
 from m6rec.errors import DataError
 

@@ -98,9 +98,11 @@ def missing(table: str, part: str, asked: str | None, names: Sequence[str]) -> D
             f'{table}: there is no column "{asked}" ({part}){suggestion(asked, names)} '
             f"(columns: {there})"
         )
+    known = {word for words in GUESSES.values() for word in words}
+    hint = "" if any(simple(n) in known for n in names) else '; no header? names = ["user", "item"]'
     return DataError(
         f"{table}: no column looks like the {part}; say which in "
-        f'columns.{part} = "…" (columns: {there})'
+        f'columns.{part} = "…" (columns: {there}{hint})'
     )
 
 

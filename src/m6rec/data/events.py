@@ -7,8 +7,9 @@ import time as clock
 import polars as pl
 
 from m6rec.data.columns import resolve
+from m6rec.data.delimited import ROW
 from m6rec.data.drops import SAMPLES, Drops
-from m6rec.data.readers import ROW, first_line
+from m6rec.data.readers import first_line
 from m6rec.data.schema import DataConfig, Table
 from m6rec.data.times import unix_seconds
 from m6rec.errors import DataError

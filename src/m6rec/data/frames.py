@@ -7,9 +7,9 @@ from typing import Any
 import polars as pl
 
 from m6rec import config
+from m6rec.data.delimited import ROW
 from m6rec.data.drops import Drops
 from m6rec.data.prepare import Loaded, Prepared, encode
-from m6rec.data.readers import ROW
 from m6rec.data.schema import DataConfig, Role, Table
 from m6rec.errors import DataError
 from m6rec.tracking import Run

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from m6rec.data import columns, features, readers
+from m6rec.data import columns, delimited, features, readers
 from m6rec.data.drops import Drops
 from m6rec.data.schema import Columns, Role, Table
 from m6rec.errors import DataError
@@ -88,7 +88,7 @@ def look(file: Path, base: Path) -> Seen:
     table = _readable(path, base)
     drops = Drops()
     try:
-        frame = readers.read(table, base, drops).head(ROWS).drop(readers.ROW).collect()
+        frame = readers.read(table, base, drops).head(ROWS).drop(delimited.ROW).collect()
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{path}: cannot be read: {readers.first_line(error)}") from None
     names, nothing = frame.columns, Columns()
@@ -110,14 +110,14 @@ def _readable(path: str, base: Path) -> Table:
     for encoding in ("utf-8", "gb18030", "latin-1"):
         table = Table(path=path, encoding=encoding)
         try:
-            lines = [line for line in readers.head(table, base / path) if line.strip()][:200]
+            lines = [line for line in delimited.head(table, base / path) if line.strip()][:200]
         except DataError:
             if encoding == "latin-1":
                 raise
             continue
         break
     widths = {len(line.split()) for line in lines}
-    marks = any(mark in lines[0] for mark in readers.DELIMITERS if mark != " ")
+    marks = any(mark in lines[0] for mark in delimited.DELIMITERS if mark != " ")
     if not marks and len(widths) > 1:
         return Table(path=path, encoding=table.encoding, format="sequence")
     return table

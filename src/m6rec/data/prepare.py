@@ -58,7 +58,7 @@ def prepare(config: DataConfig, base: Path, run: Run) -> Prepared:
 def encode(
     config: DataConfig, tables: Mapping[Role, Sequence[Loaded]], drops: Drops, run: Run
 ) -> Prepared:
-    """Encode tables that were read already: role → (table, frame with ``readers.ROW``)."""
+    """Encode tables that were read already: role → (table, frame with ``delimited.ROW``)."""
     if not tables["interactions"]:
         raise DataError('[data]: no interactions; say interactions = "log.csv"')
     codes = Codes()
