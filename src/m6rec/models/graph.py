@@ -31,11 +31,11 @@ class Graph(Recipe):
 
     kind: ClassVar[str] = "graph"
     dim: int = 448
-    low_pass: float = 0.3
-    sharpen: float = 1.0
+    low_pass: float = 0.13
+    sharpen: float = 2.4
     user_power: float = 0.5
     item_power: float = 0.5
-    lift: float = 0.4
+    lift: float = 0.5
     sweeps: int = 2
     binary: bool = True
 

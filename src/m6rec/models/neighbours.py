@@ -113,14 +113,14 @@ class Neighbours(Recipe):
 class RP3Beta(Recipe):
     """RP³β: a walk user → item → user → item, discounted by popularity (Paudel et al. 2017).
 
-    s_ji = Σ_u (1/n_j)^alpha (1/n_u)^alpha / n_i^beta over users u of both; the k greatest towards
+    s_ji = Σ_u (1/n_j)^alpha (1/n_u)^alpha / n_i^beta over users u of both; the k greatest from
     each item are kept. Abstains in explicit domains.
     """
 
     kind: ClassVar[str] = "rp3beta"
-    alpha: float = 1.0
-    beta: float = 0.6
-    k: int = 100
+    alpha: float = 0.7
+    beta: float = 0.4
+    k: int = 300
     scope: Literal["all", "domain"] = "all"
     binary: bool = True
 
@@ -144,9 +144,9 @@ class RP3Beta(Recipe):
     def _walk(self, matrix: csr_array) -> ItemRanking:
         rows = transposed(normalised(matrix, self.alpha / 2, 0.0))  # (n_items, n_users)
         degree = matrix.sum(axis=0)
-        target, source = Side.of(power(degree, -self.beta)), Side.of(power(degree, -self.alpha))
-        near = nearest_rows(rows, transposed(rows), self.k, target, source, itself=False)
-        return ItemRanking(trained_items(matrix), transposed(near), binary=self.binary)
+        source, target = Side.of(power(degree, -self.alpha)), Side.of(power(degree, -self.beta))
+        near = nearest_rows(rows, transposed(rows), self.k, source, target, itself=False)
+        return ItemRanking(trained_items(matrix), near, binary=self.binary)
 
 
 def item_groups(train: Dataset, scope: str) -> list[Mask]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -18,13 +18,23 @@ from m6rec.tracking import Run
 class Popular(Recipe):
     """Score every item by ln(1 + its users); in explicit domains, by its shrunk mean rating.
 
-    half_life: days after which an event counts half; None = all of time.
+    scope: "all" = counts as they are, so that items of busy domains come first; "domain" =
+        ln((1 + n_i) / Σ (1 + n_j)) over the domain of i: the log-popularity prior, the same
+        footing for every domain.
+    half_life: days after which an event counts half (recent popularity); None = all of time.
     shrink: ratings of the domain mean that each explicit item is averaged with.
     """
 
     kind: ClassVar[str] = "popular"
+    scope: Literal["all", "domain"] = "all"
     half_life: float | None = None
     shrink: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.half_life is not None and self.half_life <= 0:
+            raise ValueError(f"half_life = {self.half_life}: must be above 0 days")
+        if self.shrink < 0:
+            raise ValueError(f"shrink = {self.shrink}: must be 0 or more")
 
     def fit(self, train: Dataset, run: Run) -> PopularModel:
         if self.half_life is None or train.now < 0:
@@ -33,7 +43,11 @@ class Popular(Recipe):
             liked = train.take(train.weight > 0)
             item = liked.item
             weight = np.exp2(-(train.now - liked.time).clip(0) / DAY / self.half_life)
-        score = np.log1p(np.bincount(item, weight, train.n_items))
+        count = 1.0 + np.bincount(item, weight, train.n_items)
+        if self.scope == "domain":
+            total = np.bincount(train.item_domain, count, train.n_domains)
+            count /= total[train.item_domain]
+        score = np.log(count)
         if train.explicit.any():
             score = np.where(train.explicit, _mean_rating(train, self.shrink), score)
         return PopularModel(self, score.astype(np.float32))

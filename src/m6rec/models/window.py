@@ -46,8 +46,8 @@ class Window(Recipe):
     recency: float = 1.0
     backward: float = 0.5
     half_life: float | None = None
-    source: float = 0.5
-    target: float = 0.3
+    source: float = 0.4
+    target: float = 0.05
     k: int = 200
     scope: Literal["all", "domain"] = "all"
 
