@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -11,12 +11,20 @@ from scipy.sparse import csr_array
 from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State
 from m6rec.compiled import threads
 from m6rec.data.dataset import Dataset
+from m6rec.data.splits import Split, holdout
 from m6rec.models.additive import Additive, normalised, power, trained_items, training_matrix
 from m6rec.models.base import Recipe
 from m6rec.models.kernels import spread, times_gram, transposed
+from m6rec.models.search import is_open, search
 from m6rec.tracking import Run
 
 EXTRA = 32  # columns beyond dim that make the randomised basis accurate
+GRID = {
+    "user_power": (0.5, 0.3),
+    "item_power": (0.5, 0.4),
+    "sharpen": (2.4, 1.0, 0.0),
+    "low_pass": (0.13, 0.05, 0.3),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,15 +34,17 @@ class Graph(Recipe):
     With R̃ = D_u^-user_power R D_i^-item_power and its dim greatest singular pairs (σ, V):
     r̂ = h R̃ᵀR̃ + low_pass · h D_i^-item_power V (1 − sharpen σ²) Vᵀ D_i^lift. The first term is
     exact, the second a smooth view of the whole graph; sharpen takes away what the first has
-    blurred twice. GF-CF is sharpen = 0, lift = 0.5. Abstains in explicit domains.
+    blurred twice. GF-CF is sharpen = 0, lift = 0.5; the powers cost most and matter most where
+    data is sparse. R̃ is scaled to σ_1 = 1. Options that are "auto" are chosen on a holdout of
+    train. Abstains in explicit domains.
     """
 
     kind: ClassVar[str] = "graph"
     dim: int = 448
-    low_pass: float = 0.13
-    sharpen: float = 2.4
-    user_power: float = 0.5
-    item_power: float = 0.5
+    low_pass: float | Literal["auto"] = 0.13
+    sharpen: float | Literal["auto"] = 2.4
+    user_power: float | Literal["auto"] = 0.5
+    item_power: float | Literal["auto"] = 0.5
     lift: float = 0.5
     sweeps: int = 2
     binary: bool = True
@@ -45,10 +55,15 @@ class Graph(Recipe):
         if self.sweeps < 0:
             raise ValueError(f"sweeps = {self.sweeps}: must be 0 or more")
 
+    def choose(self, split: Split, run: Run) -> Graph:
+        return search(self, split, run, GRID)
+
     def fit(self, train: Dataset, run: Run) -> GraphModel:
+        if is_open(self, GRID):
+            return self.choose(holdout(train, run.rng("holdout")), run).fit(train, run)
         matrix = training_matrix(train, binary=self.binary)
         degree = np.asarray(matrix.sum(axis=0), np.float32)
-        rows = normalised(matrix, self.user_power, self.item_power)
+        rows = normalised(matrix, float(self.user_power), float(self.item_power))
         with threads(run.threads):
             basis, singular = right_basis(rows, self.dim, self.sweeps, run.rng("graph"))
         greatest = singular.max(initial=0) or np.float32(1)
@@ -111,8 +126,10 @@ class GraphModel(Additive):
         self.rows, self.basis, self.singular, self.degree = rows, basis, singular, degree
         self.columns = transposed(rows)
         self.n_items = len(trained)
-        gain = recipe.low_pass * (1 - recipe.sharpen * singular**2)
-        self.ins = basis * power(degree, -recipe.item_power)[:, None] * gain  # (n_items, dim)
+        gain = float(recipe.low_pass) * (1 - float(recipe.sharpen) * singular**2)
+        self.ins = (
+            basis * power(degree, -float(recipe.item_power))[:, None] * gain
+        )  # (n_items, dim)
         self.outs = basis * power(degree, recipe.lift)[:, None]  # (n_items, dim)
 
     def product(self, inputs: csr_array) -> Scores:

@@ -12,11 +12,15 @@ from scipy.sparse import csr_array
 from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State, nest, unnest
 from m6rec.compiled import threads
 from m6rec.data.dataset import Dataset
+from m6rec.data.splits import Split, holdout
 from m6rec.errors import ConfigError
 from m6rec.models.additive import Additive, trained_items, training_matrix
 from m6rec.models.base import Recipe
 from m6rec.models.kernels import times, transposed
+from m6rec.models.search import AUTO, is_open, search
 from m6rec.tracking import Run
+
+GRID = {"reg": (500.0, 200.0, 1000.0, 50.0, 2000.0)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +29,7 @@ class Linear(Recipe):
 
     Abstains in explicit domains.
 
-    reg: λ, added to the diagonal of the Gram matrix.
+    reg: λ, added to the diagonal of the Gram matrix; "auto" = chosen on a holdout of train.
     scope: "all" = one regression over all domains; "domain" = one for each.
     top: keep only this many of the largest |weights| towards each item; None = all.
     binary: histories count as 0/1, whatever their weights.
@@ -34,7 +38,7 @@ class Linear(Recipe):
     """
 
     kind: ClassVar[str] = "linear"
-    reg: float = 500.0
+    reg: float | Literal["auto"] = 500.0
     scope: Literal["all", "domain"] = "all"
     top: int | None = None
     binary: bool = True
@@ -42,12 +46,17 @@ class Linear(Recipe):
     max_memory_gb: float = 16.0
 
     def __post_init__(self) -> None:
-        if self.reg <= 0:
+        if self.reg != AUTO and float(self.reg) <= 0:
             raise ValueError(f"reg = {self.reg}: must be above 0")
         if self.top is not None and self.top < 1:
             raise ValueError(f"top = {self.top}: must be at least 1")
 
+    def choose(self, split: Split, run: Run) -> Linear:
+        return search(self, split, run, GRID)
+
     def fit(self, train: Dataset, run: Run) -> LinearModel:
+        if is_open(self, GRID):
+            return self.choose(holdout(train, run.rng("holdout")), run).fit(train, run)
         matrix = training_matrix(train, binary=self.binary)
         trained = trained_items(matrix)
         joint = self.scope == "all"
@@ -198,11 +207,11 @@ def _solve(recipe: Linear, matrix: csr_array, items: Ids) -> Block:
         )
     x = x.astype(dtype)
     if n <= m:
-        inverse = _inverse((x.T @ x).toarray(), recipe.reg)
+        inverse = _inverse((x.T @ x).toarray(), float(recipe.reg))
         weight = -(inverse / np.diag(inverse)).astype(np.float32)
         np.fill_diagonal(weight, 0)
         return ItemSide(items, weight) if recipe.top is None else _sparsified(recipe, items, weight)
-    inverse = _inverse((x @ x.T).toarray(), recipe.reg)
+    inverse = _inverse((x @ x.T).toarray(), float(recipe.reg))
     columns = transposed(x)
     diagonal = np.empty(n)
     for start in range(0, n, 1024):  # x_jᵀ K⁻¹ x_j, some columns at a time
