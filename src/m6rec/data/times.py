@@ -24,6 +24,21 @@ def unix_seconds(column: str, dtype: pl.DataType, tz: str) -> pl.Expr:
             return value.dt.epoch("s")
         return _in_zone(value.cast(pl.Datetime("us")), tz)
     text = value.cast(pl.String).str.strip_chars()
+    number = _from_number(text.cast(pl.Float64, strict=False))
+    plain = _from_plain(pl.when(number.is_null()).then(text), tz)
+    rest = pl.when(number.is_null() & plain.is_null()).then(text)  # so that few rows are slow
+    return pl.coalesce(number, plain, _from_iso(rest, tz))
+
+
+def _from_plain(text: pl.Expr, tz: str) -> pl.Expr:
+    """The forms that most files use: a date and time to the second, perhaps with T and Z."""
+    bare = text.str.strip_suffix("Z").str.replace("T", " ", literal=True)
+    moment = bare.str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us", strict=False)
+    local = _in_zone(moment, tz)
+    return pl.when(text.str.ends_with("Z")).then(moment.dt.epoch("s")).otherwise(local)
+
+
+def _from_iso(text: pl.Expr, tz: str) -> pl.Expr:
     iso = (
         text.str.replace(r"^(\d{4})[-/](\d\d?)[-/](\d\d?)", "${1}-${2}-${3}")
         .str.replace(r"^([\d-]+)\s+", "${1}T")
@@ -34,11 +49,12 @@ def unix_seconds(column: str, dtype: pl.DataType, tz: str) -> pl.Expr:
         iso.str.to_datetime(form, time_unit="us", time_zone="UTC", strict=False).dt.epoch("s")
         for form in _ZONED
     ]
-    naive = [
-        _in_zone(iso.str.to_datetime(form, time_unit="us", strict=False), tz) for form in _NAIVE
-    ]
     date = _in_zone(iso.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us")), tz)
-    return pl.coalesce(_from_number(text.cast(pl.Float64, strict=False)), *naive, *zoned, date)
+    return pl.coalesce(*(_naive(iso, form, tz) for form in _NAIVE), *zoned, date)
+
+
+def _naive(text: pl.Expr, form: str, tz: str) -> pl.Expr:
+    return _in_zone(text.str.to_datetime(form, time_unit="us", strict=False), tz)
 
 
 def _from_number(value: pl.Expr) -> pl.Expr:
