@@ -52,8 +52,7 @@ def test_only_the_largest_are_named() -> None:
     reasons = [Reason(kind="history", item=i, value=5.0 - i) for i in range(5)]
     text = str(combine(reasons, 15.0, label))
     assert text == (
-        "because you liked Alien (1979), Blade Runner and Brazil, 80% of the score, "
-        "and 2 more, 20%"
+        "because you liked Alien (1979), Blade Runner and Brazil, 80% of the score, and 2 more, 20%"
     )
 
 

@@ -118,7 +118,7 @@ def evaluate(
         experiment = replace(experiment, test=Tables([Table(path=str(test.absolute()))]))
     ready = stage(experiment, fitted.prepared, run)
     if experiment.run.refit and not experiment.test:
-        model = model.recipe.fit(ready.split.train, run.child("evaluate"))
+        model = model.recipe.fit(ready.split.train, run.child("train"))  # as in training
     return evaluate_on(ready, model, options or experiment.evaluate, run)
 
 

@@ -109,7 +109,7 @@ def score(
     frames = []
     from m6rec.tracking import Run
 
-    with Run(bars=True).progress("score", len(keys)) as advance:
+    with Run(bars=show.bars()).progress("score", len(keys)) as advance:
         for found in asked.export(keys, k=k, domain=domain, filter=filter):
             frames.append(found)
             advance(min(len(keys), found["user"].n_unique()))

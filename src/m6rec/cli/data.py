@@ -34,7 +34,7 @@ def fetch(
     from m6rec.data import fetch as source
     from m6rec.tracking import Run
 
-    path = source.fetch(name, run=Run(bars=not json))
+    path = source.fetch(name, run=Run(bars=show.bars(json)))
     if json:
         show.as_json({"path": str(path), "files": sorted(f.name for f in path.iterdir())})
     else:
@@ -85,7 +85,7 @@ def check(config: Config, set: Set = None, json: Json = False) -> None:
     from m6rec.experiment import load
 
     experiment = load(config, set or [])
-    run = experiment.tracking(bars=not json)
+    run = experiment.tracking(bars=show.bars(json))
     prepared = prepare(experiment.data, Path(experiment.base), run)
     report = inspect(prepared, experiment.twins)
     if json:

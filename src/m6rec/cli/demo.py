@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import polars as pl
 import typer
@@ -13,6 +13,7 @@ from m6rec.cli import show
 
 EXAMPLES = show.examples("m6rec demo", "m6rec demo --out /tmp/runs")
 KNOWN = "405"
+EACH = 3  # films shown of each domain
 LIKED = ("Alien", "Blade Runner", "Star Wars")
 
 
@@ -31,26 +32,30 @@ def demo(
     from m6rec.recommender import Recommender
     from m6rec.tracking import Run
 
-    base = fetch("ml-100k", run=Run(bars=True))
+    base = fetch("ml-100k", run=Run(bars=show.bars()))
     toml = files("m6rec.scenarios").joinpath("demo.toml")
     experiment = load(Path(str(toml)), [f"base={str(base)!r}"])
     asked: list[report.Section] = []
 
     def extras(trained: Trained, folder: Path) -> None:
         recommender = Recommender(trained.fitted)
-        known = recommender.recommend(KNOWN, k=5, explain=True)
-        new = recommender.recommend(history=LIKED, k=5, explain=True)
         liked = ", ".join(LIKED[:-1]) + f" and {LIKED[-1]}"
-        asked.extend(
-            (
-                report.Section(heading=f"For user {KNOWN}", frame=_short(known)),
-                report.Section(heading=f"For somebody new who likes {liked}", frame=_short(new)),
-            )
-        )
+        requests: dict[str, dict[str, Any]] = {
+            f"For user {KNOWN}": {"user": KNOWN},
+            f"For somebody new who likes {liked}": {"history": LIKED},
+        }
+        for heading, request in requests.items():
+            lists = [
+                recommender.recommend(**request, domain=domain.name, k=EACH, explain=True)
+                for domain in recommender.dataset.domains
+            ]
+            shown = pl.concat(lists).select("domain", "title", "because")
+            asked.append(report.Section(heading=heading, frame=shown))
         report.write(trained, folder, asked)
 
-    with show.steps() as say:
-        trained = save(experiment, out, say=say, extras=extras)
+    say = show.teller()
+    trained = save(experiment, out, bars=show.bars(), say=say, extras=extras)
+    say("done")
     show_evaluations(trained.evaluations)
     for section in asked:
         show.heading(section.heading)
@@ -60,7 +65,3 @@ def demo(
     show.heading("Go on")
     show.line('m6rec recommend current --history "Toy Story, Fargo" --explain')
     show.line(f"Report: {(path or out) / report.FILE}")
-
-
-def _short(found: pl.DataFrame) -> pl.DataFrame:
-    return found.select("title", "domain", pl.col("because"))

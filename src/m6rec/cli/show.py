@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import polars as pl
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -69,24 +68,19 @@ def frame(data: pl.DataFrame, title: str = "") -> None:
     table(data.columns, [list(row) for row in data.iter_rows()], title)
 
 
-@contextmanager
-def steps() -> Iterator[Any]:
-    """Yield ``say(text)``: each step gets a line with its time, the current one a spinner."""
-    columns = (SpinnerColumn(finished_text="✓"), TextColumn("{task.description}"))
-    with Progress(*columns, TimeElapsedColumn(), console=err) as progress:
-        current: list[Any] = []
+def bars(json: bool = False) -> bool:
+    """Whether progress bars are welcome: to a person at a terminal."""
+    return err.is_terminal and not json
 
-        def finish() -> None:
-            for task in current:
-                progress.update(task, total=1, completed=1)
-            current.clear()
 
-        def say(text: str) -> None:
-            finish()
-            current.append(progress.add_task(text, total=None))
+def teller() -> Callable[[str], None]:
+    """Return ``say(text)``, which prints each step with the seconds since the start."""
+    start = time.monotonic()
 
-        yield say
-        finish()
+    def say(text: str) -> None:
+        note(f"{time.monotonic() - start:6.1f} s  {text}")
+
+    return say
 
 
 def _cell(value: Any) -> str:

@@ -52,8 +52,9 @@ def train(
         trained = pipeline.save(experiment, out, extras=_report)
         show.as_json({"run": str(trained.fitted.path), **trained.fitted.metrics})
         return
-    with show.steps() as say:
-        trained = pipeline.save(experiment, out, say=say, extras=_report)
+    say = show.teller()
+    trained = pipeline.save(experiment, out, bars=show.bars(), say=say, extras=_report)
+    say("done")
     show_drops(trained.stage.prepared.drops.rows())
     show_evaluations(trained.evaluations)
     show.heading("Run")
@@ -87,12 +88,11 @@ def evaluate(
     changes: dict[str, Any] = {"protocol": protocol, "seeds": seeds}
     changes |= {"by": _words(by), "metrics": _words(metrics)}
     options = replace(options, **{k: v for k, v in changes.items() if v is not None})
+    found = pipeline.evaluate(fitted, options, test=test, bars=show.bars(json))
     if json:
-        found = pipeline.evaluate(fitted, options, test=test)
         show.as_json(found.to_json())
-        return
-    found = pipeline.evaluate(fitted, options, test=test, bars=True)
-    show_slices(found, fitted.model.recipe.kind)
+    else:
+        show_slices(found, fitted.model.recipe.kind)
 
 
 def compare(
@@ -144,7 +144,7 @@ def tune(
 
     experiment = load(config, set or [])
     target = out or config.with_suffix(".best.toml")
-    run = Run(bars=not json)
+    run = Run(bars=show.bars(json))
     with run.progress("tune", trials) as advance:
         best = search.tune(experiment, trials, advance=advance)
     search.write(experiment, best, config, target)
