@@ -66,6 +66,11 @@ def test_recbole_types(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_typed_headers_are_recbole_whatever_the_name(tmp_path: Path) -> None:
+    (tmp_path / "items.tsv").write_text("item_id:token\ttitle:token_seq\n1\tToy Story\n")
+    assert table_of(tmp_path / "items.tsv").rows() == [(2, "1", ["Toy", "Story"])]
+
+
 def test_movielens(tmp_path: Path) -> None:
     (tmp_path / "u.data").write_text("196\t242\t3\t881250949\n")
     flags = "0|0|0|1|1|1" + "|0" * 13
@@ -129,7 +134,12 @@ def test_stray_quotes_are_text(tmp_path: Path) -> None:
     drops = Drops()
     frame = table_of(tmp_path / "a.tsv", drops)
     assert frame["name"].to_list() == ['"Weird Al" Yankovic', '"Heroes']
+    (tmp_path / "b.tsv").write_text('id\tname\n1\tRoyce da 5\'9"\n2\t"Weird Al" Yankovic\n')
+    assert table_of(tmp_path / "b.tsv", drops)["name"][0] == "Royce da 5'9\""
     assert not drops.entries
+    (tmp_path / "c.csv").write_text('id,name\n1,"a, b"\n2,12" disc\n3,"open\n4,"x" y\n')
+    assert table_of(tmp_path / "c.csv", drops)["name"].to_list() == ["a, b"]
+    assert drops.count("malformed") == 3
 
 
 def test_quoted_line_breaks(tmp_path: Path) -> None:

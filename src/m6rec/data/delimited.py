@@ -185,18 +185,21 @@ def _wrong_lines(
     if quote is None:
         return wrong, None
     mark = re.escape(delimiter)
-    unclosed = line.str.contains(rf'(?:^|{mark})"(?:[^"]|"")*"[^"{mark}\r]')
+    starts = line.str.contains(rf'(?:^|{mark})"')
     open_end = line.str.count_matches(quote, literal=True) % 2 == 1
-    quoted = lines.filter(line.str.contains(quote, literal=True))
-    closes = open_end & line.str.contains(rf'"\r?(?:$|{mark})')
-    closes &= ~line.str.contains(rf'(?:^|{mark})"')
-    odd = quoted.filter(unclosed | open_end).with_columns(open=open_end, closes=closes).collect()
+    unclosed = line.str.contains(rf'(?:^|{mark})"(?:[^"]|"")*"[^"{mark}\r]')
+    quoted = lines.filter(line.str.contains(quote, literal=True) & (unclosed | open_end))
+    odd = quoted.with_columns(
+        open=open_end,
+        opens=open_end & starts,
+        closes=open_end & ~starts & line.str.contains(rf'"\r?(?:$|{mark})'),
+    ).collect()
+    if odd["opens"].any() and odd["closes"].any():
+        return wrong.clear(), quote
+    if odd.height and not wrong.height:
+        return wrong, None
     stray = [not _closed(text, delimiter) for text in odd["line"].to_list()]
     odd = odd.filter(pl.col("open") | pl.Series(stray, dtype=pl.Boolean))
-    if odd.height and not wrong.height and not odd["closes"].any():
-        return wrong, None
-    if odd["open"].any():
-        return wrong.clear(), quote
     width_of = [len(fields(text, delimiter)) for text in wrong["line"].to_list()]
     wrong = wrong.filter(pl.Series(width_of, dtype=pl.Int64) != width)
-    return pl.concat([wrong, odd.drop("open", "closes")]).unique(ROW).sort(ROW), quote
+    return pl.concat([wrong, odd.select(ROW, "line")]).unique(ROW).sort(ROW), quote

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ MOVIELENS: dict[str, tuple[str, tuple[str, ...]]] = {  # file name → delimiter
     "movies.dat": ("::", ("item", "title", "genres")),
     "users.dat": ("::", ("user", "gender", "age", "occupation", "zip")),
 }
+TYPED = re.compile(r"(\w+:(token|float)(_seq)?(\t|$))+$")  # a header of a RecBole file
 SUFFIXES = {
     ".parquet": "parquet", ".pq": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl",
     ".inter": "recbole", ".item": "recbole", ".user": "recbole", ".npz": "npz",
@@ -60,10 +62,10 @@ def read(table: Table, base: Path, drops: Drops) -> pl.LazyFrame:
             return _read_npz(path)
         if kind == "sequence":
             return _read_sequence(table, path)
-        if kind == "recbole":
-            return _read_recbole(table, path, drops)
         if kind == "movielens":
             return _read_movielens(table, path, drops)
+        if kind == "recbole" or (table.format == "auto" and TYPED.match(head(table, path)[0])):
+            return _read_recbole(table, path, drops)
         return read_csv(table, path, drops)
     except (pl.exceptions.PolarsError, OSError, csv.Error) as error:
         raise DataError(f"{table.name}: cannot be read as {kind}: {first_line(error)}") from None
