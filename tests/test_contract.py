@@ -22,9 +22,13 @@ OPTIONS: dict[str, dict[str, object]] = {
     "graph": {"dim": 8},
     "linear": {"reg": 20.0},
     "pct": {"dim": 16},
+    "blend": {"parts": [{"kind": "neighbours", "k": 10}, {"kind": "pct", "dim": 16}]},
+    "fallback": {"parts": [{"kind": "neighbours", "k": 10}, {"kind": "popular"}]},
+    "m6rec": {"parts": [{"kind": "neighbours", "k": 10}, {"kind": "pct", "dim": 16}]},
 }
-KNOWS_NOTHING_PERSONAL = {"popular"}  # kinds that answer an empty query by themselves
-EXPLICIT = ["popular", "neighbours", "pct"]  # kinds that predict ratings in explicit domains
+ANSWERS_NOBODY = {"popular", "seeds", "fallback", "m6rec"}  # kinds that answer an empty query
+KNOWS_NOTHING_PERSONAL = {"popular", "seeds"}
+EXPLICIT = ["popular", "neighbours", "pct", "blend", "m6rec"]  # kinds that predict ratings
 
 CASES = [(kind, False) for kind in KINDS] + [(kind, True) for kind in EXPLICIT]
 _fitted: dict[tuple[str, bool], tuple[Model, Dataset]] = {}
@@ -114,7 +118,7 @@ def test_unknown_user_with_history_is_scored(fitted: tuple[Model, Dataset]) -> N
 def test_nothing_personal_abstains(fitted: tuple[Model, Dataset]) -> None:
     model, data = fitted
     scores = model.score(data.query(np.array([-1])))
-    if model.recipe.kind in KNOWS_NOTHING_PERSONAL:
+    if model.recipe.kind in ANSWERS_NOBODY:
         assert not np.isnan(scores).any()
     else:
         assert np.isnan(scores).all()

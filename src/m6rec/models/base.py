@@ -25,6 +25,10 @@ KINDS: dict[str, str] = {
     "rp3beta": "m6rec.models.neighbours:RP3Beta",
     "window": "m6rec.models.window:Window",
     "pct": "m6rec.models.pct:Pct",
+    "seeds": "m6rec.models.seeds:Seeds",
+    "blend": "m6rec.models.compose:Blend",
+    "fallback": "m6rec.models.compose:Fallback",
+    "m6rec": "m6rec.models.default:M6Rec",
 }
 
 

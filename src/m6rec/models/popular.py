@@ -69,7 +69,7 @@ def _mean_rating(train: Dataset, shrink: float) -> Floats:
 class PopularModel(Model):
     """popularity: (n_items,) float32, the same for every query."""
 
-    def __init__(self, recipe: Popular, popularity: Floats) -> None:
+    def __init__(self, recipe: Recipe, popularity: Floats) -> None:
         self.recipe = recipe
         self.popularity = popularity
         self.n_items = len(popularity)

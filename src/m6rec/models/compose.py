@@ -1,0 +1,299 @@
+"""Models made of models: Blend (Σ λ · calibrated score), Fallback (the first that speaks)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Self
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from m6rec.arrays import Array, Floats, Ids, Scores, State, nest, unnest
+from m6rec.compiled import threads
+from m6rec.data.dataset import Dataset
+from m6rec.data.query import ACTIVITY_NAMES, Query, activity_bucket
+from m6rec.data.splits import Split, holdout
+from m6rec.models import fusion
+from m6rec.models.base import Explains, Model, Reason, Recipe
+from m6rec.tracking import Run
+
+N_BUCKETS = len(ACTIVITY_NAMES)
+SAMPLE = 400  # users whose scores calibrate a part in a domain
+ROWS = 3000  # most holdout users that λ of a domain is learned from
+BATCH = 256
+FLOOR = 1e-6  # λ of a part that was given none: it still speaks where all others abstain
+Table = Mapping[str, tuple[tuple[float, ...], ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blend(Recipe):
+    """score = Σ_m λ_m z_m, where z_m is the calibrated score of part m and Σ λ = 1.
+
+    parts: the recipes that are blended. metric: what λ is chosen by (implicit domains); the
+    squared error in explicit ones. weights: domain → rows of λ over the parts, one for each
+    activity bucket (0, 1-4, 5-19, 20+ history items there); learned on a holdout if left out.
+    """
+
+    kind: ClassVar[str] = "blend"
+    parts: tuple[Recipe, ...]
+    metric: str = "ndcg@50"
+    weights: Table = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise ValueError("parts must name at least one model")
+
+    def choose(self, split: Split, run: Run) -> Self:
+        """Fix the parts' open options, then learn λ on the same holdout."""
+        parts = tuple(p.choose(split, scope(run, i, p)) for i, p in enumerate(self.parts))
+        chosen = replace(self, parts=parts)
+        if all(d.name in self.weights for d in split.train.domains):
+            return chosen
+        even = {d.name: ((1 / len(parts),) * len(parts),) * N_BUCKETS for d in split.train.domains}
+        model = replace(chosen, weights={**even, **self.weights}).fit(split.train, run)
+        with threads(run.threads):
+            learned = {
+                d.name: _rows(learn_weights(model, split, i, self.metric, run))
+                for i, d in enumerate(split.train.domains)
+                if d.name not in self.weights
+            }
+        run.log(weights=learned)
+        return replace(chosen, weights={**learned, **self.weights})
+
+    def fit(self, train: Dataset, run: Run) -> BlendModel:
+        if any(domain.name not in self.weights for domain in train.domains):
+            return self.choose(holdout(train, run.rng("holdout")), run).fit(train, run)
+        models = [p.fit(train, scope(run, i, p)) for i, p in enumerate(self.parts)]
+        with threads(run.threads):
+            calibration = np.stack([calibrate(m, train, run.rng("calibrate")) for m in models])
+        table = np.array([self.weights[d.name] for d in train.domains], np.float32)
+        fixed = replace(self, parts=tuple(m.recipe for m in models))
+        return BlendModel(fixed, models, table, calibration, train.item_domain, train.explicit)
+
+    def restore(self, state: State) -> BlendModel:
+        models = [p.restore(unnest(str(i), state)) for i, p in enumerate(self.parts)]
+        return BlendModel(
+            self, models, state["weights"], state["calibration"], state["item_domain"],
+            state["explicit"],
+        )  # fmt: skip
+
+
+def scope(run: Run, place: int, part: Recipe) -> Run:
+    return run.child(f"{place}-{part.kind}")
+
+
+def _rows(table: Array) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(round(float(x), 4) for x in row) for row in table)
+
+
+def calibrate(model: Model, train: Dataset, rng: np.random.Generator) -> Floats:
+    """Return (D, buckets, 2): mean and standard deviation of a model's scores of unseen items.
+
+    From a sample of train users, per domain and activity bucket there; a bucket with too few
+    has the domain's. Explicit domains keep rating units: 0 and 1.
+    """
+    table = np.tile(np.array([0.0, 1.0], np.float32), (train.n_domains, N_BUCKETS, 1))
+    users = np.unique(train.user)
+    users = rng.permutation(users)[:SAMPLE]
+    for d, domain in enumerate(train.domains):
+        items = np.flatnonzero(train.item_domain == d)
+        if domain.feedback == "explicit" or not len(items):
+            continue
+        sums = np.zeros((N_BUCKETS, 3))  # cells, Σ, Σ²
+        for at in range(0, len(users), BATCH):
+            query = train.query(users[at : at + BATCH])
+            scores = model.score(query, items).astype(np.float64)
+            row = np.repeat(np.arange(len(query)), np.diff(query.history.indptr))
+            inside = train.item_domain[query.history.indices] == d
+            place = np.searchsorted(items, query.history.indices[inside])
+            scores[row[inside], place] = np.nan
+            known = ~np.isnan(scores)
+            bucket = activity_bucket(query.activity(train.item_domain, train.n_domains)[:, d])
+            for moment, values in enumerate((known, np.nan_to_num(scores))):
+                np.add.at(sums[:, moment], bucket, values.sum(axis=1))
+            np.add.at(sums[:, 2], bucket, (np.nan_to_num(scores) ** 2).sum(axis=1))
+        whole = sums.sum(axis=0)
+        for b in range(N_BUCKETS):
+            n, total, square = sums[b] if sums[b, 0] >= 20 * min(len(items), 50) else whole
+            if n:
+                deviation = np.sqrt(max(square / n - (total / n) ** 2, 0.0))
+                table[d, b] = total / n, deviation if deviation > 1e-12 else 1.0
+    return table
+
+
+def learn_weights(model: BlendModel, split: Split, domain: int, metric: str, run: Run) -> Array:
+    """Return λ (buckets, P) of one domain, learned on the test part of a holdout split."""
+    data, rng = split.test, run.rng("weights", str(domain))
+    items = np.flatnonzero(data.item_domain == domain)
+    targets = csr_array(data.positives[:, items])
+    users = np.flatnonzero(np.diff(targets.indptr))
+    users = np.sort(rng.permutation(users)[:ROWS])
+    n_parts = len(model.parts)
+    if not len(users):
+        return np.full((N_BUCKETS, n_parts), 1 / n_parts)
+    explicit = data.domains[domain].feedback == "explicit"
+    pools: list[fusion.Pool] = []
+    buckets, predictions, ratings = [], [], []
+    with run.progress(f"λ of {data.domains[domain].name}", len(users)) as advance:
+        for at in range(0, len(users), BATCH):
+            rows = users[at : at + BATCH]
+            query = split.context.query(rows)
+            scores = model.part_scores(query, items)
+            liked = csr_array(targets[rows])
+            counts = query.activity(data.item_domain, data.n_domains)[:, domain]
+            buckets.append(activity_bucket(counts))
+            if explicit:
+                row = np.repeat(np.arange(len(rows)), np.diff(liked.indptr))
+                predictions.append(np.stack([s[row, liked.indices] for s in scores]))
+                ratings.append(liked.data)
+            else:
+                seen = csr_array(query.history[:, items])
+                pools.append(fusion.Pool.of(scores, liked, seen, rng))
+            advance(len(rows))
+    if explicit:
+        found = fusion.least_squares(np.hstack(predictions), np.concatenate(ratings))
+        return np.tile(found, (N_BUCKETS, 1))
+    return fusion.learn(fusion.Pool.joined(pools), np.concatenate(buckets), N_BUCKETS, metric)
+
+
+class BlendModel(Model):
+    """State: the parts' states under their numbers; weights (D, buckets, P); calibration
+    (P, D, buckets, 2) = mean and deviation; item_domain, explicit (n_items,)."""
+
+    def __init__(
+        self, recipe: Recipe, parts: Sequence[Model], weights: Floats, calibration: Floats,
+        item_domain: Ids, explicit: Array,
+    ) -> None:  # fmt: skip
+        self.recipe = recipe
+        self.parts = tuple(parts)
+        self.weights = weights
+        self.calibration = calibration
+        self.item_domain = item_domain
+        self.explicit = explicit
+        self.n_items = len(item_domain)
+
+    def state(self) -> State:
+        state: State = {
+            "weights": self.weights,
+            "calibration": self.calibration,
+            "item_domain": self.item_domain,
+            "explicit": self.explicit,
+        }
+        for i, part in enumerate(self.parts):
+            state |= nest(str(i), part.state())
+        return state
+
+    def score(self, query: Query, items: Ids | None = None) -> Scores:
+        codes = np.arange(self.n_items) if items is None else np.asarray(items)
+        scores = self.part_scores(query, codes)
+        weights = self.lambdas(query)  # (B, D, P)
+        result = np.full((len(query), len(codes)), np.nan, np.float32)
+        for d in np.unique(self.item_domain[codes]).tolist():
+            at = np.flatnonzero(self.item_domain[codes] == d)
+            of_domain = np.stack([s[:, at] for s in scores])
+            result[:, at] = fusion.blend(of_domain, weights[:, d].T)
+        return result
+
+    def lambdas(self, query: Query) -> Floats:
+        """Return λ (B, D, P) of the parts, in the order of ``parts``."""
+        table: Floats = np.maximum(self.weights, np.float32(FLOOR))
+        table = table / table.sum(axis=2, keepdims=True)
+        picked: Floats = table[np.arange(len(table)), self._buckets(query)]
+        return picked
+
+    def part_scores(self, query: Query, items: Ids) -> list[Floats]:
+        """Return the calibrated scores (B, C) of each part."""
+        buckets = self._buckets(query)
+        domain = self.item_domain[items]
+        result = []
+        for part, table in zip(self.parts, self.calibration, strict=True):
+            of_cell = table[np.arange(len(table)), buckets]  # (B, D, 2)
+            mean, deviation = of_cell[:, domain, 0], of_cell[:, domain, 1]
+            result.append(((part.score(query, items) - mean) / deviation).astype(np.float32))
+        return result
+
+    def explain(self, query: Query, items: Ids) -> list[list[list[Reason]]]:
+        """Return the λ-weighted reasons of the parts, and what calibration shifts."""
+        buckets, weights = self._buckets(query), self.lambdas(query)
+        found = [p.explain(query, items) if isinstance(p, Explains) else None for p in self.parts]
+        result: list[list[list[Reason]]] = []
+        for b, row in enumerate(items):
+            scores = [s[0] for s in self._row_scores(query.take(np.array([b])), row)]
+            result.append([])
+            for c, i in enumerate(row):
+                speak = [p for p, s in enumerate(scores) if i >= 0 and not np.isnan(s[c])]
+                d = int(self.item_domain[i])
+                mass = sum(float(weights[b, d, p]) for p in speak)
+                reasons: list[Reason] = []
+                for p in speak:
+                    deviation = float(self.calibration[p, d, buckets[b, d], 1])
+                    share = float(weights[b, d, p]) / mass
+                    kind, of_part = self.parts[p].recipe.kind, found[p]
+                    parts = of_part[b][c] if of_part else []
+                    reasons += [
+                        replace(r, value=r.value * share / deviation, part=r.part or kind)
+                        for r in parts
+                    ]
+                    told = sum(r.value for r in parts)
+                    rest = share * float(scores[p][c]) - share * told / deviation
+                    reasons.append(Reason(kind="bias", value=rest, name="average", part=kind))
+                result[-1].append(reasons)
+        return result
+
+    def _row_scores(self, query: Query, items: Ids) -> list[Floats]:
+        return self.part_scores(query, np.maximum(items, 0))
+
+    def _buckets(self, query: Query) -> Ids:
+        """(B, D) activity bucket of each request in each domain."""
+        return activity_bucket(query.activity(self.item_domain, len(self.weights)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fallback(Recipe):
+    """The first part, in order, that does not abstain for a cell; calibrated to one scale."""
+
+    kind: ClassVar[str] = "fallback"
+    parts: tuple[Recipe, ...]
+
+    def choose(self, split: Split, run: Run) -> Self:
+        parts = tuple(p.choose(split, scope(run, i, p)) for i, p in enumerate(self.parts))
+        return replace(self, parts=parts)
+
+    def fit(self, train: Dataset, run: Run) -> FallbackModel:
+        models = [p.fit(train, scope(run, i, p)) for i, p in enumerate(self.parts)]
+        chosen = replace(self, parts=tuple(m.recipe for m in models))
+        with threads(run.threads):
+            calibration = np.stack([calibrate(m, train, run.rng("calibrate")) for m in models])
+        even = np.zeros((train.n_domains, N_BUCKETS, len(models)), np.float32)
+        return FallbackModel(chosen, models, even, calibration, train.item_domain, train.explicit)
+
+    def restore(self, state: State) -> FallbackModel:
+        models = [p.restore(unnest(str(i), state)) for i, p in enumerate(self.parts)]
+        return FallbackModel(
+            self, models, state["weights"], state["calibration"], state["item_domain"],
+            state["explicit"],
+        )  # fmt: skip
+
+
+class FallbackModel(BlendModel):
+    """A blend in which only the first part that speaks counts; weights stay 0."""
+
+    def score(self, query: Query, items: Ids | None = None) -> Scores:
+        codes = np.arange(self.n_items) if items is None else np.asarray(items)
+        first, *others = self.part_scores(query, codes)
+        for other in others:
+            first = np.where(np.isnan(first), other, first)
+        return first
+
+    def explain(self, query: Query, items: Ids) -> list[list[list[Reason]]]:
+        result: list[list[list[Reason]]] = [[[] for _ in row] for row in items]
+        for p, part in enumerate(self.parts):
+            alone = BlendModel(
+                self.recipe, [part], np.ones_like(self.weights[:, :, :1]),
+                self.calibration[p : p + 1], self.item_domain, self.explicit,
+            )  # fmt: skip
+            for b, row in enumerate(alone.explain(query, items)):
+                for c, reasons in enumerate(row):
+                    result[b][c] = result[b][c] or reasons
+        return result

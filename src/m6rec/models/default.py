@@ -1,0 +1,81 @@
+"""The default recommender: collaborative filtering, PCT and order, fused by λ, with seeds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Self
+
+import numpy as np
+
+from m6rec.arrays import State
+from m6rec.data.dataset import Dataset
+from m6rec.data.splits import Split, holdout
+from m6rec.models.base import Recipe
+from m6rec.models.compose import Blend, Fallback, FallbackModel, Table
+from m6rec.models.graph import Graph
+from m6rec.models.linear import Linear
+from m6rec.models.neighbours import Neighbours
+from m6rec.models.pct import Pct
+from m6rec.models.popular import Popular
+from m6rec.models.seeds import Seeds
+from m6rec.models.window import Window
+from m6rec.tracking import Run
+
+SOLVABLE = 12_000  # users or items up to which the closed form of "linear" is quick
+
+
+@dataclass(frozen=True, kw_only=True)
+class M6Rec(Recipe):
+    """A Blend of parts that suit the data; seeds answer whom nothing is known of.
+
+    parts: what is blended; left out, they are chosen by the data: PCT, neighbours, popularity,
+    the linear model where its closed form is quick, else the graph filter, and the window
+    model where events have an order. metric, weights: as of "blend". seeds: as of "seeds".
+    """
+
+    kind: ClassVar[str] = "m6rec"
+    parts: tuple[Recipe, ...] = ()
+    metric: str = "ndcg@50"
+    weights: Table = field(default_factory=dict)
+    seeds: Seeds = field(default_factory=Seeds)
+
+    def choose(self, split: Split, run: Run) -> Self:
+        parts = self.parts or default_parts(split.train)
+        blend = Blend(parts=parts, metric=self.metric, weights=self.weights).choose(split, run)
+        return replace(self, parts=blend.parts, weights=blend.weights)
+
+    def fit(self, train: Dataset, run: Run) -> FallbackModel:
+        if not self.parts or any(d.name not in self.weights for d in train.domains):
+            return self.choose(holdout(train, run.rng("holdout")), run).fit(train, run)
+        model = self._whole().fit(train, run)
+        blend = model.parts[0].recipe
+        assert isinstance(blend, Blend)
+        model.recipe = replace(self, parts=blend.parts)
+        return model
+
+    def restore(self, state: State) -> FallbackModel:
+        model = self._whole().restore(state)
+        model.recipe = self
+        return model
+
+    def _whole(self) -> Fallback:
+        blend = Blend(parts=self.parts, metric=self.metric, weights=self.weights)
+        return Fallback(parts=(blend, self.seeds))
+
+
+def default_parts(train: Dataset) -> tuple[Recipe, ...]:
+    """Return the parts that suit the data; explicit domains take those that predict ratings."""
+    if train.explicit.all():
+        return Neighbours(), Neighbours(by="user"), Pct(), Popular()
+    sizes = np.bincount(train.item_domain, minlength=train.n_domains)
+    users = len(np.unique(train.user))
+    closed = min(int(sizes.max(initial=0)), users) <= SOLVABLE
+    parts: list[Recipe] = [
+        Pct(),
+        Neighbours(),
+        Linear(reg="auto") if closed else Graph(),
+        Popular(),
+    ]
+    if train.ordered:
+        parts.append(Window())
+    return tuple(parts)

@@ -1,0 +1,164 @@
+"""Fusion weights: λ on the simplex, per domain and activity bucket, learned on a holdout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from m6rec.arrays import Array, Floats, Ids
+from m6rec.metrics import ranked
+from m6rec.rank import top_k
+
+TOP, RANDOM = 100, 200  # candidates of each row: the best of each part, and a random sample
+STEPS = (0.5, 0.2, 0.1, 0.05)  # shares of weight moved from all parts to one
+SHRINK = 300.0  # rows at which a bucket's own λ counts as much as its domain's
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pool:
+    """The calibrated part scores of R rows for a pool of C candidates.
+
+    scores: (P, R, C); NaN = no candidate, or the part abstains. targets: (R, C).
+    The pool of a row holds its targets, the best of every part and a random sample, so that
+    a metric of the top is nearly that of the whole catalogue.
+    """
+
+    scores: Floats
+    targets: csr_array
+
+    @classmethod
+    def of(
+        cls, scores: Sequence[Floats], targets: csr_array, seen: csr_array,
+        rng: np.random.Generator,
+    ) -> Pool:  # fmt: skip
+        """Draw the pool from whole score rows, P of (R, n); seen items are no candidates."""
+        rows, n = scores[0].shape
+        kept = np.zeros((rows, n), np.bool_)
+        for s in scores:
+            best, _ = top_k(s, min(TOP, n), exclude=seen)
+            row, column = np.nonzero(best >= 0)
+            kept[row, best[row, column]] = True
+        kept[np.arange(rows)[:, None], rng.integers(0, n, (rows, min(RANDOM, n)))] = True
+        kept[np.repeat(np.arange(rows), np.diff(seen.indptr)), seen.indices] = False
+        hit = np.zeros((rows, n), np.bool_)
+        hit[np.repeat(np.arange(rows), np.diff(targets.indptr)), targets.indices] = True
+        row, column = np.nonzero(kept | hit)
+        place = np.arange(len(row)) - np.searchsorted(row, np.arange(rows))[row]
+        pooled = np.full((len(scores), rows, int(place.max(initial=0)) + 1), np.nan, np.float32)
+        for p, s in enumerate(scores):
+            pooled[p, row, place] = s[row, column]
+        at = hit[row, column]
+        ones = np.ones(int(at.sum()), np.float32)
+        return cls(pooled, csr_array((ones, (row[at], place[at])), shape=pooled.shape[1:]))
+
+    @classmethod
+    def joined(cls, pools: Sequence[Pool]) -> Pool:
+        """Return the rows of several pools as one."""
+        width = max(pool.scores.shape[2] for pool in pools)
+        missing = [(0, 0), (0, 0)]
+        wide = [
+            np.pad(p.scores, [*missing, (0, width - p.scores.shape[2])], constant_values=np.nan)
+            for p in pools
+        ]
+        before = np.cumsum([0, *(len(p.targets.indptr) - 1 for p in pools)])
+        places = [p.targets.nonzero() for p in pools]
+        row = np.concatenate([r + at for (r, _), at in zip(places, before, strict=False)])
+        column = np.concatenate([c for _, c in places])
+        ones = np.ones(len(row), np.float32)
+        return cls(
+            np.concatenate(wide, axis=1),
+            csr_array((ones, (row, column)), shape=(int(before[-1]), width)),
+        )
+
+    def values(self, weights: Array, metric: str, rows: Ids) -> Array:
+        """Return the metric of each row (R,) under weights (P,)."""
+        blended = blend(self.scores[:, rows], weights.astype(np.float32)[:, None])
+        found: Array = ranked(blended, csr_array(self.targets[rows])).metric(metric)
+        return np.nan_to_num(found)
+
+
+def blend(scores: Floats, weights: Array) -> Floats:
+    """Return Σ_p λ_p s_p / Σ_p λ_p over the parts that do not abstain: (P, R, C) → (R, C).
+
+    weights: (P, R) or (P, 1). NaN where every part abstains.
+    """
+    total = np.zeros(scores.shape[1:], np.float32)
+    mass = np.zeros(scores.shape[1:], np.float32)
+    for s, w in zip(scores, weights, strict=True):
+        known = ~np.isnan(s)
+        total += np.where(known, s, 0) * w[:, None]
+        mass += known * w[:, None]
+    result: Floats = np.divide(total, mass, out=np.full_like(total, np.nan), where=mass > 0)
+    return result
+
+
+def simplex_search(pool: Pool, metric: str, rows: Ids, start: Array | None = None) -> Array:
+    """Return the weights (P,) of the best mean metric: from the best single part (or ``start``),
+    moving shares of weight to one part at a time while that helps."""
+    n = len(pool.scores)
+    corners = np.eye(n)
+    candidates = [*corners] if start is None else [*corners, start]
+    found = [pool.values(w, metric, rows).mean() for w in candidates]
+    best, value = candidates[int(np.argmax(found))], max(found)
+    for step in STEPS:
+        improved = True
+        while improved:
+            improved = False
+            for corner in corners:
+                for moved in ((1 - step) * best + step * corner, removed(best, corner, step)):
+                    tried = pool.values(moved, metric, rows).mean()
+                    if tried > value + 1e-6:
+                        best, value, improved = moved, tried, True
+    return best
+
+
+def removed(weights: Array, corner: Array, step: float) -> Array:
+    """Return the weights with a share of one part's weight spread over the others."""
+    less = weights * (1 - corner * min(1.0, 2 * step))
+    total = less.sum()
+    moved: Array = less / total if total > 0 else weights
+    return moved
+
+
+def learn(pool: Pool, buckets: Ids, n_buckets: int, metric: str) -> Array:
+    """Return λ (n_buckets, P): the domain's, and in each bucket its own, shrunk to the domain's.
+
+    Where the best single part beats the shrunk blend in a bucket of some size, it is taken.
+    """
+    everyone = np.arange(pool.scores.shape[1])
+    domain = simplex_search(pool, metric, everyone)
+    table = np.tile(domain, (n_buckets, 1))
+    for b in range(n_buckets):
+        rows = everyone[buckets == b]
+        if len(rows) < 30:
+            continue
+        own = simplex_search(pool, metric, rows, domain)
+        share = len(rows) / (len(rows) + SHRINK)
+        shrunk = share * own + (1 - share) * domain
+        singles = [*np.eye(len(domain)), domain, shrunk]
+        value = [pool.values(w, metric, rows).mean() for w in singles]
+        guard = int(np.argmax(value)) if len(rows) > SHRINK else len(singles) - 1
+        table[b] = singles[guard]
+    return table
+
+
+def least_squares(scores: Floats, target: Array) -> Array:
+    """Return λ (P,) on the simplex of least squared error: (P, N) predictions, (N,) ratings."""
+    known = ~np.isnan(scores).any(axis=0)
+    n = len(scores)
+    if not known.any():
+        return np.full(n, 1 / n)
+    x, y = scores[:, known].astype(np.float64), target[known]
+    error = x - y  # Σ λ = 1, so the blended error is Σ_p λ_p (x_p − y)
+    gram = error @ error.T / known.sum()
+    weights = np.full(n, 1 / n)
+    for _ in range(2000):  # exponentiated gradient (Kivinen & Warmuth 1997)
+        slope = gram @ weights
+        weights *= np.exp(-0.5 * (slope - weights @ slope) / max(slope.max(), 1e-12))
+        weights /= weights.sum()
+    weights[weights < 1e-3] = 0
+    weights /= weights.sum()
+    return weights
