@@ -87,3 +87,9 @@ def test_what_does_not_fit_in_memory_is_refused() -> None:
 def test_explicit_domains_abstain() -> None:
     data = world(explicit=True)
     assert np.isnan(fit(data).score(data.query(np.arange(4)))).all()
+
+
+def test_a_gram_matrix_that_cannot_be_inverted_is_refused() -> None:
+    twins = Dataset.build(user=np.repeat([0, 1], 3), item=np.tile([0, 1, 2], 2), users=2, items=3)
+    with pytest.raises(ConfigError, match=r"reg = 1e-09 in float32; raise reg, or use precision"):
+        fit(twins, reg=1e-9, precision="float32")

@@ -207,7 +207,7 @@ def _nearest_rows(  # type: ignore[no-untyped-def]
     constant, shrink, unit, itself, value, index, size,
 ):  # fmt: skip
     n_left, n = len(l_ptr) - 1, len(r_scale)
-    for chunk in prange(CHUNKS):
+    for chunk in prange(min(CHUNKS, n_left)):
         dot = np.zeros(n, np.float32)
         shared = np.zeros(1 if unit else n, np.float32)
         touched = np.empty(n, np.int32)
@@ -244,7 +244,7 @@ def _nearest_rated(  # type: ignore[no-untyped-def]
     n_left, n = len(l_ptr) - 1, 0
     for p in range(len(c_idx)):
         n = max(n, c_idx[p] + 1)
-    for chunk in prange(CHUNKS):
+    for chunk in prange(min(CHUNKS, n_left)):
         sums = np.zeros((n, 4), np.float32)  # Σ xy, Σ x², Σ y², n
         touched = np.empty(n, np.int32)
         for i in range(chunk, n_left, CHUNKS):
@@ -276,7 +276,7 @@ def _weighted_means(  # type: ignore[no-untyped-def]
     l_ptr, l_idx, l_val, r_ptr, r_idx, r_val, k, value_left, total, weight
 ):
     n_left, n = total.shape
-    for chunk in prange(CHUNKS):
+    for chunk in prange(min(CHUNKS, n_left)):
         near = np.zeros((n, k), np.float32)
         place = np.zeros((n, k), np.int32)  # which entry holds the value
         size = np.zeros(n, np.int32)

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from scipy.linalg import cholesky, lapack
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, hstack
 
 from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State, nest, unnest
 from m6rec.compiled import threads
@@ -20,6 +20,7 @@ from m6rec.models.kernels import times, transposed
 from m6rec.models.search import AUTO, is_open, search
 from m6rec.tracking import Run
 
+BLOCK = 1024  # rows or columns handled at a time
 GRID = {"reg": (500.0, 200.0, 1000.0, 50.0, 2000.0)}
 
 
@@ -121,16 +122,17 @@ class UserSide:
 
     def __init__(self, items: Ids, rows: csr_array, inverse: Floats, scale: Floats) -> None:
         self.items, self.rows, self.inverse, self.scale = items, rows, inverse, scale
+        self.columns = transposed(rows)
 
     def product(self, inputs: csr_array) -> Scores:
-        overlap = times(inputs, transposed(self.rows))  # (B, m)
-        fitted: Scores = (self.rows.T @ (overlap @ self.inverse).T).T  # (B, n)
+        overlap = times(inputs, self.columns)  # (B, m)
+        fitted: Scores = (self.columns @ (overlap @ self.inverse).T).T  # (B, n)
         plain = inputs.toarray()
         scores: Scores = (plain - (plain - fitted) * self.scale).astype(np.float32)
         return scores
 
     def weights(self, sources: Ids, targets: Ids) -> Array:
-        fitted = self.rows[:, sources].T @ (self.inverse @ self.rows[:, targets].toarray())
+        fitted = self.columns[sources] @ (self.inverse @ self.rows[:, targets].toarray())
         same = (np.asarray(sources)[:, None] == targets).astype(np.float32)
         weights: Array = same - (same - fitted) * self.scale[targets]
         return weights
@@ -198,44 +200,49 @@ def _solve(recipe: Linear, matrix: csr_array, items: Ids) -> Block:
     m, n = x.shape
     side = min(m, n)
     dtype = np.dtype(recipe.precision)
-    need = 2 * side * side * dtype.itemsize / 2**30
+    need = side * side * (dtype.itemsize + 4) / 2**30
     if need > recipe.max_memory_gb:
         raise ConfigError(
             f'"linear" needs {need:.1f} GB for {m:,} users × {n:,} items, above max_memory_gb = '
             f'{recipe.max_memory_gb:g}; use scope = "domain", precision = "float32", '
             'kind = "graph", or raise max_memory_gb'
         )
-    x = x.astype(dtype)
-    if n <= m:
-        inverse = _inverse((x.T @ x).toarray(), float(recipe.reg))
-        weight = -(inverse / np.diag(inverse)).astype(np.float32)
-        np.fill_diagonal(weight, 0)
-        return ItemSide(items, weight) if recipe.top is None else _sparsified(recipe, items, weight)
-    inverse = _inverse((x @ x.T).toarray(), float(recipe.reg))
     columns = transposed(x)
+    by_item = n <= m
+    gram = times(columns, x) if by_item else times(x, columns)
+    inverse = _inverse(gram.astype(dtype, copy=False), float(recipe.reg))
+    if by_item:
+        inverse /= -np.diag(inverse)
+        np.fill_diagonal(inverse, 0)
+        weight = inverse.astype(np.float32, copy=False)
+        return ItemSide(items, weight) if recipe.top is None else _sparsified(recipe, items, weight)
     diagonal = np.empty(n)
-    for start in range(0, n, 1024):  # x_jᵀ K⁻¹ x_j, some columns at a time
-        part = columns[start : start + 1024]
-        diagonal[start : start + 1024] = part.multiply(part @ inverse).sum(axis=1)
-    scale = 1 / np.maximum(1 - diagonal, 1e-9)
-    block = UserSide(
-        items, x.astype(np.float32), inverse.astype(np.float32), scale.astype(np.float32)
-    )
-    if recipe.top is None:
-        return block
-    return _sparsified(recipe, items, block)
+    for start in range(0, n, BLOCK):  # x_jᵀ K⁻¹ x_j
+        part = columns[start : start + BLOCK]
+        diagonal[start : start + BLOCK] = part.multiply(part @ inverse).sum(axis=1)
+    scale = (1 / np.maximum(1 - diagonal, 1e-9)).astype(np.float32)
+    block = UserSide(items, x, inverse.astype(np.float32, copy=False), scale)
+    return block if recipe.top is None else _sparsified(recipe, items, block)
 
 
 def _inverse(gram: Array, reg: float) -> Array:
-    """Return (gram + reg I)⁻¹ by Cholesky, in place."""
+    """Return (gram + reg I)⁻¹ by Cholesky, in the memory of gram."""
     gram[np.diag_indices_from(gram)] += reg
-    factor = cholesky(gram.T, lower=True, overwrite_a=True, check_finite=False)
+    try:
+        factor = cholesky(gram.T, lower=True, overwrite_a=True, check_finite=False)
+    except np.linalg.LinAlgError:
+        raise ConfigError(
+            f'"linear" cannot invert its Gram matrix with reg = {reg:g} in {gram.dtype}; '
+            'raise reg, or use precision = "float64"'
+        ) from None
     potri = lapack.dpotri if factor.dtype == np.float64 else lapack.spotri
     inverse, _ = potri(factor, lower=True, overwrite_c=True)
-    lower = np.tril(inverse, -1)
-    inverse = np.tril(inverse)
-    inverse += lower.T
-    return np.ascontiguousarray(inverse)
+    for start in range(0, len(inverse), BLOCK):  # only its lower triangle is filled
+        rows = slice(start, start + BLOCK)
+        corner = np.tril(inverse[rows, rows])
+        inverse[rows, rows] = corner + np.tril(corner, -1).T
+        inverse[rows, start + BLOCK :] = inverse[start + BLOCK :, rows].T
+    return np.ascontiguousarray(inverse.T)
 
 
 def _sparsified(recipe: Linear, items: Ids, source: Floats | UserSide) -> SparseSide:
@@ -244,8 +251,8 @@ def _sparsified(recipe: Linear, items: Ids, source: Floats | UserSide) -> Sparse
     n = len(items)
     every = np.arange(n)
     kept = []
-    for start in range(0, n, 1024):
-        target = every[start : start + 1024]
+    for start in range(0, n, BLOCK):
+        target = every[start : start + BLOCK]
         part = (
             source[:, target] if isinstance(source, np.ndarray) else source.weights(every, target)
         )
@@ -256,8 +263,6 @@ def _sparsified(recipe: Linear, items: Ids, source: Floats | UserSide) -> Sparse
         data = np.take_along_axis(part, rows, axis=0).astype(np.float32)
         column = np.broadcast_to(np.arange(len(target)), rows.shape)
         kept.append(csr_array((data.ravel(), (rows.ravel(), column.ravel())), shape=part.shape))
-    from scipy.sparse import hstack
-
     weight = csr_array(hstack(kept, format="csr"))
     weight.sort_indices()
     return SparseSide(items, weight)
