@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -15,9 +16,11 @@ import polars as pl
 import pytest
 
 import m6rec
-from m6rec import artifacts, comparison, pipeline, report, tune
+from m6rec import artifacts, comparison, config, pipeline, report, tune
 from m6rec.errors import ConfigError, DataError, QueryError, RunError
 from m6rec.experiment import load
+from m6rec.learned import learned
+from m6rec.models.default import M6Rec, default_parts
 from m6rec.pipeline import Trained
 from m6rec.recommender import Recommender
 from shop import write_shop
@@ -214,10 +217,32 @@ def test_tune_finds_and_writes(folder: Path) -> None:
     assert best.score == max(trial["score"] for trial in best.trials)
     tune.write(experiment, best, folder / "shop.toml", folder / "best.toml")
     again = load(folder / "best.toml")
-    assert again.model == tune.with_values({"model": {"kind": "neighbours", "k": 10}}, best.values)
+    assert again.model == best.model
     assert again.data == experiment.data
     with pytest.raises(ConfigError, match="is not an option"):
         tune.tune(load(folder / "shop.toml", ["tune.space={'model.kk'={choices=[1]}}"]), 2)
+
+
+def test_tune_knows_the_parts_of_the_default_model(trained: Trained) -> None:
+    parts = default_parts(trained.stage.split.train)
+    ranges = tune.space(config.to_table(M6Rec(parts=parts)), {})
+    assert {"model.parts.0.dim", "model.parts.1.k", "model.parts.2.reg"} <= set(ranges)
+    with pytest.raises(ConfigError, match="no default range"):
+        tune.space({"kind": "seeds"}, {})
+
+
+def test_learned_weights_are_shown(folder: Path, tmp_path: Path) -> None:
+    model = "model={kind='blend', parts=[{kind='pct', dim=8}, {kind='popular'}]}"
+    trained = pipeline.train(load(folder / "shop.toml", [model]))
+    weights, omega = learned(trained.fitted.model, ["films", "books"])
+    assert weights.frame.columns == ["domain", "history", "pct", "popular"]
+    for row in weights.frame.iter_rows(named=True):
+        assert float(row["pct"]) + float(row["popular"]) == pytest.approx(1, abs=0.011)
+    assert omega.frame.columns == ["domain", "from films", "from books"]
+    assert omega.frame.row(0)[1] == "–"
+    page = report.write(trained, tmp_path).read_text()
+    assert "λ: how much each part counts" in page
+    assert "blend is better than popular" in page
 
 
 def test_configuration_errors_name_the_key(folder: Path) -> None:
@@ -230,8 +255,8 @@ def test_configuration_errors_name_the_key(folder: Path) -> None:
 
 
 def test_a_saved_configuration_imports_no_code(run: Recommender) -> None:
-    config = {**run.fitted.config, "evaluate": {"baselines": [{"kind": "evil:Evil"}]}}
-    fitted = pipeline.replace(run.fitted, config=config)
+    forged = {**run.fitted.config, "evaluate": {"baselines": [{"kind": "evil:Evil"}]}}
+    fitted = dataclasses.replace(run.fitted, config=forged)
     with pytest.raises(RunError, match="never imports code"):
         pipeline.evaluate(fitted)
 
@@ -241,7 +266,7 @@ def test_killed_training_leaves_current_valid(folder: Path, trained: Trained) ->
     runs = folder / "runs"
     command = [sys.executable, "-m", "m6rec", "train", str(folder / "shop.toml")]
     command += ["--out", str(runs), "--json"]
-    for wait in (0.3, 0.8, 1.4, 2.0, 2.5, 3.0):
+    for wait in (0.5, 1.3, 1.9, 2.6):
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
             time.sleep(wait)
             os.kill(process.pid, signal.SIGKILL)

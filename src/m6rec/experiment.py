@@ -15,7 +15,7 @@ from m6rec.evaluation import SLICES
 from m6rec.models.base import Recipe
 from m6rec.tracking import Run
 
-DEFAULT_KIND = "neighbours"
+DEFAULT_KIND = "m6rec"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from m6rec.models.base import Explains, Model, Reason
 
 NAMED = 3  # history items or attributes that a sentence names
 SMALL = 0.05  # share below which a sentence leaves a group to "the rest"
+AVERAGE = "average"  # name of the bias that calibration takes off: what any item scores
 EXACT = 1e-4  # of the score: reasons that add up within this add up
 
 
@@ -85,9 +86,12 @@ class Explanation:
                 phrase += f", and {len(more)} more, {sum(c.share for c in more):.0%}"
             phrases.append(phrase)
             whole = ""
-        worst = self.contributions[-1]
-        if worst.share <= -SMALL:
-            phrases.append(f"although {_AGAINST[worst.kind].format(worst.label)}")
+        for worst in reversed(self.contributions):
+            if worst.kind == "bias" and worst.label == AVERAGE:
+                continue
+            if worst.share <= -SMALL:
+                phrases.append(f"although {_AGAINST[worst.kind].format(worst.label)}")
+            break
         if self.unexplained:
             phrases.append(f"{self.unexplained:+.3g} of {self.score:.3g} is not explained")
         return "; ".join(phrases)

@@ -152,8 +152,8 @@ def train(
     say("evaluating")
     evaluations = {experiment.model.kind: evaluate_on(ready, model, experiment.evaluate, run)}
     for baseline in experiment.evaluate.baselines:
-        say(f"training {baseline.kind}")
         name = _free_name(baseline, evaluations)
+        say(f"training {name}")
         rival = baseline.fit(ready.split.train, run.child("baselines").child(name))
         evaluations[name] = evaluate_on(ready, rival, experiment.evaluate, run)
     if experiment.run.refit and not experiment.test:
@@ -260,6 +260,9 @@ def _products(twins: Twins, experiment: Experiment, n_items: int) -> Ids:
 
 
 def _free_name(recipe: Recipe, taken: Mapping[str, object]) -> str:
-    """The kind, with a number where several models of that kind are compared."""
-    names = (recipe.kind, *(f"{recipe.kind} {i}" for i in range(2, len(taken) + 3)))
+    """The kind, its plain options where that kind is there already, else a number."""
+    options = {n: v for n, v in config.to_table(recipe).items() if not isinstance(v, (dict, list))}
+    kind = str(options.pop("kind"))
+    full = " ".join([kind, *(f"{n}={str(v).lower()}" for n, v in options.items())])
+    names = (kind, full, *(f"{kind} {i}" for i in range(2, len(taken) + 3)))
     return next(name for name in names if name not in taken)

@@ -16,8 +16,10 @@ import polars as pl
 
 from m6rec import __version__, config
 from m6rec.data.query import ACTIVITY_NAMES
+from m6rec.learned import learned
+from m6rec.metrics import parse
 from m6rec.pipeline import Trained
-from m6rec.results import Evaluation
+from m6rec.results import OVERALL, PER_PAIR, Evaluation, compare
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,12 +80,19 @@ def _body(
         f"replacement{twins}."
     )
     yield _table(evaluation_frame(trained.evaluations), best=True)
+    if sentence := verdict(trained.evaluations):
+        yield f"<p>{escape(sentence)}</p>"
     yield from _images(images, "models")
     if len(first.slices) > 1:
         yield _h2("Where it is good")
         yield from _images(images, "activity")
         own = next(iter(trained.evaluations))
         yield _table(slice_frame(trained.evaluations[own]))
+    names = [domain.name for domain in trained.stage.prepared.dataset.domains]
+    for found in learned(trained.fitted.model, names):
+        yield _h2(found.heading)
+        yield _p(found.text)
+        yield _table(found.frame)
     for section in sections:
         yield _h2(section.heading)
         if section.text:
@@ -108,6 +117,23 @@ def evaluation_frame(evaluations: Mapping[str, Evaluation]) -> pl.DataFrame:
         line = found.to_json()["slices"]["all"]
         rows.append({"model": name, **{m: figure(line[m]) for m in found.metrics}})
     return pl.DataFrame(rows)
+
+
+def verdict(evaluations: Mapping[str, Evaluation]) -> str:
+    """Return one sentence: the first model against the best of the others, with its interval."""
+    own, *others = evaluations
+    metric = evaluations[own].metrics[0]
+    if not others or parse(metric)[0] in OVERALL:
+        return ""
+    sign = -1 if parse(metric)[0] in PER_PAIR else 1  # of errors, less is better
+    best = max(others, key=lambda name: sign * evaluations[name][metric])
+    found = compare(evaluations[own], evaluations[best], metric)[0]
+    better = sign * found.difference > 0
+    return (
+        f"On {metric}, {own} is {'better' if better else 'worse'} than {best}, the best of the "
+        f"others, by {abs(found.difference):.4f} (95 % interval of the difference "
+        f"{found.low:+.4f} … {found.high:+.4f}, p = {found.p:.3f}, paired bootstrap over users)."
+    )
 
 
 def slice_frame(found: Evaluation) -> pl.DataFrame:
@@ -246,7 +272,8 @@ def _cell(value: Any) -> str:
 
 def _images(images: Mapping[str, str], name: str) -> Iterable[str]:
     if name in images:
-        yield f'<img alt="{name}" src="data:image/png;base64,{images[name]}">'
+        width = "" if name == "models" else ' class="narrow"'
+        yield f'<img{width} alt="{name}" src="data:image/png;base64,{images[name]}">'
 
 
 def _h2(text: str) -> str:

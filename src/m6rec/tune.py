@@ -17,23 +17,43 @@ from m6rec.evaluation import evaluate
 from m6rec.experiment import Experiment, Range
 from m6rec.metrics import RATING, parse
 from m6rec.models.base import Recipe
+from m6rec.models.default import M6Rec, default_parts
 from m6rec.pipeline import stage
 
 # Searched by default: kind → option → range. [tune.space] adds to these or replaces them.
 SPACES: dict[str, dict[str, Range]] = {
+    "popular": {"half_life": Range(low=1.0, high=1000.0, log=True)},
     "neighbours": {
         "k": Range(low=20, high=400, log=True),
         "shrink": Range(low=0.1, high=300.0, log=True),
     },
     "linear": {"reg": Range(low=5.0, high=5000.0, log=True)},
-    "popular": {"half_life": Range(low=1.0, high=1000.0, log=True)},
+    "graph": {
+        "dim": Range(low=64, high=1024, log=True),
+        "low_pass": Range(low=0.0, high=1.0),
+    },
+    "rp3beta": {"alpha": Range(low=0.3, high=1.2), "beta": Range(low=0.0, high=0.8)},
+    "window": {
+        "width": Range(low=2, high=40, log=True),
+        "decay": Range(low=0.0, high=2.0),
+        "backward": Range(low=0.0, high=1.0),
+    },
+    "pct": {
+        "dim": Range(low=16, high=128, log=True),
+        "ridge": Range(low=0.1, high=100.0, log=True),
+    },
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Best:
-    """The best setting found: dotted option → value, and what it scored on the holdout."""
+    """The best setting found.
 
+    model: with values = dotted option → value, which scored ``score`` on the holdout.
+    trials: every setting that was tried, the experiment as it stands first.
+    """
+
+    model: Recipe
     values: dict[str, Any]
     metric: str
     score: float
@@ -45,6 +65,7 @@ class Best:
             "metric": self.metric,
             "score": self.score,
             "values": self.values,
+            "model": config.to_table(self.model),
             "trials": list(self.trials),
         }
 
@@ -71,8 +92,11 @@ def tune(
     explicit = all(domain.feedback == "explicit" for domain in split.train.domains)
     metric = experiment.tune.metric or ("rmse" if explicit else "ndcg@10")
     lower = parse(metric)[0] in RATING
-    table = {"model": config.to_table(experiment.model)}
-    ranges = space(experiment)
+    model = experiment.model
+    if isinstance(model, M6Rec) and not model.parts:
+        model = replace(model, parts=default_parts(split.train))
+    table = {"model": config.to_table(model)}
+    ranges = space(table["model"], experiment.tune.space)
     tried: list[dict[str, Any]] = []
 
     def objective(trial: Any) -> float:
@@ -80,8 +104,8 @@ def tune(
         if trial.number:
             values = {name: each.suggest(trial, name) for name, each in ranges.items()}
         recipe = with_values(table, values)
-        model = recipe.fit(split.train, run.child("tune"))
-        score = evaluate(model, split, metrics=(metric,), by=(), run=run)[metric]
+        fitted = recipe.fit(split.train, run.child("tune"))
+        score = evaluate(fitted, split, metrics=(metric,), by=(), run=run)[metric]
         tried.append({"values": values, "score": score})
         advance(1)
         return score
@@ -92,16 +116,21 @@ def tune(
     )
     study.optimize(objective, n_trials=trials)
     best = (min if lower else max)(tried, key=lambda each: each["score"])
-    return Best(values=best["values"], metric=metric, score=best["score"], trials=tuple(tried))
+    return Best(
+        model=with_values(table, best["values"]),
+        values=best["values"],
+        metric=metric,
+        score=best["score"],
+        trials=tuple(tried),
+    )
 
 
-def space(experiment: Experiment) -> dict[str, Range]:
+def space(model: Mapping[str, Any], more: Mapping[str, Range]) -> dict[str, Range]:
     """Return dotted option → range: the defaults of every part's kind, and [tune.space]."""
-    table = config.to_table(experiment.model)
-    found = dict(_of_parts(table, "model")) | dict(experiment.tune.space)
+    found = dict(_of_parts(model, "model")) | dict(more)
     if not found:
         raise ConfigError(
-            f'tune: there is no default range for "{experiment.model.kind}"; say some, such as '
+            f'tune: there is no default range for "{model["kind"]}"; say some, such as '
             '[tune.space] "model.reg" = { low = 1, high = 100, log = true }'
         )
     for name in found:
@@ -118,8 +147,7 @@ def with_values(table: Mapping[str, Any], values: Mapping[str, Any]) -> Recipe:
 
 def write(experiment: Experiment, best: Best, source: Path, target: Path) -> None:
     """Write the experiment of ``source`` with the best values as a TOML that trains them."""
-    model = with_values({"model": config.to_table(experiment.model)}, best.values)
-    text = config.dumps(replace(experiment, model=model))
+    text = config.dumps(replace(experiment, model=best.model))
     head = f"# Found by `m6rec tune {source.name}`: {best.metric} {best.score:.4f} on a holdout.\n"
     target.write_text(head + text, encoding="utf-8")
 

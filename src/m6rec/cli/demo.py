@@ -25,7 +25,7 @@ def demo(
     Three groups of genres stand for three domains.
     """
     from m6rec import report
-    from m6rec.cli.training import show_evaluations
+    from m6rec.cli.training import show_evaluations, show_learned
     from m6rec.data.fetch import fetch
     from m6rec.experiment import load
     from m6rec.pipeline import Trained, save
@@ -57,6 +57,7 @@ def demo(
     trained = save(experiment, out, bars=show.bars(), say=say, extras=extras)
     say("done")
     show_evaluations(trained.evaluations)
+    show_learned(trained)
     for section in asked:
         show.heading(section.heading)
         if section.frame is not None:

@@ -42,6 +42,11 @@ def heading(text: str) -> None:
     out.print(Text(text, style="bold"))
 
 
+def caption(text: str) -> None:
+    """Print a sentence that explains what follows."""
+    out.print(Text(text, style="dim"))
+
+
 def line(text: str) -> None:
     """Print a line as it is."""
     out.print(Text(text))

@@ -15,7 +15,8 @@ from m6rec.cli.ask import Which
 from m6rec.cli.data import Config, Json, Set, show_drops
 from m6rec.errors import ConfigError
 from m6rec.experiment import load
-from m6rec.report import NOT_DOMAINS, evaluation_frame, figure
+from m6rec.learned import learned
+from m6rec.report import NOT_DOMAINS, evaluation_frame, figure, verdict
 from m6rec.report import write as write_report
 from m6rec.results import Evaluation
 
@@ -57,6 +58,7 @@ def train(
     say("done")
     show_drops(trained.stage.prepared.drops.rows())
     show_evaluations(trained.evaluations)
+    show_learned(trained)
     show.heading("Run")
     show.line(f'{trained.fitted.path}  (now also called "current")')
 
@@ -162,6 +164,8 @@ def show_evaluations(found: Mapping[str, Evaluation]) -> None:
     first = next(iter(found.values()))
     show.heading(f"How good: {len(first.slices['all']):,} test rows, protocol {first.protocol}")
     show.frame(evaluation_frame(found))
+    if sentence := verdict(found):
+        show.line(sentence)
     domains = [n for n in first.slices if n != "all" and not n.startswith(NOT_DOMAINS)]
     if domains:
         metric = first.metrics[0]
@@ -172,6 +176,15 @@ def show_evaluations(found: Mapping[str, Evaluation]) -> None:
         ]
         show.heading(f"{metric} by domain")
         show.table(("model", *domains), rows)
+
+
+def show_learned(trained: pipeline.Trained) -> None:
+    """Print the weights that the model learned."""
+    names = [domain.name for domain in trained.stage.prepared.dataset.domains]
+    for found in learned(trained.fitted.model, names):
+        show.heading(found.heading)
+        show.caption(found.text)
+        show.frame(found.frame)
 
 
 def show_slices(found: Evaluation, name: str) -> None:

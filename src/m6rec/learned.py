@@ -1,0 +1,64 @@
+"""What a fitted model learned that a person should see: fusion weights λ, transfer weights ω."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from m6rec.data.query import ACTIVITY_NAMES
+from m6rec.models.base import Model
+from m6rec.models.compose import BlendModel, FallbackModel
+from m6rec.models.pct_model import PctModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned:
+    """A table of weights with a heading and a sentence that says how to read it."""
+
+    heading: str
+    text: str
+    frame: pl.DataFrame
+
+
+def learned(model: Model, domains: Sequence[str]) -> Iterator[Learned]:
+    """Yield the weights of a model and of its parts, the model's own first."""
+    if isinstance(model, BlendModel):
+        if not isinstance(model, FallbackModel):
+            yield _lambda(model, domains)
+        for part in model.parts:
+            yield from learned(part, domains)
+    if isinstance(model, PctModel) and len(domains) > 1:
+        yield _omega(model, domains)
+
+
+def _lambda(model: BlendModel, domains: Sequence[str]) -> Learned:
+    names = [part.recipe.kind for part in model.parts]
+    columns = [n if names.count(n) == 1 else f"{n} {i + 1}" for i, n in enumerate(names)]
+    rows = [
+        {"domain": domain, "history": bucket}
+        | {n: f"{w:.2f}" for n, w in zip(columns, model.weights[d, b], strict=True)}
+        for d, domain in enumerate(domains)
+        for b, bucket in enumerate(ACTIVITY_NAMES)
+    ]
+    return Learned(
+        heading="λ: how much each part counts",
+        text="By domain, and by how many items of it are in the history; learned on a holdout.",
+        frame=pl.DataFrame(rows),
+    )
+
+
+def _omega(model: PctModel, domains: Sequence[str]) -> Learned:
+    columns = {
+        f"from {source}": [
+            "–" if target == source else f"{model.omega[t, s]:.2f}"
+            for t, target in enumerate(domains)
+        ]
+        for s, source in enumerate(domains)
+    }
+    return Learned(
+        heading="ω: how much one domain trusts another",
+        text="0 = the domain stands alone: on the holdout, listening did not help it.",
+        frame=pl.DataFrame({"domain": list(domains), **columns}),
+    )
