@@ -195,6 +195,19 @@ def test_linked_twins_are_not_recommended(folder: Path, tmp_path: Path) -> None:
     assert set(linked) <= set(kept)
 
 
+def test_baselines_have_names_of_their_own(folder: Path) -> None:
+    kinds = ["{kind='neighbours'}", "{kind='neighbours', by='user'}", "{kind='neighbours', k=5}"]
+    baselines = f"evaluate.baselines=[{', '.join([*kinds, kinds[-1]])}]"
+    found = pipeline.train(load(folder / "shop.toml", [baselines]))
+    assert list(found.evaluations) == [
+        "neighbours",  # the model itself
+        "neighbours 2",
+        "neighbours by=user",
+        "neighbours k=5",
+        "neighbours 3",
+    ]
+
+
 def test_compare_runs(folder: Path, trained: Trained) -> None:
     other = pipeline.save(load(folder / "shop.toml", ["model={kind='popular'}"]), folder / "runs")
     first, second = trained.fitted.path, other.fitted.path

@@ -260,9 +260,12 @@ def _products(twins: Twins, experiment: Experiment, n_items: int) -> Ids:
 
 
 def _free_name(recipe: Recipe, taken: Mapping[str, object]) -> str:
-    """The kind, its plain options where that kind is there already, else a number."""
-    options = {n: v for n, v in config.to_table(recipe).items() if not isinstance(v, (dict, list))}
+    """The kind with the options that say what sort it is, such as "pct transfer=false"; where
+    that is taken, with its numbers too."""
+    options = config.to_table(recipe)
     kind = str(options.pop("kind"))
-    full = " ".join([kind, *(f"{n}={str(v).lower()}" for n, v in options.items())])
-    names = (kind, full, *(f"{kind} {i}" for i in range(2, len(taken) + 3)))
+    plain = {n: str(v).lower() for n, v in options.items() if not isinstance(v, (dict, list))}
+    sorts = {n: v for n, v in plain.items() if isinstance(options[n], (bool, str))}
+    names = [" ".join([kind, *(f"{n}={v}" for n, v in of.items())]) for of in (sorts, plain)]
+    names += [f"{kind} {i}" for i in range(2, len(taken) + 3)]
     return next(name for name in names if name not in taken)
