@@ -12,9 +12,11 @@ import time
 import numpy as np
 from datasets import ml1m, yelp18
 
+from m6rec.config import to_table
 from m6rec.data.splits import Split
 from m6rec.metrics import ranked
 from m6rec.models.base import Model, Recipe
+from m6rec.models.compose import Blend
 from m6rec.models.graph import Graph
 from m6rec.models.linear import Linear
 from m6rec.models.neighbours import Neighbours, RP3Beta
@@ -35,8 +37,9 @@ SETS = {
         (
             Neighbours(k=100, binary=True),
             RP3Beta(),
-            Graph(dim=128),
+            Graph(dim=64),
             Linear(reg=500.0),
+            Blend(parts=(Linear(reg=500.0), Graph(dim=64))),
         ),
     ),
 }
@@ -60,11 +63,12 @@ def measured(model: Model, split: Split, batch: int = 2048) -> tuple[float, floa
 
 
 def shown(recipe: Recipe) -> str:
-    from m6rec.config import to_table
-
+    """Return kind and options of a recipe, or those of the parts of a blend."""
+    if isinstance(recipe, Blend):
+        return " + ".join(shown(part) for part in recipe.parts)
     table = to_table(recipe)
     options = ", ".join(f"{k}={v}" for k, v in table.items() if k != "kind")
-    return f"{table['kind']} {options}"
+    return f"{table['kind']} {options}".strip()
 
 
 def main() -> None:
