@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import numba
 import numpy as np
 from numba import prange
-from threadpoolctl import ThreadpoolController
 
 from m6rec.arrays import Array, Floats, Ids, Mask
 from m6rec.compiled import compiled
 
-BLOCK = 256  # interactions gathered at once for one matrix product
-
-
-@cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()
+LANES = 16  # float32 numbers of one vector register
 
 
 def solve(
@@ -46,20 +39,19 @@ def solve(
     bounds = np.searchsorted(cost, np.linspace(0, cost[-1], n + 1)).astype(np.int64)
     bounds[0], bounds[-1] = 0, rows
     out = np.empty((rows, k), np.float32)
-    with _blas().limit(limits=1, user_api="blas"):  # the kernel's threads share the cores
-        _solve(
-            np.ascontiguousarray(start, np.int64),
-            np.ascontiguousarray(index, np.int32),
-            np.ascontiguousarray(weight, np.float32),
-            np.ascontiguousarray(target, np.float32),
-            np.ascontiguousarray(factors, np.float32),
-            np.ascontiguousarray(gram, np.float32),
-            np.ascontiguousarray(active, np.bool_),
-            np.ascontiguousarray(reg, np.float32),
-            np.ascontiguousarray(prior, np.float32),
-            bounds,
-            out,
-        )
+    _solve(
+        np.ascontiguousarray(start, np.int64),
+        np.ascontiguousarray(index, np.int32),
+        np.ascontiguousarray(weight, np.float32),
+        np.ascontiguousarray(target, np.float32),
+        np.ascontiguousarray(factors, np.float32),
+        np.ascontiguousarray(gram, np.float32),
+        np.ascontiguousarray(active, np.bool_),
+        np.ascontiguousarray(reg, np.float32),
+        np.ascontiguousarray(prior, np.float32),
+        bounds,
+        out,
+    )
     return out
 
 
@@ -78,42 +70,78 @@ def _solve(
     out: Any,
 ) -> None:
     k = factors.shape[1]
+    wide = -(-k // LANES) * LANES  # whole vectors, so that inner loops have no remainder
     for thread in prange(len(bounds) - 1):
-        a = np.empty((k, k), np.float32)
-        product = np.empty((k, k), np.float32)
-        block = np.empty((BLOCK, k), np.float32)
-        x = np.empty(k, np.float32)
+        a = np.zeros((wide, wide), np.float32)  # upper triangle
+        x = np.zeros(wide, np.float32)
+        y = np.zeros((4, wide), np.float32)
         for r in range(bounds[thread], bounds[thread + 1]):
+            a[:] = 0
             if active[r]:
-                a[:] = gram
-            else:
-                a[:] = 0
+                a[:k, :k] = gram
+            x[:] = 0
             for i in range(k):
-                a[i, i] += reg[r]
                 x[i] = reg[r] * prior[r, i]
-            at = start[r]
-            while at < start[r + 1]:
-                size = min(BLOCK, start[r + 1] - at)
-                for q in range(size):
-                    j, root, b = index[at + q], np.sqrt(weight[at + q]), target[at + q]
-                    for i in range(k):
-                        block[q, i] = root * factors[j, i]
-                        x[i] += b * factors[j, i]
-                rows = block[:size]
-                np.dot(rows.T, rows, product)
-                a += product
-                at += size
-            lower = np.linalg.cholesky(a)  # column by column in memory
-            for j in range(k):
-                x[j] /= lower[j, j]
-                for i in range(j + 1, k):
-                    x[i] -= lower[i, j] * x[j]
-            for i in range(k - 1, -1, -1):
-                rest = x[i]
-                for j in range(i + 1, k):
-                    rest -= lower[j, i] * x[j]
-                x[i] = rest / lower[i, i]
-            out[r] = x
+            for i in range(wide):
+                a[i, i] += reg[r]
+            for at in range(start[r], start[r + 1], 4):
+                for q in range(4):
+                    if at + q < start[r + 1]:
+                        j = index[at + q]
+                        root, b = np.sqrt(weight[at + q]), target[at + q]
+                        row, into = factors[j], y[q]
+                        for i in range(k):
+                            into[i] = root * row[i]
+                            x[i] += b * row[i]
+                    else:
+                        y[q] = 0
+                _add_squares(a, y)
+            _cholesky_solve(a, x)
+            out[r] = x[:k]
+
+
+# Slices, and not offsets added to the loop variable, let LLVM use whole vector registers.
+@compiled(fastmath=True)
+def _add_squares(a: Any, y: Any) -> None:
+    """Add y_qᵀ y_q of the four rows y to the upper triangle of a."""
+    for i in range(len(a)):
+        y0, y1, y2, y3 = y[0, i], y[1, i], y[2, i], y[3, i]
+        first = i // LANES * LANES
+        row = a[i, first:]
+        r0, r1, r2, r3 = y[0, first:], y[1, first:], y[2, first:], y[3, first:]
+        for c in range(len(row)):
+            row[c] += y0 * r0[c] + y1 * r1[c] + y2 * r2[c] + y3 * r3[c]
+
+
+@compiled(fastmath=True)
+def _cholesky_solve(a: Any, x: Any) -> None:
+    """Solve a x = b in place, b given in x; a symmetric, its upper triangle is overwritten."""
+    n = len(a)
+    for j in range(n):  # row j of R in a = RᵀR, after the rows above it
+        first = j // LANES * LANES
+        row = a[j, first:]
+        done = j // 4 * 4
+        for p in range(0, done, 4):
+            s0, s1, s2, s3 = a[p, j], a[p + 1, j], a[p + 2, j], a[p + 3, j]
+            r0, r1, r2, r3 = a[p, first:], a[p + 1, first:], a[p + 2, first:], a[p + 3, first:]
+            for c in range(len(row)):
+                row[c] -= s0 * r0[c] + s1 * r1[c] + s2 * r2[c] + s3 * r3[c]
+        for p in range(done, j):
+            share, above = a[p, j], a[p, first:]
+            for c in range(len(row)):
+                row[c] -= share * above[c]
+        scale = np.float32(1) / np.sqrt(a[j, j])
+        for c in range(len(row)):
+            row[c] *= scale
+        x[j] *= scale
+        rest, right, value = x[j + 1 :], a[j, j + 1 :], x[j]
+        for c in range(len(rest)):
+            rest[c] -= right[c] * value
+    for i in range(n - 1, -1, -1):
+        right, below, value = a[i, i + 1 :], x[i + 1 :], x[i]
+        for c in range(len(right)):
+            value -= right[c] * below[c]
+        x[i] = value / a[i, i]
 
 
 def ridge(features: Floats, factors: Floats, weight: Array, strength: float) -> Floats:

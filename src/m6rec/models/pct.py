@@ -31,6 +31,8 @@ from m6rec.models.pct_model import BIAS, Confidence, Events, PctModel, user_feat
 from m6rec.models.transfer import Local, choose
 from m6rec.tracking import Run
 
+BRIEF = 4  # sweeps of a fit that only compares options
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pct(Recipe):
@@ -62,9 +64,10 @@ class Pct(Recipe):
         """Learn reg, nu, alpha and ω of every domain without options on the holdout."""
 
         phi, quiet = item_features(self, split.train), replace(run, bars=False)
+        brief = replace(self, sweeps=min(self.sweeps, BRIEF))
 
         def attempt(options: dict[str, Local]) -> PctModel:
-            return fit(replace(self, domains=options), split.train, quiet, phi)
+            return fit(replace(brief, domains=options), split.train, quiet, phi)
 
         with threads(run.threads):
             options = choose(self.domains, split, attempt, run, self.transfer)

@@ -1,0 +1,148 @@
+"""PCT against itself without transfer: douban-music-book, amazon-cdr, amazon-cold.
+
+    python benchmarks/transfer.py douban|cdr|cold [--seeds N] [--out FILE.json]
+
+Options and ω are learned on a holdout of train, once per split; "alone" is the same PCT with
+every ω = 0, so its own options are tuned for it alone. "shuffled" permutes which source user is
+whom and learns ω anew. Figures are means over seeds; ± is the spread over seeds, and the gain
+has a paired bootstrap over users.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import datasets
+import numpy as np
+
+from m6rec.data.splits import Split
+from m6rec.evaluation import Rows, evaluate
+from m6rec.models.base import Recipe
+from m6rec.models.neighbours import Neighbours
+from m6rec.models.pct import Pct
+from m6rec.models.popular import Popular
+from m6rec.significance import paired
+from m6rec.tracking import Run
+
+
+def alone(recipe: Pct) -> Pct:
+    return replace(recipe, domains={n: replace(o, omega={}) for n, o in recipe.domains.items()})
+
+
+class Table:
+    """Rows of one metric by condition and contender, over seeds."""
+
+    def __init__(self, out: Path | None) -> None:
+        self.rows: dict[str, dict[str, list[Rows]]] = {}
+        self.lines: list[dict[str, object]] = []
+        self.out = out
+
+    def add(
+        self, condition: str, name: str, recipe: Recipe, split: Split, run: Run,
+        metrics: tuple[str, ...], **options: object,
+    ) -> Recipe:  # fmt: skip
+        began = time.time()
+        model = recipe.fit(split.train, run)
+        seconds = time.time() - began
+        found = evaluate(model, split, metrics=metrics, by=(), run=run, **options)  # type: ignore[arg-type]
+        rows = found.slices["all"]
+        self.rows.setdefault(condition, {}).setdefault(name, []).append(rows)
+        line = {"condition": condition, "model": name, "seed": run.seed, "seconds": seconds}
+        line |= {m: found[m] for m in metrics}
+        if isinstance(model.recipe, Pct):
+            line["omega"] = {n: dict(o.omega) for n, o in model.recipe.domains.items()}
+        self.lines.append(line)
+        print("  ".join(f"{k}={v:.4f}" if isinstance(v, float) else f"{k}={v}"
+                        for k, v in line.items()), flush=True)  # fmt: skip
+        if self.out:
+            self.out.write_text(json.dumps(self.lines, indent=1))
+        return model.recipe
+
+    def summary(self, metrics: tuple[str, ...], against: str) -> None:
+        """Print mean ± spread by condition, and each paired gain over one contender."""
+        for condition, models in self.rows.items():
+            print(f"\n{condition}")
+            for name, seeds in models.items():
+                means = {m: np.array([r.mean(m) for r in seeds]) for m in metrics}
+                text = "  ".join(f"{m} {v.mean():.4f} ± {v.std():.4f}" for m, v in means.items())
+                base = models.get(against)
+                if base and name != against:
+                    m = metrics[-1]
+                    a, b = ([r.values[m] for r in x] for x in (seeds, base))
+                    users = [r.user for r in seeds]
+                    d = paired(np.concatenate(a), np.concatenate(b), np.random.default_rng(0),
+                               cluster=np.concatenate(users))  # fmt: skip
+                    mean = np.concatenate(b).mean()
+                    text += (f"  {m} vs {against}: {d.difference / mean:+.1%} "
+                             f"[{d.low / mean:+.1%}, {d.high / mean:+.1%}]")  # fmt: skip
+                print(f"  {name:<14} {text}", flush=True)
+
+
+def douban(seeds: int, table: Table) -> None:
+    metrics = ("recall@20", "ndcg@20")
+    for seed in range(seeds):
+        run = Run(seed=seed)
+        for target in ("music", "book"):
+            for keep, cold in ((0.05, False), (0.2, False), (1.0, False), (1.0, True)):
+                split = datasets.douban(seed, keep=keep, target=target, cold=cold)
+                name = f"{target}, " + ("cold users" if cold else f"{keep:.0%} of its train")
+                recipe = table.add(name, "pct", Pct(), split, run, metrics)
+                assert isinstance(recipe, Pct)
+                if cold:
+                    table.add(name, "popular", Popular(), split, run, metrics)
+                    continue
+                table.add(name, "alone", alone(recipe), split, run, metrics)
+                if seed == 0:
+                    other = datasets.douban(seed, keep=keep, target=target, shuffle_link=True)
+                    table.add(name, "shuffled", Pct(), other, run, metrics)
+    table.summary(metrics, "alone")
+
+
+def cdr(seeds: int, table: Table) -> None:
+    metrics = ("hit@10", "ndcg@10")
+    for pair in (("sport", "cloth"), ("sport", "phone")):
+        for target in pair:
+            plain = datasets.amazon_cdr(*pair, target=target)
+            run = Run(seed=0)
+            protocol = {"protocol": "sampled:999", "seeds": seeds}
+            name = f"{target} (with {pair[1 - pair.index(target)]})"
+            own = Split(
+                train=datasets.only(plain.train, target),
+                test=plain.test,
+                context=datasets.only(plain.train, target),
+            )
+            table.add(name, "popular", Popular(), own, run, metrics, **protocol)
+            table.add(name, "item cosine", Neighbours(), own, run, metrics, **protocol)
+            dropped = datasets.amazon_cdr(*pair, target=target, drop_twins=True)
+            recipe = table.add(name, "twins dropped", Pct(), dropped, run, metrics, **protocol)
+            assert isinstance(recipe, Pct)
+            table.add(name, "alone", alone(recipe), dropped, run, metrics, **protocol)
+            table.add(name, "as shipped", Pct(), plain, run, metrics, **protocol)
+            other = datasets.amazon_cdr(*pair, target=target, drop_twins=True, shuffle_link=1)
+            table.add(name, "shuffled", Pct(), other, run, metrics, **protocol)
+    table.summary(metrics, "alone")
+
+
+def cold(seeds: int, table: Table) -> None:
+    metrics = ("ndcg@10", "hit@10", "mrr")
+    _, test = datasets.amazon_cold()
+    protocol = {"protocol": "sampled:999", "seeds": seeds}
+    recipe: Recipe = Pct().fit(test.train, Run()).recipe
+    for target in ("game", "video"):
+        split = replace(test, test=datasets.only(test.test, target))
+        table.add(target, "pct", recipe, split, Run(), metrics, **protocol)
+        table.add(target, "popular", Popular(), split, Run(), metrics, **protocol)
+    table.summary(metrics, "popular")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("douban", "cdr", "cold"))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    {"douban": douban, "cdr": cdr, "cold": cold}[given.what](given.seeds, Table(given.out))
