@@ -54,7 +54,7 @@ def same_people(*items: int) -> list[tuple[int, int]]:
 def test_text_as_a_further_condition() -> None:
     texts = ("The Lamp!", "", "x", "the  lamp", "a table", "", "", "", "")
     data = dataset([*same_people(0, 3), *[(u + 6, i) for u in range(5) for i in (2, 4)]], 9, texts)
-    assert len(find_twins(data, TwinsConfig())) == 2
+    assert len(find_twins(data, TwinsConfig(text="ignore"))) == 2
     must = find_twins(data, TwinsConfig(text="must"))
     assert list(zip(must.first, must.second, strict=True)) == [(0, 3)]
     vectors = np.eye(9, 2, dtype=np.float32)

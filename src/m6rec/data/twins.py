@@ -33,7 +33,7 @@ class TwinsConfig:
     target: str = ""
     min_shared: int = 3
     jaccard: float = 0.6
-    text: Literal["ignore", "also", "must"] = "ignore"
+    text: Literal["ignore", "also", "must"] = "must"
     cosine: float = 0.95
 
     def __post_init__(self) -> None:
