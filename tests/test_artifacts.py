@@ -171,6 +171,7 @@ def test_current(saved: Path) -> None:
         artifacts.resolve("current", runs)
     artifacts.set_current(saved)
     assert artifacts.resolve("current", runs) == saved
+    assert artifacts.resolve(runs / "current") == saved
     assert (runs / "CURRENT").read_text() == "one\n"
     (runs / "CURRENT").write_text("../../etc\n")
     with pytest.raises(RunError, match="does not hold the name"):

@@ -155,16 +155,19 @@ def set_current(path: Path) -> None:
 
 
 def resolve(run: str | Path, out: Path = Path("runs")) -> Path:
-    """Return the directory of a run: a path, or "current" for the one that CURRENT names."""
-    if str(run) != "current":
-        return Path(run)
+    """Return the directory of a run: a path, or "current" for the one that CURRENT in ``out``
+    names, or "DIR/current" for that of another folder of runs."""
+    path = Path(run)
+    if path.name != "current" or path.exists():
+        return path
+    pointer = (out if str(run) == "current" else path.parent) / "CURRENT"
     try:
-        name = (out / "CURRENT").read_text(encoding="utf-8").strip()
+        name = pointer.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
-        raise RunError(f"{out / 'CURRENT'}: no run yet; make one with `m6rec train`") from None
+        raise RunError(f"{pointer}: no run yet; make one with `m6rec train`") from None
     if not name or Path(name).name != name:
-        raise RunError(f"{out / 'CURRENT'}: does not hold the name of a run")
-    return out / name
+        raise RunError(f"{pointer}: does not hold the name of a run")
+    return pointer.parent / name
 
 
 def load(path: Path, recipe: Recipe | None = None) -> Fitted:

@@ -32,20 +32,29 @@ EXPLAIN = show.examples(
     'm6rec explain current Aliens --history "Alien, Blade Runner" --json',
 )
 
-Which = Annotated[str, typer.Argument(metavar="RUN", help='A run directory, or "current".')]
-User = Annotated[str | None, typer.Option("--user", help="Key of a user.")]
+Which = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help='A run directory, "current" for the newest in runs/, or DIR/current.'
+    ),
+]
+User = Annotated[str | None, typer.Option("--user", metavar="ID", help="Key of a user.")]
 History = Annotated[
     str | None,
     typer.Option(
         "--history", metavar="ITEM,ITEM", help="Liked items of a new user: keys or titles."
     ),
 ]
-Words = Annotated[str | None, typer.Option("--text", help="A question, a search or a profile.")]
-DomainName = Annotated[str | None, typer.Option("--domain", help="Only items of this domain.")]
+Words = Annotated[
+    str | None, typer.Option("--text", metavar="WORDS", help="A question, a search or a profile.")
+]
+DomainName = Annotated[
+    str | None, typer.Option("--domain", metavar="D", help="Only items of this domain.")
+]
 Filter = Annotated[
     str | None, typer.Option("--filter", metavar="EXPR", help="Only items with such attributes.")
 ]
-K = Annotated[int, typer.Option("-k", min=1, help="How many items.")]
+K = Annotated[int, typer.Option("-k", min=1, metavar="N", help="How many items.")]
 
 
 def recommend(
@@ -79,7 +88,7 @@ def recommend(
 
 def similar(
     run: Which,
-    item: Annotated[str, typer.Argument(help="Key or title.")],
+    item: Annotated[str, typer.Argument(metavar="ITEM", help="Key or title.")],
     domain: DomainName = None,
     filter: Filter = None,
     k: K = 10,
@@ -95,8 +104,12 @@ def similar(
 
 def score(
     run: Which,
-    out: Annotated[Path, typer.Option("--out", help="A .parquet, .csv or .jsonl file.")],
-    users: Annotated[str, typer.Option("--users", help='"all", or a file of user keys.')] = "all",
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="A .parquet, .csv or .jsonl file.")
+    ],
+    users: Annotated[
+        str, typer.Option("--users", metavar="all|FILE", help='"all", or a file of user keys.')
+    ] = "all",
     domain: DomainName = None,
     filter: Filter = None,
     k: K = 10,
@@ -122,7 +135,7 @@ def score(
 
 def explain(
     run: Which,
-    item: Annotated[str, typer.Argument(help="Key or title.")],
+    item: Annotated[str, typer.Argument(metavar="ITEM", help="Key or title.")],
     user: User = None,
     history: History = None,
     text: Words = None,

@@ -19,7 +19,7 @@ INIT = show.examples(
 CHECK = show.examples("m6rec check shop.toml", "m6rec check shop.toml --json > report.json")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
-Config = Annotated[Path, typer.Argument(help="The TOML file of the experiment.")]
+Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="The TOML file of the experiment.")]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="a.b=VALUE", help="Override an entry of the TOML; repeatable."),
@@ -27,7 +27,9 @@ Set = Annotated[
 
 
 def fetch(
-    name: Annotated[str, typer.Argument(help="Name of a public data set: ml-100k.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of a public data set: ml-100k.")
+    ],
     json: Json = False,
 ) -> None:
     """Fetch a public data set into the cache."""
@@ -43,9 +45,12 @@ def fetch(
 
 def init(
     files: Annotated[
-        list[Path] | None, typer.Option("--from", help="A file of yours; repeatable.")
+        list[Path] | None,
+        typer.Option("--from", metavar="FILE", help="A file of yours; repeatable."),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", help="Where to write.")] = Path("experiment.toml"),
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write.")] = Path(
+        "experiment.toml"
+    ),
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Draft a commented TOML from your files."""

@@ -18,7 +18,9 @@ LIKED = ("Alien", "Blade Runner", "Star Wars")
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Where the run is written.")] = Path("runs"),
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Where the run is written.")
+    ] = Path("runs"),
 ) -> None:
     """Fetch MovieLens-100k, train, evaluate, report.
 

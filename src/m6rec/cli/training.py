@@ -39,7 +39,8 @@ def train(
     config: Config,
     set: Set = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Where runs are written; by default [run] out.")
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Where runs are written; by default [run] out."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -66,14 +67,22 @@ def train(
 def evaluate(
     run: Which,
     test: Annotated[
-        Path | None, typer.Option("--test", help="Test events of your own instead of the split.")
+        Path | None,
+        typer.Option(
+            "--test", metavar="FILE", help="Test events of your own instead of the split."
+        ),
     ] = None,
     protocol: Annotated[
-        str | None, typer.Option("--protocol", metavar="full|sampled:N", help="Candidates.")
+        str | None,
+        typer.Option(
+            "--protocol", metavar="full|sampled:N", help="Rank all items, or N drawn ones."
+        ),
     ] = None,
-    seeds: Annotated[int | None, typer.Option("--seeds", min=1, help="Draws, if sampled.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", min=1, metavar="N", help="Draws, if sampled.")
+    ] = None,
     by: Annotated[
-        str | None, typer.Option("--by", metavar="domain,activity,cold", help="Slices.")
+        str | None, typer.Option("--by", metavar="domain,activity,cold", help="Slices to show.")
     ] = None,
     metrics: Annotated[
         str | None, typer.Option("--metrics", metavar="ndcg@10,…", help="What to measure.")
@@ -98,8 +107,10 @@ def evaluate(
 
 
 def compare(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN…", help="The first is the base.")],
-    metric: Annotated[str | None, typer.Option("--metric", help="Only this metric.")] = None,
+    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="The first is the base.")],
+    metric: Annotated[
+        str | None, typer.Option("--metric", metavar="METRIC", help="Only this metric.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Compare runs, with paired significance."""
@@ -130,10 +141,13 @@ def compare(
 
 def tune(
     config: Config,
-    trials: Annotated[int, typer.Option("--trials", min=1, help="How many settings.")] = 20,
+    trials: Annotated[
+        int, typer.Option("--trials", min=1, metavar="N", help="How many settings.")
+    ] = 20,
     set: Set = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Where to write; by default NAME.best.toml.")
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Where to write; by default NAME.best.toml."),
     ] = None,
     json: Json = False,
 ) -> None:
