@@ -1,0 +1,141 @@
+"""PCT: transfer where it helps, none where it does not, and users and items never seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from m6rec.data.dataset import Dataset
+from m6rec.data.schema import EventType
+from m6rec.data.splits import Split
+from m6rec.models.pct import Pct
+from m6rec.models.transfer import Local, left_out, likely_sources
+from m6rec.tracking import Run
+from world import GROUPS, own_group_share, world
+
+OPTIONS = {"films": Local(reg=0.5, nu=0.5), "books": Local(reg=0.5, nu=0.5)}
+SHARED = {
+    "films": replace(OPTIONS["films"], omega={"books": 1.0}),
+    "books": replace(OPTIONS["books"], omega={"films": 1.0}),
+}
+
+
+def without_books(data: Dataset, users: np.ndarray) -> Split:
+    """The books of these users are the test; their films stay."""
+    return Split.by_mask(data, (data.item >= data.n_items // 2) & np.isin(data.user, users))
+
+
+def bare(data: Dataset) -> Dataset:
+    """Without attributes and text, so that only behaviour can inform."""
+    return replace(data, user_features={}, item_features={}, item_text=None)
+
+
+def share(model_scores: np.ndarray, users: np.ndarray, items: np.ndarray) -> float:
+    seen = np.zeros_like(model_scores, dtype=bool)
+    seen[:, np.setdiff1d(np.arange(model_scores.shape[1]), items)] = True
+    return own_group_share(model_scores, users, seen)
+
+
+def test_films_tell_the_books_of_a_user_without_books() -> None:
+    users = np.arange(20)
+    split = without_books(bare(world(n_users=200)), users)
+    books = np.arange(20, 40)
+    query = split.train.query(users)
+    informed = Pct(dim=16, domains=SHARED).fit(split.train, Run()).score(query)
+    assert share(informed, users, books) > 0.9
+    alone = Pct(dim=16, domains=OPTIONS).fit(split.train, Run()).score(query)
+    assert np.isnan(alone[:, books]).all()  # nothing is known of them there
+
+
+def test_omega_is_learned_and_is_zero_for_a_stranger_domain() -> None:
+    data = bare(world(n_users=300))
+    books = data.item >= data.n_items // 2
+    rng = np.random.default_rng(3)
+    stranger = np.where(books, data.user, rng.permutation(data.n_users)[data.user])
+    noise = Dataset.build(
+        user=stranger, item=data.item, users=data.users, items=data.items,
+        domains=data.domains, item_domain=data.item_domain, ordered=False,
+    )  # fmt: skip
+    thin = np.ones(len(data), np.bool_)
+    thin[books] = rng.random(books.sum()) < 0.35
+    learned = Pct(dim=16).fit(data.take(thin), Run(seed=2)).recipe
+    assert isinstance(learned, Pct)
+    assert learned.domains["books"].omega["films"] > 0
+    stranger_learned = Pct(dim=16).fit(noise, Run(seed=2)).recipe
+    assert isinstance(stranger_learned, Pct)
+    assert not stranger_learned.domains["books"].omega
+
+
+def test_a_new_item_is_placed_by_its_text_and_attributes() -> None:
+    data = world()
+    new = np.array([3, 17, 22, 36])
+    split = Split.by_mask(data, np.isin(data.item, new))
+    query = split.train.query(np.arange(40))
+    scores = Pct(dim=16, domains=OPTIONS).fit(split.train, Run()).score(query, new)
+    best = new[scores.argmax(axis=1)] % GROUPS
+    assert (best == np.arange(40) % GROUPS).mean() > 0.7  # chance is 1/4
+    blind = Pct(dim=16, domains=OPTIONS, attributes=False).fit(split.train, Run())
+    assert np.isnan(blind.score(query, new)).all()
+
+
+def test_a_new_user_is_placed_by_attributes_alone() -> None:
+    data = world()
+    query = data.query(np.full(GROUPS, -1))
+    query = replace(query, features={"taste": np.eye(GROUPS, dtype=np.float32)})
+    scores = Pct(dim=16, domains=OPTIONS).fit(data, Run()).score(query)
+    nothing = np.zeros(scores.shape, dtype=bool)
+    assert own_group_share(scores, np.arange(GROUPS), nothing) > 0.9
+
+
+def test_a_dislike_lowers_what_is_like_it() -> None:
+    data = world()
+    events = (EventType(name="event"), EventType(name="hide", sign="negative"))
+    model = Pct(dim=16, domains=OPTIONS).fit(data, Run())
+    liked = data.query(np.array([0]))
+    hidden = liked.history.copy()
+    first = int(hidden.indices[0])
+    hidden.data[0] = -3.0
+    assert events[1].sign == "negative"
+    disliked = replace(liked, history=hidden)
+    assert model.score(disliked)[0, first] < model.score(liked)[0, first]
+
+
+def test_ratings_are_near_and_inside_the_scale() -> None:
+    data = world(explicit=True)
+    split = Split.by_mask(data, np.arange(len(data)) % 7 == 0)
+    model = Pct(dim=8, domains=OPTIONS).fit(split.train, Run())
+    scores = model.score(split.train.query(np.arange(data.n_users)))
+    assert scores.min() >= 1
+    assert scores.max() <= 5
+    error = scores[split.test.user, split.test.item] - split.test.weight
+    spread = split.test.weight - split.train.weight.mean()
+    assert (error**2).mean() < 0.5 * (spread**2).mean()
+
+
+def test_embeddings_give_the_scores() -> None:
+    for explicit in (False, True):
+        data = world(explicit=explicit)
+        model = Pct(dim=16, domains=SHARED).fit(data, Run())
+        query = data.query(np.arange(12))
+        for domain in (0, 1):
+            items = np.flatnonzero(data.item_domain == domain)
+            dot = model.embed_query(query, domain) @ model.embed_items(domain)[items].T
+            order = np.argsort(-model.score(query, items), axis=1)
+            np.testing.assert_array_equal(np.argsort(-dot, axis=1)[:, :3], order[:, :3])
+
+
+def test_sources_are_those_that_share_users() -> None:
+    data = world()
+    assert likely_sources(data) == {"films": ["books"], "books": ["films"]}
+    local = Local(omega={"a": 1.0, "b": 0.3})
+    assert left_out(local, ["a", "b"], 0).omega == {"b": 0.3}
+    assert left_out(local, ["a", "b"], 5).omega == local.omega
+
+
+def test_options_out_of_range_are_refused() -> None:
+    with pytest.raises(ValueError, match="omega"):
+        Local(omega={"films": 1.5})
+    with pytest.raises(ValueError, match="above 0"):
+        Local(reg=0)
