@@ -102,7 +102,8 @@ def simplex_search(pool: Pool, metric: str, rows: Ids, start: Array | None = Non
     corners = np.eye(n)
     candidates = [*corners] if start is None else [*corners, start]
     found = [pool.values(w, metric, rows).mean() for w in candidates]
-    best, value = candidates[int(np.argmax(found))], max(found)
+    best: Array = candidates[int(np.argmax(found))]
+    value = max(found)
     for step in STEPS:
         improved = True
         while improved:
