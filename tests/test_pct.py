@@ -49,6 +49,22 @@ def test_films_tell_the_books_of_a_user_without_books() -> None:
     assert np.isnan(alone[:, books]).all()  # nothing is known of them there
 
 
+def test_sources_may_inform_only_those_without_history() -> None:
+    data = bare(world(n_users=200))
+    split = without_books(data, np.arange(20))
+    cold = {n: replace(o, warm=False) for n, o in SHARED.items()}
+    model = Pct(dim=16, domains=cold).fit(split.train, Run())
+    alone = Pct(dim=16, domains=OPTIONS).fit(split.train, Run())
+    books, warm = np.arange(20, 40), split.train.query(np.arange(50, 90))
+    np.testing.assert_allclose(model.score(warm), alone.score(warm), atol=1e-5)
+    scores = model.score(split.train.query(np.arange(20)))
+    assert share(scores, np.arange(20), books) > 0.9
+    items = np.tile(books[:3], (20, 1))
+    reasons = model.explain(split.train.query(np.arange(20)), items)
+    total = np.array([[sum(r.value for r in cell) for cell in row] for row in reasons])
+    np.testing.assert_allclose(total, scores[:, books[:3]], atol=1e-4)
+
+
 def test_omega_is_learned_and_is_zero_for_a_stranger_domain() -> None:
     data = bare(world(n_users=300))
     books = data.item >= data.n_items // 2
@@ -65,7 +81,8 @@ def test_omega_is_learned_and_is_zero_for_a_stranger_domain() -> None:
     assert learned.domains["books"].omega["films"] > 0
     stranger_learned = Pct(dim=16).fit(noise, Run(seed=2)).recipe
     assert isinstance(stranger_learned, Pct)
-    assert not stranger_learned.domains["books"].omega
+    books = stranger_learned.domains["books"]
+    assert not (books.omega and books.warm)
 
 
 def test_a_new_item_is_placed_by_its_text_and_attributes() -> None:

@@ -34,7 +34,8 @@ def solve(
     Gram matrix of all factors, standing for unobserved entries with value 0 (Hu et al. 2008).
     """
     rows, k = prior.shape
-    cost = np.r_[0, np.cumsum(np.diff(start).astype(np.float64) + k)]
+    count = np.diff(start).astype(np.float64)
+    cost = np.r_[0, np.cumsum(count + k * ((count > 0) | active))]
     n = numba.get_num_threads()
     bounds = np.searchsorted(cost, np.linspace(0, cost[-1], n + 1)).astype(np.int64)
     bounds[0], bounds[-1] = 0, rows
@@ -76,6 +77,9 @@ def _solve(
         x = np.zeros(wide, np.float32)
         y = np.zeros((4, wide), np.float32)
         for r in range(bounds[thread], bounds[thread + 1]):
+            if start[r] == start[r + 1] and not active[r]:
+                out[r] = prior[r]
+                continue
             a[:] = 0
             if active[r]:
                 a[:k, :k] = gram

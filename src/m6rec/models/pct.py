@@ -97,6 +97,7 @@ def fit(recipe: Pct, train: Dataset, run: Run, phi: Floats) -> PctModel:
         "explicit": np.array([d.feedback == "explicit" for d in train.domains]),
         "options": np.array([[o.reg, o.nu, o.alpha] for o in local], np.float32),
         "omega": omega if recipe.transfer else np.zeros_like(omega),
+        "warm": np.array([o.warm for o in local]),
         "known": seen | (phi.any(axis=1) if phi.shape[1] else False),
         "middle": np.zeros((n_domains, 3), np.float32),  # mean, least, greatest rating
         "norm": np.ones(n_domains, np.float32),
@@ -108,33 +109,53 @@ def fit(recipe: Pct, train: Dataset, run: Run, phi: Floats) -> PctModel:
     attributes = user_features(train.user_features, train.n_users, recipe.attributes)
     parts = [Events.of(matrix, mask) for mask in inside]
     for stage in ("own", "full"):
-        wide = attributes.shape[1] + (n_domains * k if stage == "full" else 0)
         state[f"{stage}/items"] = np.zeros((train.n_items, k), np.float32)
         state[f"{stage}/bias"] = np.zeros(train.n_items, np.float32)
         state[f"{stage}/gram"] = np.zeros((n_domains, k, k), np.float32)
-        state[f"{stage}/prior"] = np.zeros((n_domains, wide, k), np.float32)
         if stage == "full" and not state["omega"].any():
             break
         model = recipe.restore(state)
         with run.progress(f"pct, {stage} vectors", n_domains * recipe.sweeps) as advance:
-            vectors = model.own_vectors(parts, attributes) if stage == "full" else []
+            every = np.full(n_domains, stage == "full")
+            vectors = model.own_vectors(parts, attributes, every)
             for d in range(n_domains):
                 if stage == "full" and not state["omega"][d].any():
                     continue
-                f = np.hstack([attributes, *vectors_for(state, d, vectors)])
-                for name, value in factorise(
-                    recipe, model, d, parts[d], f, phi, run.rng(stage, names[d]), advance
-                ).items():
-                    at = inside[d] if name in ("items", "bias") else d
-                    state[f"{stage}/{name}"][at] = value
+                blocks = vectors_for(state, d, vectors) if stage == "full" else []
+                f = np.hstack([attributes, *blocks])
+                if stage == "full" and not state["warm"][d]:
+                    found = extended(recipe, model, d, parts[d], f, vectors[d])
+                else:
+                    rng = run.rng(stage, names[d])
+                    found = factorise(recipe, model, d, parts[d], f, phi, rng, advance)
+                state[f"{stage}/prior/{d}"] = found["prior"]
+                state[f"{stage}/gram"][d] = found["gram"]
+                for name in ("items", "bias"):
+                    state[f"{stage}/{name}"][inside[d]] = found[name]
         if stage == "own":
-            for d, u in enumerate(recipe.restore(state).own_vectors(parts, attributes)):
+            every = np.ones(n_domains, np.bool_)
+            for d, u in enumerate(model.own_vectors(parts, attributes, every)):
                 active = parts[d].count > 0
                 square = float((u[active] ** 2).sum(axis=1).mean()) if active.any() else 1.0
                 state["norm"][d] = max(np.sqrt(square), 1e-6)
     if not state["omega"].any():
         state = {n: v for n, v in state.items() if not n.startswith("full/")}
     return recipe.restore(state)
+
+
+def extended(
+    recipe: Pct, model: PctModel, domain: int, part: Events, features: Floats, users: Floats
+) -> State:
+    """Keep a domain as it stands alone, and learn the prior of those without history in it."""
+    state, inside = model.state(), model.item_domain == domain
+    active = part.count > 0
+    strength = model.strength(domain, part.count[active])
+    return {
+        "items": state["own/items"][inside],
+        "bias": state["own/bias"][inside],
+        "gram": state["own/gram"][domain],
+        "prior": ridge(features[active], users[active], strength, recipe.ridge),
+    }
 
 
 def item_features(recipe: Pct, data: Dataset) -> Floats:

@@ -52,9 +52,9 @@ class Events:
 
 
 def vectors_for(state: State, target: int, vectors: list[Floats]) -> list[Floats]:
-    """Return the source blocks of the prior of a target domain, in domain order."""
+    """Return the blocks of the sources of a domain's prior, in domain order."""
     scale = state["omega"][target] / state["norm"]
-    return [u * scale[s] for s, u in enumerate(vectors)]
+    return [u * scale[s] for s, u in enumerate(vectors) if scale[s]]
 
 
 def user_features(blocks: Mapping[str, Array], n: int, used: bool) -> Floats:
@@ -74,9 +74,9 @@ def attribute_names(query: Query, n: int) -> list[str]:
 class PctModel(Model):
     """State: for the stages "own" (each domain alone) and "full" (with its sources)
 
-    items (n_items, k), bias (n_items,), gram (D, k, k) = α VᵀV, prior (D, p, k); and
-    item_domain, explicit (D,), options (D, 3) = reg, nu, alpha, omega (D, D), middle (D, 3),
-    norm (D,) = scale of û, known (n_items,).
+    items (n_items, k), bias (n_items,), gram (D, k, k) = α VᵀV, prior/d (p, k) of each domain;
+    and item_domain, explicit (D,), options (D, 3) = reg, nu, alpha, omega (D, D), warm (D,),
+    middle (D, 3), norm (D,) = scale of û, known (n_items,).
     """
 
     def __init__(
@@ -144,29 +144,28 @@ class PctModel(Model):
         own: list[Floats], names: list[str],
     ) -> list[Reason]:  # fmt: skip
         d = int(self.item_domain[i])
-        stage, state = self.stage(d), self._state
+        row, state = parts[d].row(b), self._state
+        stage = self.stage(d) if self._state["warm"][d] or not len(row.item) else "own"
         vector = self.item_factors(d)[0][i].astype(np.float64)
         reasons: list[Reason] = []
         if state["explicit"][d]:
             vector[-1] = BIAS
             mean = float(state["middle"][d, 0] + state[f"{stage}/bias"][i])
             reasons.append(Reason(kind="bias", value=mean, name="mean rating of the item"))
-        row = parts[d].row(b)
         z, strength = self._influence(stage, d, row, vector)
         reasons += self._history(stage, d, row, z)
-        pull = strength * (state[f"{stage}/prior"][d].astype(np.float64) @ z)  # (p,)
+        pull = strength * (state[f"{stage}/prior/{d}"].astype(np.float64) @ z)  # (p,)
         reasons += self._prior(pull, attributes[b], names)
-        for s in np.flatnonzero(self.omega[d]).tolist():
-            k, width = len(z), attributes.shape[1]
-            toward = pull[width + s * k : width + (s + 1) * k] * (
-                self.omega[d, s] / state["norm"][s]
-            )
+        sources = np.flatnonzero(self.omega[d]).tolist() if stage == "full" else []
+        for place, s in enumerate(sources):
+            first = attributes.shape[1] + place * len(z)
+            toward = pull[first : first + len(z)] * (self.omega[d, s] / state["norm"][s])
             source = parts[s].row(b)
             if not len(source.item):
                 continue
             y, weight = self._influence("own", s, source, toward)
             reasons += self._history("own", s, source, y)
-            pulled = weight * (state["own/prior"][s].astype(np.float64) @ y)
+            pulled = weight * (state[f"own/prior/{s}"].astype(np.float64) @ y)
             reasons += self._prior(pulled, attributes[b], names)
         rest = float(scores[i]) - sum(r.value for r in reasons)
         if abs(rest) > 1e-5 * max(1.0, abs(float(scores[i]))) and state["explicit"][d]:
@@ -220,39 +219,47 @@ class PctModel(Model):
         """Return the history by domain, user attributes, and the vectors û by domain."""
         parts = [Events.of(query.history, self.item_domain == d) for d in range(self.n_domains)]
         attributes = user_features(query.features, len(query), self.attributes)
-        own = self.own_vectors(parts, attributes) if self.omega.any() else []
-        return parts, attributes, own
+        wanted: Mask = np.asarray(self.omega.any(axis=0))
+        return parts, attributes, self.own_vectors(parts, attributes, wanted)
 
     def users(
         self, domain: int, parts: list[Events], attributes: Floats, own: list[Floats]
     ) -> tuple[Floats, Mask]:
         """Return the users' vectors in a domain (B, k), and whether anything is known of them."""
-        stage, features = self.stage(domain), attributes
-        informed = attributes[:, 1:].any(axis=1) | (parts[domain].count > 0)
+        stage, state, active = self.stage(domain), self._state, parts[domain].count > 0
+        informed = attributes[:, 1:].any(axis=1) | active
+        prior = attributes @ state[f"own/prior/{domain}"]
         if stage == "full":
-            features = np.hstack([attributes, *vectors_for(self._state, domain, own)])
+            features = np.hstack([attributes, *vectors_for(state, domain, own)])
+            shared = features @ state[f"full/prior/{domain}"]
+            prior = shared if state["warm"][domain] else np.where(active[:, None], prior, shared)
             for s in np.flatnonzero(self.omega[domain]):
                 informed |= parts[s].count > 0
-        return self.solve_users(stage, domain, parts[domain], features), informed
+        return self.solve_users(stage, domain, parts[domain], prior), informed
 
-    def own_vectors(self, parts: list[Events], attributes: Floats) -> list[Floats]:
-        """Return û of every domain, each (B, k); zeros where a user is not active in it."""
+    def own_vectors(self, parts: list[Events], attributes: Floats, wanted: Mask) -> list[Floats]:
+        """Return û of every domain, each (B, k); zeros where a user is not active in it.
+
+        Domains that are not wanted (D,) have an empty array.
+        """
         vectors = []
         for d, part in enumerate(parts):
-            u = self.solve_users("own", d, part, attributes)
-            u[part.count == 0] = 0
+            u = np.zeros((0, 0), np.float32)
+            if wanted[d]:
+                u = self.solve_users("own", d, part, attributes @ self._state[f"own/prior/{d}"])
+                u[part.count == 0] = 0
             vectors.append(u)
         return vectors
 
-    def solve_users(self, stage: str, domain: int, part: Events, features: Floats) -> Floats:
-        """Solve the users of history rows in one domain, (B, k)."""
+    def solve_users(self, stage: str, domain: int, part: Events, prior: Floats) -> Floats:
+        """Solve the users of history rows in one domain from their priors (B, k)."""
         state = self._state
         weight, target = self.weights(domain, part.value)
         target = target - weight * state[f"{stage}/bias"][part.item]
         return solve(
             part.start, part.item, weight, target, state[f"{stage}/items"],
             state[f"{stage}/gram"][domain], part.count > 0, self.strength(domain, part.count),
-            features @ state[f"{stage}/prior"][domain],
+            prior,
         )  # fmt: skip
 
     def weights(self, domain: int, value: Array) -> tuple[Array, Array]:

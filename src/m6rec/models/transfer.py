@@ -9,10 +9,12 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from m6rec.arrays import Array, Ids
+from m6rec.config import to_table
 from m6rec.data.dataset import Dataset
 from m6rec.data.splits import Split
 from m6rec.metrics import ranked
 from m6rec.models.base import Model
+from m6rec.models.popular import Popular
 from m6rec.tracking import Run
 
 SOURCES = 4  # most other domains that a domain listens to: those with the most shared users
@@ -32,12 +34,14 @@ class Local:
     reg: λ, strength of the priors. nu: ν, its growth with the number of events.
     alpha: α, weight of an unobserved entry beside 1 of an observed one (implicit domains).
     omega: source domain → ω in [0, 1], how much its vectors inform this domain's.
+    warm: whether sources also inform users with history of their own here; False = only others.
     """
 
     reg: float = 0.2
     nu: float = 1.0
     alpha: float = 0.2
     omega: Mapping[str, float] = field(default_factory=dict)
+    warm: bool = True
 
     def __post_init__(self) -> None:
         if self.reg <= 0 or self.alpha <= 0:
@@ -60,7 +64,8 @@ def choose(
 
     First each domain alone: (reg, nu), then alpha. Then ω of its likeliest sources, all alike,
     then each source left out in turn. ω > 0 is kept only where the paired gain over standing
-    alone exceeds one standard error: transfer is never forced where it hurts.
+    alone exceeds one standard error: transfer is never forced where it hurts. Elsewhere sources
+    inform only users without history in the domain, unless popularity serves those better.
     """
     train = split.train
     names = [d.name for d in train.domains]
@@ -82,7 +87,7 @@ def choose(
                 values[name] = found
             elif gain(found, values[name]) > margin:
                 best[name], values[name] = open_[name], found
-        run.log(options={n: vars_of(open_[n]) for n in open_})
+        run.log(options={n: to_table(open_[n]) for n in open_})
 
     if all(n in given for n in names):
         return best
@@ -102,6 +107,16 @@ def choose(
                 without = {n: left_out(best[n], sources[n], place) for n in names}
                 attempt({n: c for n, c in without.items() if c.omega})
                 advance(1)
+            cold = {
+                n: replace(best[n], omega=dict.fromkeys(sources[n], 1.0), warm=False)
+                for n in names
+                if sources[n] and n not in given and not best[n].omega
+            }
+            model = fit({**best, **cold}) if cold else None
+            popular = Popular().fit(train, run)
+            for n in cold:
+                if model and judge.serves_cold(model, popular, names.index(n)):
+                    best[n] = cold[n]
     return best
 
 
@@ -111,11 +126,8 @@ def changed(local: Local, values: Mapping[str, float]) -> Local:
         nu=values.get("nu", local.nu),
         alpha=values.get("alpha", local.alpha),
         omega=local.omega,
+        warm=local.warm,
     )
-
-
-def vars_of(local: Local) -> dict[str, object]:
-    return {"reg": local.reg, "nu": local.nu, "alpha": local.alpha, "omega": dict(local.omega)}
 
 
 def alone(train: Dataset, names: Sequence[str]) -> Iterator[dict[str, dict[str, float]]]:
@@ -150,6 +162,8 @@ def likely_sources(train: Dataset) -> dict[str, list[str]]:
 
 def gain(new: Array, old: Array) -> float:
     """Return the mean paired difference in standard errors; 0 where there is none."""
+    if not len(new):
+        return 0.0
     difference = new - old
     error = difference.std() / np.sqrt(max(1, len(difference)))
     return float(difference.mean() / error) if error > 0 else 0.0
@@ -169,12 +183,21 @@ class Judge:
             self.items.append(items)
             self.rows.append(np.sort(rng.permutation(users)[:ROWS]))
 
-    def __call__(self, model: Model, domain: int) -> Array:
+    def serves_cold(self, model: Model, popular: Model, domain: int) -> bool:
+        """Return whether users without history in a domain fare no worse than by popularity."""
+        rows = self.rows[domain]
+        query = self.split.context.query(rows)
+        train = self.split.train
+        cold = rows[query.activity(train.item_domain, train.n_domains)[:, domain] == 0]
+        return gain(self(model, domain, cold), self(popular, domain, cold)) > -1.0
+
+    def __call__(self, model: Model, domain: int, rows: Ids | None = None) -> Array:
         """Return (R,) values, higher is better, of the domain's holdout users."""
         items = self.items[domain]
+        rows = self.rows[domain] if rows is None else rows
         found: list[Array] = [np.zeros(0)]
-        for at in range(0, len(self.rows[domain]), 512):
-            users = self.rows[domain][at : at + 512]
+        for at in range(0, len(rows), 512):
+            users = rows[at : at + 512]
             query = self.split.context.query(users)
             scores = model.score(query, items)
             targets = csr_array(csr_array(self.split.test.positives[users])[:, items])
