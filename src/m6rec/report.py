@@ -129,10 +129,11 @@ def verdict(evaluations: Mapping[str, Evaluation]) -> str:
     best = max(others, key=lambda name: sign * evaluations[name][metric])
     found = compare(evaluations[own], evaluations[best], metric)[0]
     better = sign * found.difference > 0
+    p = f"p = {found.p:.3f}" if found.p >= 0.001 else "p < 0.001"
     return (
         f"On {metric}, {own} is {'better' if better else 'worse'} than {best}, the best of the "
         f"others, by {abs(found.difference):.4f} (95 % interval of the difference "
-        f"{found.low:+.4f} … {found.high:+.4f}, p = {found.p:.3f}, paired bootstrap over users)."
+        f"{found.low:+.4f} … {found.high:+.4f}, {p}, paired bootstrap over users)."
     )
 
 
