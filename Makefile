@@ -26,6 +26,10 @@ lint: .venv/dev.stamp
 check: lint
 	$(BIN)/pytest -x tests/test_floors.py tests/test_contract.py tests/test_cli.py
 
+.PHONY: docs
+docs: .venv/dev.stamp
+	$(BIN)/python docs/generate.py
+
 format: .venv/dev.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
