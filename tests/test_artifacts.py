@@ -145,6 +145,14 @@ def test_wrong_content_with_right_hash(saved: Path) -> None:
         artifacts.load(saved)
 
 
+def test_state_that_does_not_fit_is_refused(fitted: Fitted, tmp_path: Path) -> None:
+    """Whole and with right hashes, but of arrays that this version's model cannot score with."""
+    model = PopularModel(Popular(), np.zeros(3, np.float32))  # the catalogue has 40 items
+    path = artifacts.save(dataclasses.replace(fitted, model=model), tmp_path / "run")
+    with pytest.raises(RunError, match=r"run: does not fit this version \(IndexError"):
+        artifacts.load(path)
+
+
 def test_a_run_imports_no_code(
     saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -182,7 +182,7 @@ def load(path: Path, recipe: Recipe | None = None) -> Fitted:
         made = recipe or Recipe.from_table(without_code(table, path), "model")
         table = tomllib.loads((path / "config.toml").read_text(encoding="utf-8"))
         state = load_file(path / "state.safetensors")
-        return Fitted(
+        fitted = Fitted(
             model=made.restore(unnest("model", state)),
             prepared=_restored(path, manifest, table.get("data", {})),
             attributes=Attributes.restore(manifest["attributes"]),
@@ -193,11 +193,14 @@ def load(path: Path, recipe: Recipe | None = None) -> Fitted:
             manifest=manifest,
             path=path,
         )
+        probe = fitted.dataset.query(np.zeros(1, np.int32))
+        fitted.model.score(probe, np.array([fitted.dataset.n_items - 1]))
+        return fitted
     except (RunError, ConfigError):
         raise
-    except Exception as error:  # hashes hold, so the run was made wrong; any reader may say so
+    except Exception as error:  # hashes hold: made wrong, or by another version's code
         detail = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise RunError(f"{path}: is damaged ({detail}); train it again") from error
+        raise RunError(f"{path}: does not fit this version ({detail}); train it again") from error
 
 
 def checked(path: Path) -> dict[str, Any]:
