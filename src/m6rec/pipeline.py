@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -79,9 +79,7 @@ def untwinned(experiment: Experiment, prepared: Prepared) -> tuple[Prepared, Twi
     return replace(prepared, dataset=kept), twins
 
 
-def evaluate_on(
-    stage: Stage, model: Model, options: EvaluateConfig, run: Run, by: Sequence[str] | None = None
-) -> Evaluation:
+def evaluate_on(stage: Stage, model: Model, options: EvaluateConfig, run: Run) -> Evaluation:
     """Evaluate a model that was fitted on the train part of a stage."""
     return evaluate_model(
         model,
@@ -89,7 +87,7 @@ def evaluate_on(
         metrics=options.metrics,
         protocol=options.protocol,
         seeds=options.seeds,
-        by=options.by if by is None else by,
+        by=options.by,
         run=run,
     )
 
