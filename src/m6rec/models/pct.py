@@ -8,8 +8,9 @@ In each domain t, weighted matrix factorisation (Hu et al. 2008; regularised as 
     + λ_t Σ_i (n_i + 1)^ν ‖v_i − W_t φ_i‖²
 
 û_s is the user's vector in domain s alone, ω_ts ∈ [0, 1] how much t trusts s. With ω = 0 the
-domain stands alone; a domain that says nothing gets B ≈ 0. Explicit domains drop the α term and
-add biases. A user is always solved from the history in the query, so a new one is no exception.
+domain stands alone; a domain that says nothing gets B ≈ 0. Explicit domains are factorised as
+``bayes`` says, with the same priors. A user is always solved from the history in the query, so a
+new one is no exception.
 """
 
 from __future__ import annotations
@@ -19,18 +20,22 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from m6rec import text
 from m6rec.arrays import Floats, State
 from m6rec.compiled import threads
 from m6rec.data.dataset import Dataset
 from m6rec.data.splits import Split, holdout
+from m6rec.models import bayes
 from m6rec.models.als import ridge, solve
 from m6rec.models.base import Recipe
-from m6rec.models.pct_model import BIAS, Confidence, Events, PctModel, user_features, vectors_for
+from m6rec.models.bayes import Bayes
+from m6rec.models.pct_model import Confidence, Events, PctModel, user_features, vectors_for
 from m6rec.models.transfer import Local, choose
 from m6rec.tracking import Run
 
+BY_ITEM = ("items", "bias", "variance")  # arrays of a stage that have a row for each item
 BRIEF = 4  # sweeps of a fit that only compares options
 
 
@@ -44,6 +49,7 @@ class Pct(Recipe):
     text_dim: size of the text vectors in φ; 0 leaves texts out.
     domains: options by domain; a domain without an entry has its options learned on a holdout.
     transfer: False keeps every domain alone (all ω = 0).
+    ratings: how explicit domains are factorised; reg, nu and alpha play no part in them.
     """
 
     kind: ClassVar[str] = "pct"
@@ -55,6 +61,7 @@ class Pct(Recipe):
     text_dim: int = 64
     transfer: bool = True
     domains: Mapping[str, Local] = field(default_factory=dict)
+    ratings: Bayes = field(default_factory=Bayes)
 
     def __post_init__(self) -> None:
         if self.dim < 1 or self.sweeps < 1:
@@ -85,7 +92,8 @@ class Pct(Recipe):
 
 def fit(recipe: Pct, train: Dataset, run: Run, phi: Floats) -> PctModel:
     """Fit every domain alone, then those with sources again with the sources' vectors."""
-    n_domains, k = train.n_domains, recipe.dim + int(train.explicit.any())
+    n_domains, rated = train.n_domains, [d.feedback == "explicit" for d in train.domains]
+    k = max(recipe.ratings.dim + 1 if explicit else recipe.dim for explicit in rated)
     local = [recipe.domains.get(d.name, Local()) for d in train.domains]
     names = [d.name for d in train.domains]
     omega = np.array([[o.omega.get(s, 0.0) for s in names] for o in local], np.float32)
@@ -94,7 +102,7 @@ def fit(recipe: Pct, train: Dataset, run: Run, phi: Floats) -> PctModel:
     seen = np.bincount(train.positives.indices, minlength=train.n_items) > 0
     state: State = {
         "item_domain": train.item_domain,
-        "explicit": np.array([d.feedback == "explicit" for d in train.domains]),
+        "explicit": np.array(rated),
         "options": np.array([[o.reg, o.nu, o.alpha] for o in local], np.float32),
         "omega": omega if recipe.transfer else np.zeros_like(omega),
         "warm": np.array([o.warm for o in local]),
@@ -102,36 +110,48 @@ def fit(recipe: Pct, train: Dataset, run: Run, phi: Floats) -> PctModel:
         "middle": np.zeros((n_domains, 3), np.float32),  # mean, least, greatest rating
         "norm": np.ones(n_domains, np.float32),
     }
-    for d in np.flatnonzero(state["explicit"]).tolist():
-        ratings = matrix.data[inside[d][matrix.indices]]
-        if len(ratings):
-            state["middle"][d] = ratings.mean(), ratings.min(), ratings.max()
+    width = recipe.ratings.presence if any(rated) else 0
+    state["presence"] = np.zeros((train.n_items, width), np.float32)
+    for d in np.flatnonzero(rated).tolist():
+        ratings = csr_array(matrix[:, inside[d]])
+        if ratings.nnz:
+            state["middle"][d] = ratings.data.mean(), ratings.data.min(), ratings.data.max()
+            rng = run.rng("presence", names[d])
+            state["presence"][inside[d]] = bayes.presence_basis(ratings, width, rng)
     attributes = user_features(train.user_features, train.n_users, recipe.attributes)
     parts = [Events.of(matrix, mask) for mask in inside]
     for stage in ("own", "full"):
         state[f"{stage}/items"] = np.zeros((train.n_items, k), np.float32)
         state[f"{stage}/bias"] = np.zeros(train.n_items, np.float32)
         state[f"{stage}/gram"] = np.zeros((n_domains, k, k), np.float32)
+        state[f"{stage}/variance"] = np.zeros((train.n_items if any(rated) else 0, k), np.float32)
+        state[f"{stage}/precision"] = np.ones((n_domains, k + 1), np.float32)
         if stage == "full" and not state["omega"].any():
             break
         model = recipe.restore(state)
-        with run.progress(f"pct, {stage} vectors", n_domains * recipe.sweeps) as advance:
+        total = sum(recipe.ratings.sweeps if explicit else recipe.sweeps for explicit in rated)
+        with run.progress(f"pct, {stage} vectors", total) as advance:
             every = np.full(n_domains, stage == "full")
             vectors = model.own_vectors(parts, attributes, every)
             for d in range(n_domains):
                 if stage == "full" and not state["omega"][d].any():
                     continue
                 blocks = vectors_for(state, d, vectors) if stage == "full" else []
-                f = np.hstack([attributes, *blocks])
+                f = np.hstack([model.known(attributes, parts[d]), *blocks])
                 if stage == "full" and not state["warm"][d]:
                     found = extended(recipe, model, d, parts[d], f, vectors[d])
                 else:
                     rng = run.rng(stage, names[d])
-                    found = factorise(recipe, model, d, parts[d], f, phi, rng, advance)
-                state[f"{stage}/prior/{d}"] = found["prior"]
-                state[f"{stage}/gram"][d] = found["gram"]
-                for name in ("items", "bias"):
-                    state[f"{stage}/{name}"][inside[d]] = found[name]
+                    alternate = rate if rated[d] else factorise
+                    found = alternate(recipe, model, d, parts[d], f, phi, rng, advance)
+                found["prior"] = np.pad(found["prior"], ((0, 0), (0, k - found["prior"].shape[1])))
+                state[f"{stage}/prior/{d}"] = found.pop("prior")
+                for name, value in found.items():
+                    whole = state[f"{stage}/{name}"]
+                    at = inside[d] if name in BY_ITEM else d
+                    block = whole[at]
+                    block[tuple(map(slice, value.shape))] = value
+                    whole[at] = block
         if stage == "own":
             every = np.ones(n_domains, np.bool_)
             for d, u in enumerate(model.own_vectors(parts, attributes, every)):
@@ -150,12 +170,9 @@ def extended(
     state, inside = model.state(), model.item_domain == domain
     active = part.count > 0
     strength = model.strength(domain, part.count[active])
-    return {
-        "items": state["own/items"][inside],
-        "bias": state["own/bias"][inside],
-        "gram": state["own/gram"][domain],
-        "prior": ridge(features[active], users[active], strength, recipe.ridge),
-    }
+    kept = {n: state[f"own/{n}"][inside] for n in BY_ITEM if len(state[f"own/{n}"])}
+    kept |= {n: state[f"own/{n}"][domain] for n in ("gram", "precision")}
+    return kept | {"prior": ridge(features[active], users[active], strength, recipe.ridge)}
 
 
 def item_features(recipe: Pct, data: Dataset) -> Floats:
@@ -174,8 +191,6 @@ def factorise(
     rng: np.random.Generator, advance: Callable[[int], None],
 ) -> State:  # fmt: skip
     """Alternate over one domain; return its items, bias, gram and prior."""
-    state = model.state()
-    explicit = bool(state["explicit"][domain])
     codes = np.flatnonzero(model.item_domain == domain)
     local = np.full(model.n_items, -1, np.int32)
     local[codes] = np.arange(len(codes))
@@ -187,43 +202,44 @@ def factorise(
         model.strength(domain, by_item.count),
     )
     active = by_user.count > 0
-    on = np.full(len(codes), not explicit)
-    k = state["own/items"].shape[1]
-    alpha = 0.0 if explicit else float(state["options"][domain, 2])
+    on = np.ones(len(codes), np.bool_)
+    k, alpha = recipe.dim, float(model.state()["options"][domain, 2])
     items = (rng.standard_normal((len(codes), k)) * 0.1 / np.sqrt(k)).astype(np.float32)
-    bias = np.zeros(len(codes), np.float32)
     prior = np.zeros((features.shape[1], k), np.float32)
     phi_here = np.hstack([np.ones((len(codes), 1), np.float32), phi[codes]])
     guess = np.zeros((len(codes), k), np.float32)
     seen = by_item.count > 0
     for _ in range(recipe.sweeps):
-        if k > recipe.dim:
-            items[:, -1] = BIAS if explicit else 0
         gram = alpha * (items[seen].T @ items[seen])
         users = solve(
-            by_user.start, by_user.item, weight, target - weight * bias[by_user.item], items,
-            gram, active & (not explicit), reg_user, features @ prior,
+            by_user.start, by_user.item, weight, target, items, gram, active, reg_user,
+            features @ prior,
         )  # fmt: skip
         prior = ridge(features[active], users[active], reg_user[active], recipe.ridge)
-        fixed = users.copy()
-        user_bias = np.zeros(len(users), np.float32)
-        if k > recipe.dim:
-            user_bias = BIAS * users[:, -1]
-            fixed[:, -1] = BIAS if explicit else 0
-        gram_user = alpha * (fixed[active].T @ fixed[active])
-        rest = target - weight * user_bias[np.repeat(np.arange(len(users)), by_user.count)]
+        gram_user = alpha * (users[active].T @ users[active])
         items = solve(
-            by_item.start, by_item.item, weight[place], rest[place], fixed, gram_user, on,
+            by_item.start, by_item.item, weight[place], target[place], users, gram_user, on,
             reg_item, guess,
         )  # fmt: skip
         if phi.shape[1]:
             w = ridge(phi_here[seen], items[seen], reg_item[seen], recipe.ridge)
             guess = phi_here @ w
         items[~seen] = guess[~seen]
-        if explicit:
-            bias = BIAS * items[:, -1]
         advance(1)
-    if k > recipe.dim:
-        items[:, -1] = BIAS if explicit else 0
     gram = alpha * (items[seen].T @ items[seen])
-    return {"items": items, "bias": bias, "gram": gram, "prior": prior}
+    return {"items": items, "gram": gram, "prior": prior}
+
+
+def rate(
+    recipe: Pct, model: PctModel, domain: int, part: Events, features: Floats, phi: Floats,
+    rng: np.random.Generator, advance: Callable[[int], None],
+) -> State:  # fmt: skip
+    """Factorise the ratings of one domain; return what ``bayes.factorise`` does."""
+    inside = model.item_domain == domain
+    value = part.value - model.state()["middle"][domain, 0]
+    shape = (len(part.count), model.n_items)
+    ratings = csr_array(csr_array((value, part.item, part.start), shape=shape)[:, inside])
+    described = [np.ones((model.n_items, 1), np.float32), phi, model.state()["presence"]]
+    return bayes.factorise(
+        ratings, features, np.hstack(described)[inside], recipe.ratings, recipe.ridge, rng, advance
+    )

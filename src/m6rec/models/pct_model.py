@@ -11,10 +11,11 @@ from scipy.sparse import csr_array
 
 from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State
 from m6rec.data.query import Query
+from m6rec.models import bayes
 from m6rec.models.als import solve
 from m6rec.models.base import Model, Reason, Recipe
+from m6rec.models.bayes import Partners, posterior
 
-BIAS = 3.0  # a bias is a factor whose partner is this constant, so it is shrunk BIAS² times less
 Confidence = Literal["log", "linear", "binary"]
 
 
@@ -76,7 +77,9 @@ class PctModel(Model):
 
     items (n_items, k), bias (n_items,), gram (D, k, k) = α VᵀV, prior/d (p, k) of each domain;
     and item_domain, explicit (D,), options (D, 3) = reg, nu, alpha, omega (D, D), warm (D,),
-    middle (D, 3), norm (D,) = scale of û, known (n_items,).
+    middle (D, 3) = mean, least and greatest rating, norm (D,) = scale of û, known (n_items,).
+    Explicit domains also have variance (n_items, k), precision (D, k + 1) and presence
+    (n_items, q), see ``bayes``.
     """
 
     def __init__(
@@ -106,8 +109,7 @@ class PctModel(Model):
             found = users @ factors[inside].T
             if self._state["explicit"][d]:
                 mean, least, greatest = self._state["middle"][d]
-                found += mean + bias[inside] + BIAS * users[:, -1:]
-                found = found.clip(least, greatest)
+                found = (found + mean + bias[inside]).clip(least, greatest)
             found[~informed] = np.nan
             scores[:, at] = found
         return scores
@@ -149,23 +151,22 @@ class PctModel(Model):
         vector = self.item_factors(d)[0][i].astype(np.float64)
         reasons: list[Reason] = []
         if state["explicit"][d]:
-            vector[-1] = BIAS
             mean = float(state["middle"][d, 0] + state[f"{stage}/bias"][i])
             reasons.append(Reason(kind="bias", value=mean, name="mean rating of the item"))
         z, strength = self._influence(stage, d, row, vector)
-        reasons += self._history(stage, d, row, z)
-        pull = strength * (state[f"{stage}/prior/{d}"].astype(np.float64) @ z)  # (p,)
+        pull = state[f"{stage}/prior/{d}"].astype(np.float64) @ (strength * z)  # (p,)
+        reasons += self._history(stage, d, row, z, pull[attributes.shape[1] :])
         reasons += self._prior(pull, attributes[b], names)
         sources = np.flatnonzero(self.omega[d]).tolist() if stage == "full" else []
         for place, s in enumerate(sources):
-            first = attributes.shape[1] + place * len(z)
+            first = attributes.shape[1] + state["presence"].shape[1] + place * len(z)
             toward = pull[first : first + len(z)] * (self.omega[d, s] / state["norm"][s])
             source = parts[s].row(b)
             if not len(source.item):
                 continue
             y, weight = self._influence("own", s, source, toward)
-            reasons += self._history("own", s, source, y)
-            pulled = weight * (state[f"own/prior/{s}"].astype(np.float64) @ y)
+            pulled = state[f"own/prior/{s}"].astype(np.float64) @ (weight * y)
+            reasons += self._history("own", s, source, y, pulled[attributes.shape[1] :])
             reasons += self._prior(pulled, attributes[b], names)
         rest = float(scores[i]) - sum(r.value for r in reasons)
         if abs(rest) > 1e-5 * max(1.0, abs(float(scores[i]))) and state["explicit"][d]:
@@ -174,22 +175,30 @@ class PctModel(Model):
 
     def _influence(
         self, stage: str, domain: int, row: Events, vector: Array
-    ) -> tuple[Array, float]:
-        """Return M⁻¹ · vector (k,) for the user of one history row, and λ (n + 1)^ν."""
+    ) -> tuple[Array, Array]:
+        """Return M⁻¹ · vector (k,) for the user of one history row, and the strength of the
+        prior beside an event of weight 1, (1,) or (k,)."""
         state = self._state
-        strength = float(self.strength(domain, row.count)[0])
+        strength = self.strength(domain, row.count)
+        spread = np.zeros(len(vector))
+        if state["explicit"][domain]:
+            precision = state[f"{stage}/precision"][domain].astype(np.float64)
+            strength = precision[1:] / precision[0]
+            spread = state[f"{stage}/variance"][row.item].sum(axis=0, dtype=np.float64)
         factors = state[f"{stage}/items"][row.item].astype(np.float64)
         weight, _ = self.weights(domain, row.value)
-        m = factors.T @ (weight[:, None] * factors) + strength * np.eye(len(vector))
+        m = factors.T @ (weight[:, None] * factors) + np.diag(strength + spread)
         if len(row.item) and not state["explicit"][domain]:
             m += state[f"{stage}/gram"][domain]
         return np.linalg.solve(m, vector), strength
 
-    def _history(self, stage: str, domain: int, row: Events, z: Array) -> list[Reason]:
+    def _history(self, stage: str, domain: int, row: Events, z: Array, pull: Array) -> list[Reason]:
         state = self._state
         weight, target = self.weights(domain, row.value)
         target = target - weight * state[f"{stage}/bias"][row.item]
         values = target * (state[f"{stage}/items"][row.item].astype(np.float64) @ z)
+        basis = state["presence"][row.item].astype(np.float64)
+        values += basis @ pull[: basis.shape[1]] / np.sqrt(max(1, len(basis)))
         return [
             Reason(kind="history", value=float(v), item=int(i))
             for i, v in zip(row.item, values, strict=True)
@@ -207,13 +216,9 @@ class PctModel(Model):
         return "full" if self.omega[domain].any() else "own"
 
     def item_factors(self, domain: int) -> tuple[Floats, Floats]:
-        """Return the vectors (n_items, k) without bias columns, and biases (n_items,)."""
+        """Return the vectors (n_items, k) and biases (n_items,)."""
         stage = self.stage(domain)
-        factors = self._state[f"{stage}/items"]
-        if self._state["explicit"].any():
-            factors = factors.copy()
-            factors[:, -1] = 0
-        return factors, self._state[f"{stage}/bias"]
+        return self._state[f"{stage}/items"], self._state[f"{stage}/bias"]
 
     def read(self, query: Query) -> tuple[list[Events], Floats, list[Floats]]:
         """Return the history by domain, user attributes, and the vectors û by domain."""
@@ -228,14 +233,22 @@ class PctModel(Model):
         """Return the users' vectors in a domain (B, k), and whether anything is known of them."""
         stage, state, active = self.stage(domain), self._state, parts[domain].count > 0
         informed = attributes[:, 1:].any(axis=1) | active
-        prior = attributes @ state[f"own/prior/{domain}"]
+        known = self.known(attributes, parts[domain])
+        prior = known @ state[f"own/prior/{domain}"]
         if stage == "full":
-            features = np.hstack([attributes, *vectors_for(state, domain, own)])
+            features = np.hstack([known, *vectors_for(state, domain, own)])
             shared = features @ state[f"full/prior/{domain}"]
             prior = shared if state["warm"][domain] else np.where(active[:, None], prior, shared)
             for s in np.flatnonzero(self.omega[domain]):
                 informed |= parts[s].count > 0
         return self.solve_users(stage, domain, parts[domain], prior), informed
+
+    def known(self, attributes: Floats, part: Events) -> Floats:
+        """Return attributes and, where domains are explicit, what the choice of items says."""
+        basis = self._state["presence"]
+        if not basis.shape[1]:
+            return attributes
+        return np.hstack([attributes, bayes.presence(part.start, part.item, basis)])
 
     def own_vectors(self, parts: list[Events], attributes: Floats, wanted: Mask) -> list[Floats]:
         """Return û of every domain, each (B, k); zeros where a user is not active in it.
@@ -246,7 +259,8 @@ class PctModel(Model):
         for d, part in enumerate(parts):
             u = np.zeros((0, 0), np.float32)
             if wanted[d]:
-                u = self.solve_users("own", d, part, attributes @ self._state[f"own/prior/{d}"])
+                prior = self.known(attributes, part) @ self._state[f"own/prior/{d}"]
+                u = self.solve_users("own", d, part, prior)
                 u[part.count == 0] = 0
             vectors.append(u)
         return vectors
@@ -256,6 +270,11 @@ class PctModel(Model):
         state = self._state
         weight, target = self.weights(domain, part.value)
         target = target - weight * state[f"{stage}/bias"][part.item]
+        if state["explicit"][domain]:
+            names = ("items", "variance", "precision")
+            items, variance, precision = (state[f"{stage}/{name}"] for name in names)
+            partners = Partners(items, variance, precision[domain])
+            return posterior(part.start, part.item, target, partners, prior)[0]
         return solve(
             part.start, part.item, weight, target, state[f"{stage}/items"],
             state[f"{stage}/gram"][domain], part.count > 0, self.strength(domain, part.count),

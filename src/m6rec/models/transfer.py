@@ -20,10 +20,7 @@ from m6rec.tracking import Run
 SOURCES = 4  # most other domains that a domain listens to: those with the most shared users
 ROWS = 4000  # most holdout users that each domain is judged by
 OMEGAS = (1.0, 0.3)
-STRENGTHS = {  # (reg, nu) tried, by feedback
-    "implicit": ((0.05, 1.0), (0.2, 1.0), (0.5, 1.0), (0.7, 0.5), (2.0, 0.5), (5.0, 0.5)),
-    "explicit": ((0.02, 1.0), (0.05, 1.0), (0.1, 1.0), (0.5, 0.5), (1.0, 0.5), (2.0, 0.5)),
-}
+STRENGTHS = ((0.05, 1.0), (0.2, 1.0), (0.5, 1.0), (0.7, 0.5), (2.0, 0.5), (5.0, 0.5))  # reg, nu
 ALPHAS = (0.05, 0.2, 0.5)
 
 
@@ -89,11 +86,13 @@ def choose(
                 best[name], values[name] = open_[name], found
         run.log(options={n: to_table(open_[n]) for n in open_})
 
-    if all(n in given for n in names):
-        return best
     steps = list(alone(train, names))
     sources = likely_sources(train) if transfer else {n: [] for n in names}
-    with run.progress("options", len(steps) + len(OMEGAS) + SOURCES) as advance:
+    if all(n in given for n in names) or not (steps or any(sources.values())):
+        return best
+    with run.progress("options", 1 + len(steps) + len(OMEGAS) + SOURCES) as advance:
+        attempt({})
+        advance(1)
         for changes in steps:
             attempt({n: changed(best[n], changes[n]) for n in names})
             advance(1)
@@ -131,13 +130,14 @@ def changed(local: Local, values: Mapping[str, float]) -> Local:
 
 
 def alone(train: Dataset, names: Sequence[str]) -> Iterator[dict[str, dict[str, float]]]:
-    """Yield changes of the options of all domains, to be tried one after the other."""
-    for i in range(len(STRENGTHS["implicit"])):
-        pairs = [STRENGTHS[d.feedback][i] for d in train.domains]
-        yield {n: {"reg": reg, "nu": nu} for n, (reg, nu) in zip(names, pairs, strict=True)}
-    if not train.explicit.all():
-        for alpha in ALPHAS:
-            yield {n: {"alpha": alpha} for n in names}
+    """Yield changes of the options of all domains, to be tried one after the other.
+
+    Explicit domains have nothing to try: their strengths come out of the fit.
+    """
+    implicit = {n for n, d in zip(names, train.domains, strict=True) if d.feedback == "implicit"}
+    tried = [{"reg": reg, "nu": nu} for reg, nu in STRENGTHS]
+    for values in [*tried, *({"alpha": alpha} for alpha in ALPHAS)] if implicit else []:
+        yield {n: values if n in implicit else {} for n in names}
 
 
 def left_out(local: Local, sources: Sequence[str], place: int) -> Local:
