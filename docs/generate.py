@@ -109,8 +109,8 @@ def cli() -> str:
     parts = [
         "# Command line",
         GENERATED,
-        "`RUN` is a run directory, or `current`: the newest in `runs/`; `DIR/current` is the newest "
-        "in another folder. With `--json`, a verb "
+        "`RUN` is a run directory, or `current`: the newest in `runs/`; `DIR/current` is the "
+        "newest in another folder. With `--json`, a verb "
         "prints JSON on standard output and nothing else there. A mistake in a file or a request "
         "is one sentence on standard error, and exit status 2.",
         f"```text\n{help_of()}\n```",
