@@ -186,11 +186,11 @@ def test_tree_is_what_is_there(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_figures_name_their_command(name: str) -> None:
-    """A paragraph with a measured figure says which command gives it."""
+    """A paragraph, list entry or table row with a measured figure says which command gives it."""
     if name in {f"docs/{file}" for file in generator().PAGES}:
         return  # their numbers are defaults
     text = FENCE.sub("", (ROOT / name).read_text(encoding="utf-8"))
-    for paragraph in re.split(r"\n\s*\n", text):
+    for paragraph in re.split(r"\n\s*\n|\n(?=\||- |\d+\. )", text):
         prose = re.sub(r"`[^`]*`|\([^)]*\)", "", paragraph)
         if FIGURE.search(prose):
             assert COMMAND.search(paragraph), f"{name}: which command gives this?\n{paragraph}"
