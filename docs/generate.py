@@ -68,9 +68,9 @@ def configuration() -> str:
         parts += options(cls)
         for places, inner in tables(cls, "model"):
             if inner is not cls and not issubclass(inner, Recipe):
-                nested.setdefault(inner, []).extend(places)
+                nested.setdefault(inner, []).extend(f"`[{p}]` of `{kind}`" for p in places)
     for inner, places in nested.items():
-        parts.append("### " + ", ".join(f"`[{place}]`" for place in dict.fromkeys(places)))
+        parts.append("### " + ", ".join(places))
         parts += options(inner)
     return page(parts)
 
