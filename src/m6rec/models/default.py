@@ -66,7 +66,8 @@ class M6Rec(Recipe):
 def default_parts(train: Dataset) -> tuple[Recipe, ...]:
     """Return the parts that suit the data; explicit domains take those that predict ratings."""
     if train.explicit.all():
-        return Neighbours(), Neighbours(by="user"), Pct(), Popular()
+        near = Neighbours(similarity="adjusted", k=60, shrink=200.0, reg_item=2.0, reg_user=3.0)
+        return Pct(), near, Popular()
     sizes = np.bincount(train.item_domain, minlength=train.n_domains)
     users = len(np.unique(train.user))
     closed = min(int(sizes.max(initial=0)), users) <= SOLVABLE

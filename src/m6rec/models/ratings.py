@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 import numpy as np
@@ -44,13 +44,14 @@ class Baseline:
     """b_ui = item_i + user_u, least squares; the user part is solved from a history.
 
     item: (n_items,) float32 mean of all ratings + item bias. mean: (n_items,) mean rating.
-    rated: (n_items,) items with ratings. reg_user: ratings of no bias that each user is
-    averaged with.
+    rated: (n_items,) items with ratings. scale: (2,) least and greatest rating. reg_user:
+    ratings of no bias that each user is averaged with.
     """
 
     item: Floats
     mean: Floats
     rated: Mask
+    scale: Floats
     reg_user: float
 
     @classmethod
@@ -60,12 +61,13 @@ class Baseline:
         count = np.bincount(item, minlength=n)
         mean = float(value.mean()) if len(value) else 0.0
         row = row_of(ratings)
+        scale = np.array([value.min(), value.max()] if len(value) else [0, 0], np.float32)
         of_item = (np.bincount(item, value, n) / np.maximum(count, 1)).astype(np.float32)
-        base = cls(np.full(n, mean, np.float32), of_item, count > 0, reg_user)
+        base = cls(np.full(n, mean, np.float32), of_item, count > 0, scale, reg_user)
         for _ in range(SWEEPS):
             left = value - mean - base.user(ratings)[row]
             bias = np.bincount(item, left, n) / (count + reg_item + 1e-9)
-            base = cls((mean + bias).astype(np.float32), of_item, count > 0, reg_user)
+            base = replace(base, item=(mean + bias).astype(np.float32))
         return base
 
     def user(self, ratings: csr_array) -> Floats:
@@ -121,7 +123,7 @@ def nearest(
 
 
 class Ratings:
-    """r̂_ui = b_ui + Σ s (r − b) / Σ s over the k nearest neighbours.
+    """r̂_ui = b_ui + Σ s (r − b) / Σ s over the k nearest neighbours, inside the rating scale.
 
     By item, matrix (n_items, n_items): row j holds s_ij of the items i with j as neighbour.
     By user, matrix (n_users, n_items): the training ratings; neighbours are found per query.
@@ -147,14 +149,16 @@ class Ratings:
     @classmethod
     def restore(cls, how: Rating, state: State) -> Ratings:
         n = len(state["item"])
-        base = Baseline(state["item"], state["mean"], state["rated"], how.reg_user)
+        item, mean, rated, scale = (state[name] for name in ("item", "mean", "rated", "scale"))
+        base = Baseline(item, mean, rated, scale, how.reg_user)
         parts = (state["data"], state["indices"], state["indptr"])
         return cls(how, base, csr_array(parts, shape=(len(state["indptr"]) - 1, n)))
 
     def state(self) -> State:
         m = self.matrix
         sparse = {"indptr": m.indptr, "indices": m.indices, "data": m.data}
-        base = {"item": self.base.item, "mean": self.base.mean, "rated": self.base.rated}
+        b = self.base
+        base = {"item": b.item, "mean": b.mean, "rated": b.rated, "scale": b.scale}
         return {**base, **sparse}
 
     def score(self, query: Query) -> Scores:
@@ -166,6 +170,7 @@ class Ratings:
         total /= np.maximum(weight, 1e-9)
         total += self.base.item
         total += self.base.user(ratings)[:, None]
+        np.clip(total, *self.base.scale, out=total)
         total[np.diff(ratings.indptr) == 0] = np.nan
         total[:, ~self.covers] = np.nan
         return total
@@ -205,6 +210,13 @@ class Ratings:
             Reason(kind="bias", value=bias, name="user"),
         ]
         if by_item:
-            return reasons + history_reasons(left.indices[source[near]], share)
-        name = f"{len(near)} similar users"
-        return [*reasons, Reason(kind="other", value=float(share.sum()), name=name)]
+            reasons += history_reasons(left.indices[source[near]], share)
+        else:
+            name = f"{len(near)} similar users"
+            reasons.append(Reason(kind="other", value=float(share.sum()), name=name))
+        told = sum(reason.value for reason in reasons)
+        inside = float(np.clip(told, *self.base.scale))
+        if inside != told:
+            name = "limits of the rating scale"
+            reasons.append(Reason(kind="other", value=inside - told, name=name))
+        return reasons
