@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
+from m6rec.data.dataset import Dataset
+from m6rec.data.splits import Split
 from m6rec.models import bayes
 from m6rec.models.bayes import Bayes, Partners
+from m6rec.models.pct import Pct
+from m6rec.models.transfer import Local
+from m6rec.tracking import Run
+from world import own_group_share, world
 
 
 def drawn(rng: np.random.Generator, n_users: int = 150, n_items: int = 80) -> np.ndarray:
@@ -100,3 +108,53 @@ def test_presence_tells_audiences_apart_and_skips_the_unrated() -> None:
 def test_options_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match="dim"):
         Bayes(dim=0)
+
+
+def mixed() -> Dataset:
+    """Films are rated, books are only read."""
+    data = world(explicit=True, n_users=200)
+    domains = (data.domains[0], replace(data.domains[1], feedback="implicit"))
+    return replace(data, domains=domains)
+
+
+SHARED = {
+    "films": Local(omega={"books": 1.0}),
+    "books": Local(reg=0.5, nu=0.5, omega={"films": 1.0}),
+}
+
+
+@pytest.mark.parametrize("dim", [6, 24])
+def test_rated_and_unrated_domains_inform_each_other(dim: int) -> None:
+    data, users, films = mixed(), np.arange(20), np.arange(20)
+    bare = replace(data, user_features={}, item_features={}, item_text=None)
+    for known in (films, np.arange(20, 40)):  # the users keep one domain, asked of the other
+        hidden = np.isin(data.user, users) & ~np.isin(data.item, known)
+        split = Split.by_mask(bare, hidden)
+        model = Pct(dim=dim, domains=SHARED).fit(split.train, Run())
+        scores = model.score(split.train.query(users))
+        asked = np.setdiff1d(np.arange(40), known)
+        seen = np.isin(np.arange(40), known)[None].repeat(20, axis=0)
+        assert own_group_share(scores, users, seen) > 0.7  # chance is 1/4
+        if asked[0] == 0:
+            error = scores[split.test.user, split.test.item] - split.test.weight
+            assert (error**2).mean() < 0.85 * split.test.weight.var()
+
+
+def test_reasons_of_mixed_domains_add_up_and_name_each_item_once() -> None:
+    data = mixed()
+    model = Pct(dim=24, domains=SHARED).fit(data, Run())
+    query, items = data.query(np.arange(8)), np.tile(np.array([2, 33]), (8, 1))
+    scores = model.score(query)
+    for b, row in enumerate(model.explain(query, items)):
+        for i, reasons in zip((2, 33), row, strict=True):
+            total = sum(reason.value for reason in reasons)
+            assert abs(total - scores[b, i]) <= 1e-4 * np.abs(scores).max()
+            told = [reason.item for reason in reasons if reason.kind == "history"]
+            assert len(told) == len(set(told))
+
+
+def test_rated_domains_leave_nothing_to_be_tuned() -> None:
+    data = world(explicit=True)
+    learned = Pct(transfer=False).fit(data, Run()).recipe
+    assert isinstance(learned, Pct)
+    assert list(learned.domains.values()) == [Local(), Local()]
