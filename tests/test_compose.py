@@ -13,6 +13,7 @@ from m6rec.models.default import M6Rec, default_parts
 from m6rec.models.neighbours import Neighbours
 from m6rec.models.pct import Pct
 from m6rec.models.popular import Popular
+from m6rec.models.seeds import Seeds
 from m6rec.models.transfer import Local
 from m6rec.tracking import Run
 from world import world
@@ -117,3 +118,16 @@ def test_default_parts_suit_the_data() -> None:
     model = M6Rec(parts=PARTS).fit(world(), Run())
     assert model.recipe.kind == "m6rec"
     assert not np.isnan(model.score(world().query(np.array([-1])))).any()
+
+
+def test_seeds_answer_whom_nothing_is_known_of() -> None:
+    data = world()
+    parts = (Neighbours(k=10), Popular())
+    model = M6Rec(parts=parts, seeds=Seeds(items=("films/i7",))).fit(data, Run())
+    films = np.flatnonzero(data.item_domain == 0)
+    empty = model.score(data.query(np.array([-1])), films)[0]
+    assert films[empty.argmax()] == 7
+    reasons = model.explain(data.query(np.array([-1])), np.array([[7, 9]]))
+    assert [r[0].part for r in reasons[0]] == ["seeds", "seeds"]
+    known = model.score(data.query(np.arange(40)), films)
+    assert (films[known.argmax(axis=1)] == 7).mean() < 0.5

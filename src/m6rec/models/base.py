@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 from m6rec import config
-from m6rec.arrays import Floats, Ids, Scores, State
+from m6rec.arrays import Floats, Ids, Mask, Scores, State
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query
 from m6rec.data.splits import Split
@@ -25,6 +25,7 @@ KINDS: dict[str, str] = {
     "rp3beta": "m6rec.models.neighbours:RP3Beta",
     "window": "m6rec.models.window:Window",
     "pct": "m6rec.models.pct:Pct",
+    "text": "m6rec.models.text:Text",
     "seeds": "m6rec.models.seeds:Seeds",
     "blend": "m6rec.models.compose:Blend",
     "fallback": "m6rec.models.compose:Fallback",
@@ -140,6 +141,14 @@ class Embeds(Protocol):
 
     def embed_items(self, domain: int) -> Floats:
         """Return (n_items, d) item vectors for that domain; rows outside it are zero."""
+
+
+@runtime_checkable
+class Reads(Protocol):
+    """A model that understands words of a request."""
+
+    def reads(self, query: Query) -> Mask:
+        """Return (B,) requests in whose text there is something that the model knows."""
 
 
 @runtime_checkable

@@ -9,19 +9,21 @@ from typing import ClassVar, Self
 import numpy as np
 from scipy.sparse import csr_array
 
-from m6rec.arrays import Array, Floats, Ids, Scores, State, nest, unnest
+from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State, nest, unnest
 from m6rec.compiled import threads
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import ACTIVITY_NAMES, Query, activity_bucket
 from m6rec.data.splits import Split, holdout
 from m6rec.models import fusion
-from m6rec.models.base import Explains, Model, Reason, Recipe
+from m6rec.models.base import Explains, Model, Reads, Reason, Recipe
 from m6rec.tracking import Run
 
 N_BUCKETS = len(ACTIVITY_NAMES)
 SAMPLE = 400  # users whose scores calibrate a part in a domain
 ROWS = 3000  # most holdout users that λ of a domain is learned from
 BATCH = 256
+WORDS = 0.5  # share of λ that a part gets for reading a request's words; holdouts have none
+OWN = ("weights", "calibration", "item_domain", "explicit", "personal")  # beside the parts
 FLOOR = 1e-6  # λ of a part that was given none: it still speaks where all others abstain
 Table = Mapping[str, tuple[tuple[float, ...], ...]]
 
@@ -29,6 +31,8 @@ Table = Mapping[str, tuple[tuple[float, ...], ...]]
 @dataclass(frozen=True, kw_only=True)
 class Blend(Recipe):
     """score = Σ_m λ_m z_m, where z_m is the calibrated score of part m and Σ λ = 1.
+
+    Parts that would answer anybody (popularity) speak only where a personal part does.
 
     parts: the recipes that are blended. metric: what λ is chosen by (implicit domains); the
     squared error in explicit ones. weights: domain → rows of λ over the parts, one for each
@@ -69,14 +73,19 @@ class Blend(Recipe):
             calibration = np.stack([calibrate(m, train, run.rng("calibrate")) for m in models])
         table = np.array([self.weights[d.name] for d in train.domains], np.float32)
         fixed = replace(self, parts=tuple(m.recipe for m in models))
-        return BlendModel(fixed, models, table, calibration, train.item_domain, train.explicit)
+        nobody = train.query(np.array([-1]))
+        state = {
+            "weights": table,
+            "calibration": calibration,
+            "item_domain": train.item_domain,
+            "explicit": train.explicit,
+            "personal": np.array([bool(np.isnan(m.score(nobody)).all()) for m in models]),
+        }
+        return BlendModel(fixed, models, state)
 
     def restore(self, state: State) -> BlendModel:
         models = [p.restore(unnest(str(i), state)) for i, p in enumerate(self.parts)]
-        return BlendModel(
-            self, models, state["weights"], state["calibration"], state["item_domain"],
-            state["explicit"],
-        )  # fmt: skip
+        return BlendModel(self, models, state)
 
 
 def scope(run: Run, place: int, part: Recipe) -> Run:
@@ -159,27 +168,21 @@ def learn_weights(model: BlendModel, split: Split, domain: int, metric: str, run
 
 class BlendModel(Model):
     """State: the parts' states under their numbers; weights (D, buckets, P); calibration
-    (P, D, buckets, 2) = mean and deviation; item_domain, explicit (n_items,)."""
+    (P, D, buckets, 2) = mean and deviation; item_domain, explicit (n_items,); personal (P,) =
+    the part says nothing of somebody of whom nothing is known."""
 
-    def __init__(
-        self, recipe: Recipe, parts: Sequence[Model], weights: Floats, calibration: Floats,
-        item_domain: Ids, explicit: Array,
-    ) -> None:  # fmt: skip
+    def __init__(self, recipe: Recipe, parts: Sequence[Model], state: State) -> None:
         self.recipe = recipe
         self.parts = tuple(parts)
-        self.weights = weights
-        self.calibration = calibration
-        self.item_domain = item_domain
-        self.explicit = explicit
-        self.n_items = len(item_domain)
+        self._state = {name: state[name] for name in OWN}
+        self.weights: Floats = state["weights"]
+        self.calibration: Floats = state["calibration"]
+        self.item_domain: Ids = state["item_domain"]
+        self.personal: Mask = state["personal"]
+        self.n_items = len(self.item_domain)
 
     def state(self) -> State:
-        state: State = {
-            "weights": self.weights,
-            "calibration": self.calibration,
-            "item_domain": self.item_domain,
-            "explicit": self.explicit,
-        }
+        state: State = dict(self._state)
         for i, part in enumerate(self.parts):
             state |= nest(str(i), part.state())
         return state
@@ -193,13 +196,28 @@ class BlendModel(Model):
             at = np.flatnonzero(self.item_domain[codes] == d)
             of_domain = np.stack([s[:, at] for s in scores])
             result[:, at] = fusion.blend(of_domain, weights[:, d].T)
+        result[~self.spoken(scores)] = np.nan
         return result
 
+    def spoken(self, scores: Sequence[Floats]) -> Mask:
+        """Return the cells of which a personal part speaks; all where no part is personal."""
+        said = [~np.isnan(s) for s, own in zip(scores, self.personal, strict=True) if own]
+        return np.logical_or.reduce(said) if said else np.ones(scores[0].shape, np.bool_)
+
     def lambdas(self, query: Query) -> Floats:
-        """Return λ (B, D, P) of the parts, in the order of ``parts``."""
+        """Return λ (B, D, P) of the parts, in the order of ``parts``.
+
+        Half goes to a part that reads the words of a request, where there are any.
+        """
         table: Floats = np.maximum(self.weights, np.float32(FLOOR))
         table = table / table.sum(axis=2, keepdims=True)
         picked: Floats = table[np.arange(len(table)), self._buckets(query)]
+        if query.text is not None:
+            for p, part in enumerate(self.parts):
+                if isinstance(part, Reads):
+                    asked = part.reads(query)
+                    picked[asked] *= 1 - WORDS
+                    picked[asked, :, p] += WORDS
         return picked
 
     def part_scores(self, query: Query, items: Ids) -> list[Floats]:
@@ -220,9 +238,11 @@ class BlendModel(Model):
         result: list[list[list[Reason]]] = []
         for b, row in enumerate(items):
             scores = [s[0] for s in self._row_scores(query.take(np.array([b])), row)]
+            spoken = self.spoken(scores)
             result.append([])
             for c, i in enumerate(row):
-                speak = [p for p, s in enumerate(scores) if i >= 0 and not np.isnan(s[c])]
+                known = i >= 0 and spoken[c]
+                speak = [p for p, s in enumerate(scores) if known and not np.isnan(s[c])]
                 d = int(self.item_domain[i])
                 mass = sum(float(weights[b, d, p]) for p in speak)
                 reasons: list[Reason] = []
@@ -265,15 +285,18 @@ class Fallback(Recipe):
         chosen = replace(self, parts=tuple(m.recipe for m in models))
         with threads(run.threads):
             calibration = np.stack([calibrate(m, train, run.rng("calibrate")) for m in models])
-        even = np.zeros((train.n_domains, N_BUCKETS, len(models)), np.float32)
-        return FallbackModel(chosen, models, even, calibration, train.item_domain, train.explicit)
+        state = {
+            "weights": np.zeros((train.n_domains, N_BUCKETS, len(models)), np.float32),
+            "calibration": calibration,
+            "item_domain": train.item_domain,
+            "explicit": train.explicit,
+            "personal": np.zeros(len(models), np.bool_),
+        }
+        return FallbackModel(chosen, models, state)
 
     def restore(self, state: State) -> FallbackModel:
         models = [p.restore(unnest(str(i), state)) for i, p in enumerate(self.parts)]
-        return FallbackModel(
-            self, models, state["weights"], state["calibration"], state["item_domain"],
-            state["explicit"],
-        )  # fmt: skip
+        return FallbackModel(self, models, state)
 
 
 class FallbackModel(BlendModel):
@@ -290,9 +313,15 @@ class FallbackModel(BlendModel):
         result: list[list[list[Reason]]] = [[[] for _ in row] for row in items]
         for p, part in enumerate(self.parts):
             alone = BlendModel(
-                self.recipe, [part], np.ones_like(self.weights[:, :, :1]),
-                self.calibration[p : p + 1], self.item_domain, self.explicit,
-            )  # fmt: skip
+                self.recipe,
+                [part],
+                self._state
+                | {
+                    "weights": np.ones_like(self.weights[:, :, :1]),
+                    "calibration": self.calibration[p : p + 1],
+                    "personal": self.personal[p : p + 1],
+                },
+            )
             for b, row in enumerate(alone.explain(query, items)):
                 for c, reasons in enumerate(row):
                     result[b][c] = result[b][c] or reasons

@@ -18,6 +18,7 @@ from m6rec.models.neighbours import Neighbours
 from m6rec.models.pct import Pct
 from m6rec.models.popular import Popular
 from m6rec.models.seeds import Seeds
+from m6rec.models.text import Text
 from m6rec.models.window import Window
 from m6rec.tracking import Run
 
@@ -29,8 +30,9 @@ class M6Rec(Recipe):
     """A Blend of parts that suit the data; seeds answer whom nothing is known of.
 
     parts: what is blended; left out, they are chosen by the data: PCT, neighbours, popularity,
-    the linear model where its closed form is quick, else the graph filter, and the window
-    model where events have an order. metric, weights: as of "blend". seeds: as of "seeds".
+    the linear model where its closed form is quick, else the graph filter, the window model
+    where events have an order, and the text model where items have texts. metric, weights: as
+    of "blend". seeds: as of "seeds".
     """
 
     kind: ClassVar[str] = "m6rec"
@@ -79,4 +81,6 @@ def default_parts(train: Dataset) -> tuple[Recipe, ...]:
     ]
     if train.ordered:
         parts.append(Window())
+    if train.item_text is not None and len({*train.item_text} - {""}) > 1:
+        parts.append(Text())
     return tuple(parts)
