@@ -36,7 +36,7 @@ from m6rec.models.transfer import Local, choose
 from m6rec.tracking import Run
 
 BY_ITEM = ("items", "bias", "variance")  # arrays of a stage that have a row for each item
-BRIEF = 4  # sweeps of a fit that only compares options
+BRIEF = 4  # sweeps of a fit that only compares options; of ratings, twice as many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,8 @@ class Pct(Recipe):
         """Learn reg, nu, alpha and ω of every domain without options on the holdout."""
 
         phi, quiet = item_features(self, split.train), replace(run, bars=False)
-        brief = replace(self, sweeps=min(self.sweeps, BRIEF))
+        ratings = replace(self.ratings, sweeps=min(self.ratings.sweeps, 2 * BRIEF))
+        brief = replace(self, sweeps=min(self.sweeps, BRIEF), ratings=ratings)
 
         def attempt(options: dict[str, Local]) -> PctModel:
             return fit(replace(brief, domains=options), split.train, quiet, phi)
