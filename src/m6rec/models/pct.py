@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import ClassVar, Self
 
 import numpy as np
@@ -70,12 +71,13 @@ class Pct(Recipe):
     def choose(self, split: Split, run: Run) -> Self:
         """Learn reg, nu, alpha and ω of every domain without options on the holdout."""
 
-        phi, quiet = item_features(self, split.train), replace(run, bars=False)
+        quiet = replace(run, bars=False)
+        phi = cache(lambda: item_features(self, split.train))  # ratings may need no attempt
         ratings = replace(self.ratings, sweeps=min(self.ratings.sweeps, 2 * BRIEF))
         brief = replace(self, sweeps=min(self.sweeps, BRIEF), ratings=ratings)
 
         def attempt(options: dict[str, Local]) -> PctModel:
-            return fit(replace(brief, domains=options), split.train, quiet, phi)
+            return fit(replace(brief, domains=options), split.train, quiet, phi())
 
         with threads(run.threads):
             options = choose(self.domains, split, attempt, run, self.transfer)
