@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from m6rec.cli.app import app, main
-from m6rec.errors import ConfigError, DataError
+from m6rec.errors import ConfigError, DataError, RunError
 from shop import write_shop
 
 VERBS = (
@@ -60,7 +61,19 @@ def test_train_prints_tables(folder: Path) -> None:
     found = m6rec("train", folder / "shop.toml", "--set", "model.k=5", "--out", folder / "others")
     assert "ndcg@10 by domain" in found.stdout
     assert "popular" in found.stdout
-    assert (folder / "others" / "CURRENT").exists()
+    assert f'(now also called "{folder / "others" / "current"}")' in found.stdout
+    assert "protocol full" in m6rec("evaluate", folder / "others" / "current").stdout
+
+
+def test_a_model_beside_the_toml(folder: Path) -> None:
+    source = "from m6rec.models.popular import Popular\n\n\nclass Mine(Popular):\n    kind = {!r}\n"
+    (folder / "beside.py").write_text(source.format("beside:Mine"))
+    mine = ("--set", "model={kind = 'beside:Mine'}")
+    before = list(sys.path)
+    m6rec("train", folder / "shop.toml", *mine, "--out", folder / "own", "--json")
+    assert sys.path == before
+    with pytest.raises(RunError, match="beside:Mine"):
+        m6rec("evaluate", folder / "own" / "current")
 
 
 def test_evaluate(run: str, folder: Path) -> None:
@@ -140,6 +153,24 @@ def test_compare(run: str, folder: Path) -> None:
     assert {line["slice"] for line in lines[Path(other).name]} >= {"all", "films", "books"}
 
 
+def test_tables_fit_80_columns(run: str, folder: Path) -> None:
+    again = m6rec("train", folder / "shop.toml", "--out", folder / "runs", "--json")
+    other = json.loads(again.stdout)["run"]
+    for arguments in (("check", folder / "shop.toml"), ("compare", run, other)):
+        text = CliRunner(env={"COLUMNS": "80"}).invoke(app, [str(a) for a in arguments]).stdout
+        heads = [line for line in text.splitlines() if re.match(r"domain |ndcg@10 ", line)]
+        assert heads
+        assert not any("…" in line for line in heads)
+        assert max(map(len, text.splitlines())) <= 80
+
+
+def test_too_few_users_are_said(run: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("m6rec.significance.LEAST", 10_000)
+    text = m6rec("compare", run, run).stdout
+    assert "too few users" in text
+    assert "nan" not in text
+
+
 def test_init_check_train(folder: Path, tmp_path: Path) -> None:
     toml = tmp_path / "mine.toml"
     files = [
@@ -160,6 +191,13 @@ def test_tune(folder: Path) -> None:
     found = m6rec("tune", folder / "shop.toml", "--trials", 2, "--out", out, "--json")
     assert len(json.loads(found.stdout)["trials"]) == 2
     assert "Found by" in out.read_text()
+
+
+def test_tune_says_when_nothing_is_better(folder: Path) -> None:
+    out = folder / "same.toml"
+    text = m6rec("tune", folder / "shop.toml", "--trials", 1, "--out", out).stdout
+    assert "The options as they stand" in text
+    assert f"m6rec train {out}" in text
 
 
 def test_doctor() -> None:

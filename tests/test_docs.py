@@ -149,8 +149,7 @@ def test_every_kind_has_a_line_in_the_models_table() -> None:
 def test_every_option_has_a_meaning() -> None:
     text = (DOCS / "configuration.md").read_text(encoding="utf-8")
     silent = re.findall(r"^\| `(\w+)` .*\|\s*\|$", text, re.MULTILINE)
-    plain = {"seed", "log", "sweeps", "scope", "binary", "parts"}
-    assert set(silent) <= plain, f"options without a text in their docstring: {silent}"
+    assert not silent, f"options without a text in their docstring: {silent}"
 
 
 def test_chinese_readme_has_the_same_commands() -> None:

@@ -27,7 +27,7 @@ def test_sentence_of_history_and_popularity() -> None:
     ]
     explanation = combine(reasons, 1.0, label)
     assert str(explanation) == (
-        "because you liked Alien (1979) and Blade Runner, 63% of the score; "
+        "because you liked Alien (1979) and Blade Runner, 63% of all reasons; "
         "because it is popular, 37%"
     )
     assert [c.label for c in explanation.contributions] == [
@@ -52,7 +52,8 @@ def test_only_the_largest_are_named() -> None:
     reasons = [Reason(kind="history", item=i, value=5.0 - i) for i in range(5)]
     text = str(combine(reasons, 15.0, label))
     assert text == (
-        "because you liked Alien (1979), Blade Runner and Brazil, 80% of the score, and 2 more, 20%"
+        "because you liked Alien (1979), Blade Runner and Brazil, 80% of all reasons, "
+        "and 2 more, 20%"
     )
 
 
@@ -63,9 +64,31 @@ def test_what_speaks_against_is_said() -> None:
     ]
     text = str(combine(reasons, 2.0, label))
     assert text == (
-        "because you liked Alien (1979), 100% of what speaks for it; "
-        "although it is rated below the average"
+        "because you liked Alien (1979), 75% of all reasons; although it is rated below the average"
     )
+
+
+def test_the_starting_point_is_one_line_and_no_reason() -> None:
+    reasons = [
+        Reason(kind="bias", name="average", value=-2.0, part="pct"),
+        Reason(kind="history", item=0, value=1.0, part="pct"),
+        Reason(kind="bias", name="average", value=-1.0, part="linear"),
+        Reason(kind="history", item=1, value=-0.25, part="linear"),
+    ]
+    explanation = combine(reasons, -2.25, label)
+    assert explanation.unexplained == 0
+    assert [(c.label, c.share) for c in explanation.contributions] == [
+        ("Alien (1979)", 0.8),
+        ("Blade Runner", -0.2),
+        ("starting point", 0.0),
+    ]
+    assert explanation.contributions[-1].parts == {"pct": -2.0, "linear": -1.0}
+    assert sum(c["value"] for c in explanation.to_json()["contributions"]) == -2.25
+    assert str(explanation) == (
+        "because you liked Alien (1979), 80% of all reasons; although you liked Blade Runner"
+    )
+    assert str(combine(reasons[:1], -2.0, label)) == "no reason is known"
+    assert str(combine(reasons[3:], -0.25, label)) == "although you liked Blade Runner"
 
 
 def test_a_gap_is_stated() -> None:

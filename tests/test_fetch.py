@@ -64,6 +64,20 @@ def test_both_sources_give_the_same_rows(tmp_path: Path, monkeypatch: pytest.Mon
     assert one["films"].filter(item=267).rows() == [(267, "unknown", None, "unknown")]
 
 
+def test_articles_stand_in_front() -> None:
+    titles = {
+        "Godfather, The": "The Godfather",
+        "Big Blue, The (Grand bleu, Le)": "The Big Blue (Grand bleu, Le)",
+        "Enfer, L'": "L'Enfer",
+        "Misérables, Les": "Les Misérables",
+        "Paris, Texas": "Paris, Texas",
+        "I, Worst of All": "I, Worst of All",
+    }
+    frame = pl.DataFrame({"title": list(titles)})
+    found = frame.select(module.article_first(pl.col("title")))["title"]
+    assert found.to_list() == list(titles.values())
+
+
 def sources(*loads: object) -> dict[str, tuple[Source, ...]]:
     return {"ml-100k": tuple(Source(f"s{n}", load) for n, load in enumerate(loads))}  # type: ignore[arg-type]
 

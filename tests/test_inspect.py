@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -39,7 +40,8 @@ def test_csv_with_items_and_users(tmp_path: Path) -> None:
     USERS.write_csv(tmp_path / "customers.csv")
     p, text = prepared(tmp_path, "log.csv", "products.csv", "customers.csv")
     assert 'user = "visitorid"  # e.g. a, b, c' in text
-    assert '[data.features.items.price] kind = "numeric"' in text
+    assert '[data.features.items]\n# price = { kind = "numeric" }' in text
+    assert tomllib.loads(text)["split"] == {"kind": "leave-last"}
     d = p.dataset
     assert d.n_items == 4
     assert d.users.keys.to_list() == ["a", "b", "c", "d"]
@@ -97,7 +99,25 @@ def test_sequences_and_other_encodings(tmp_path: Path) -> None:
     assert p.dataset.users.keys.to_list() == ["张三"]
 
 
+def test_any_comment_may_become_an_entry(tmp_path: Path) -> None:
+    LOG.drop("timestamp").write_csv(tmp_path / "log.csv")
+    for name in ("items", "more_items"):
+        ITEMS.with_columns(colour=pl.lit("red")).write_csv(tmp_path / f"{name}.csv")
+    USERS.write_csv(tmp_path / "users.csv")
+    names = ("log.csv", "items.csv", "more_items.csv", "users.csv")
+    text = draft([tmp_path / name for name in names], tmp_path)
+    lines = text.splitlines()
+    commented = [n for n, line in enumerate(lines) if re.match(r"# \w+ = ", line)]
+    assert len(commented) >= 5
+    for n in commented:
+        changed = [line[2:] if n == m else line for m, line in enumerate(lines)]
+        config.from_table(DataConfig, tomllib.loads("\n".join(changed))["data"], "data")
+    assert tomllib.loads(text)["split"]["kind"] == "random"
+
+
 def test_nothing_usable(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"missing\.csv: no such file"):
+        draft([tmp_path / "missing.csv"], tmp_path)
     (tmp_path / "a.csv").write_text("colour,size\nred,3\n")
     with pytest.raises(DataError, match=r"a\.csv: no column looks like .*colour, size"):
         draft([tmp_path / "a.csv"], tmp_path)

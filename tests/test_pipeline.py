@@ -21,6 +21,7 @@ from m6rec.errors import ConfigError, DataError, QueryError, RunError
 from m6rec.experiment import load
 from m6rec.learned import learned
 from m6rec.models.default import M6Rec, default_parts
+from m6rec.models.pct_model import PctModel
 from m6rec.pipeline import Trained
 from m6rec.recommender import Recommender
 from shop import write_shop
@@ -251,8 +252,14 @@ def test_learned_weights_are_shown(folder: Path, tmp_path: Path) -> None:
     assert weights.frame.columns == ["domain", "history", "pct", "popular"]
     for row in weights.frame.iter_rows(named=True):
         assert float(row["pct"]) + float(row["popular"]) == pytest.approx(1, abs=0.011)
-    assert omega.frame.columns == ["domain", "from films", "from books"]
+    assert omega.frame.columns == ["domain", "from films", "from books", "for"]
     assert omega.frame.row(0)[1] == "–"
+    pct = trained.fitted.model.parts[0]  # type: ignore[attr-defined]
+    some = {"omega": np.array([[0, 0.5], [0, 0]]), "warm": np.array([False, True])}
+    cold = PctModel(pct.recipe, pct.state() | some, "log", True)
+    (omega,) = learned(cold, ["films", "books"])
+    assert omega.frame["for"].to_list() == ["only users without history there", "–"]
+    assert repr(trained.evaluations["blend"]).startswith("Evaluation(ndcg@10 0.")
     page = report.write(trained, tmp_path).read_text()
     assert "λ: how much each part counts" in page
     assert "blend is better than popular" in page

@@ -31,8 +31,8 @@ def test_rows_of_one_user_are_drawn_together() -> None:
 
 
 def test_nan_and_weight_zero_are_left_out() -> None:
-    values = np.array([1.0, np.nan, 1.0, 7.0])
-    weight = np.array([1.0, 1.0, 2.0, 0.0])
+    values = np.array([1.0, np.nan, 1.0, 7.0, 1.0, 1.0, 1.0])
+    weight = np.array([1.0, 1.0, 2.0, 0.0, 1.0, 1.0, 3.0])
     low, high = bootstrap_ci(values, np.random.default_rng(0), weight=weight)
     assert (low, high) == (1.0, 1.0)
     assert np.isnan(bootstrap_ci(np.full(3, np.nan), np.random.default_rng(0))).all()
@@ -58,8 +58,18 @@ def test_false_alarms_are_as_rare_as_the_p_value_says() -> None:
 
 
 def test_root_compares_rmse() -> None:
-    a, b = np.array([4.0, 4.0, 4.0]), np.array([1.0, 1.0, 1.0])
+    a, b = np.full(5, 4.0), np.ones(5)
     assert paired(a, b, np.random.default_rng(0), root=True).difference == 1.0
+
+
+def test_few_users_prove_nothing() -> None:
+    """Ten rows of four users; five users are enough."""
+    rng, user = np.random.default_rng(0), np.arange(10) % 4
+    found = paired(np.ones(10), np.zeros(10), rng, cluster=user)
+    assert found.difference == 1.0
+    assert np.isnan([found.low, found.high, found.p]).all()
+    assert np.isnan(bootstrap_ci(np.ones(10), rng, cluster=user)).all()
+    assert paired(np.ones(10), np.zeros(10), rng, cluster=np.arange(10) % 5).p < 0.01
 
 
 def test_holm_by_hand() -> None:

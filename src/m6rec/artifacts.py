@@ -170,6 +170,12 @@ def resolve(run: str | Path, out: Path = Path("runs")) -> Path:
     return pointer.parent / name
 
 
+def current_name(path: Path, out: Path = Path("runs")) -> str:
+    """Return what ``resolve`` takes for the current run in the folder of ``path``."""
+    folder = path.parent
+    return "current" if folder.absolute() == out.absolute() else str(folder / "current")
+
+
 def load(path: Path, recipe: Recipe | None = None) -> Fitted:
     """Load a run, verifying every hash; nothing that the run names is imported.
 

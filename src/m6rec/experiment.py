@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,10 @@ class EvaluateConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """Values to search: low … high (whole numbers where both are), or one of ``choices``."""
+    """Values to search: low … high (whole numbers where both are), or one of ``choices``.
+
+    log: search the logarithm, for a range over several powers of ten.
+    """
 
     low: int | float = 0.0
     high: int | float = 0.0
@@ -88,10 +93,11 @@ class RunConfig:
 class Experiment:
     """A whole TOML file.
 
-    name: stands in the name of the run. base: folder that relative data paths start from; by
-    default the folder of the TOML. split: how the test is held out; by default the newest event
-    of each user, or a random fifth where the data has no order. test: tables of test events
-    instead of a split; all of the data then trains.
+    name: stands in the name of the run. seed: of every random stream.
+    base: folder that relative data paths start from; by default the folder of the TOML.
+    split: how the test is held out; by default the newest event of each user, or a random fifth
+    where the data has no order. test: tables of test events instead of a split; all of the data
+    then trains.
     """
 
     name: str = "run"
@@ -115,8 +121,21 @@ class Experiment:
 def load(path: str | Path, assignments: Sequence[str] = ()) -> Experiment:
     """Read an experiment; ``assignments`` such as "model.reg=0.1" override the file.
 
-    Raises ConfigError that names the key, the value and the fix.
+    A model of your own, kind = "module:Class", may stand in a module beside the TOML. Raises
+    ConfigError that names the key, the value and the fix.
     """
     table = config.override(config.read_toml(path), assignments)
     table["base"] = str((Path(path).parent / table.get("base", "")).absolute())
-    return config.from_table(Experiment, table)
+    with _modules_of(Path(path).parent):
+        return config.from_table(Experiment, table)
+
+
+@contextmanager
+def _modules_of(folder: Path) -> Iterator[None]:
+    """Let modules of a folder be imported, after all that are installed."""
+    name = str(folder.absolute())
+    sys.path.append(name)
+    try:
+        yield
+    finally:
+        sys.path.remove(name)

@@ -15,7 +15,8 @@ from m6rec.models.base import Explains, Model, Reason
 
 NAMED = 3  # history items or attributes that a sentence names
 SMALL = 0.05  # share below which a sentence leaves a group to "the rest"
-AVERAGE = "average"  # name of the bias that calibration takes off: what any item scores
+AVERAGE = "average"  # name that models give to the bias that no reason explains
+START = "starting point"  # its label here: what any item would score, all parts together
 EXACT = 1e-4  # of the score: reasons that add up within this add up
 
 
@@ -23,7 +24,8 @@ EXACT = 1e-4  # of the score: reasons that add up within this add up
 class Contribution:
     """All reasons of one kind, item and name together.
 
-    value: in score units. share: of everything that speaks for the item; below 0 = against it.
+    value: in score units. share: of the sum of all absolute values, the starting point's aside;
+    below 0 = against the item, 0 = the starting point, which is no reason.
     parts: what each model part adds to value.
     """
 
@@ -37,7 +39,8 @@ class Contribution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """Why one item has its score. contributions: largest first, those against the item last.
+    """Why one item has its score. contributions: largest first, those against the item after them,
+    and last the starting point; their values add up to the score.
 
     unexplained: score minus the sum of the contributions, 0 where they add up.
     """
@@ -65,16 +68,16 @@ class Explanation:
         }
 
     def __str__(self) -> str:
-        """One sentence; shares are of the score, or of what speaks for it where some is against."""
-        if not self.contributions:
+        """One sentence: what speaks for the item, and the strongest that speaks against it."""
+        told = [c for c in self.contributions if c.label != START]
+        if not told:
             return "no reason is known"
         groups: dict[str, list[Contribution]] = {}
-        for each in self.contributions:
+        for each in told:
             if each.value > 0:
                 groups.setdefault(each.kind, []).append(each)
         shares = {kind: sum(c.share for c in group) for kind, group in groups.items()}
-        against = sum(-c.share for c in self.contributions if c.value < 0)
-        whole = " of the score" if against < SMALL else " of what speaks for it"
+        whole = " of all reasons"
         phrases: list[str] = []
         for kind in sorted(groups, key=lambda kind: -shares[kind]):
             if phrases and shares[kind] < SMALL:
@@ -86,15 +89,12 @@ class Explanation:
                 phrase += f", and {len(more)} more, {sum(c.share for c in more):.0%}"
             phrases.append(phrase)
             whole = ""
-        for worst in reversed(self.contributions):
-            if worst.kind == "bias" and worst.label == AVERAGE:
-                continue
-            if worst.share <= -SMALL:
-                phrases.append(f"although {_AGAINST[worst.kind].format(worst.label)}")
-            break
+        worst = told[-1]
+        if worst.share <= -SMALL:
+            phrases.append(f"although {_AGAINST[worst.kind].format(worst.label)}")
         if self.unexplained:
             phrases.append(f"{self.unexplained:+.3g} of {self.score:.3g} is not explained")
-        return "; ".join(phrases)
+        return "; ".join(phrases) or "nothing speaks for it"
 
 
 _PHRASES = {
@@ -147,18 +147,18 @@ def combine(reasons: Sequence[Reason], score: float, label: Callable[[int], str]
         parts = cells.setdefault((r.kind, r.item, r.name), {})
         parts[r.part] = parts.get(r.part, 0.0) + r.value
     sums = {key: sum(parts.values()) for key, parts in cells.items()}
-    positive = sum(value for value in sums.values() if value > 0)
-    scale = positive or sum(abs(value) for value in sums.values()) or 1.0
+    start = ("bias", -1, AVERAGE)
+    scale = sum(abs(value) for key, value in sums.items() if key != start) or 1.0
     contributions = tuple(
         Contribution(
             kind=key[0],
-            label=label(key[1]) if key[1] >= 0 else key[2] or key[0],
+            label=label(key[1]) if key[1] >= 0 else START if key == start else key[2] or key[0],
             value=sums[key],
-            share=sums[key] / scale,
+            share=0.0 if key == start else sums[key] / scale,
             item=key[1],
             parts=cells[key] if set(cells[key]) != {""} else {},
         )
-        for key in sorted(sums, key=lambda key: -sums[key])
+        for key in sorted(sums, key=lambda key: (key == start, -sums[key]))
     )
     rest = score - sum(sums.values()) if contributions else 0.0
     magnitude = max(abs(score), sum(abs(value) for value in sums.values()))

@@ -57,8 +57,12 @@ def _omega(model: PctModel, domains: Sequence[str]) -> Learned:
         ]
         for s, source in enumerate(domains)
     }
+    helped = [
+        "–" if not omega.any() else "all users" if warm else "only users without history there"
+        for omega, warm in zip(model.omega, model.state()["warm"], strict=True)
+    ]
     return Learned(
         heading="ω: how much one domain trusts another",
-        text="0 = the domain stands alone: on the holdout, listening did not help it.",
-        frame=pl.DataFrame({"domain": list(domains), **columns}),
+        text="Kept where it helped on the holdout; 0 = the domain does not listen to that one.",
+        frame=pl.DataFrame({"domain": list(domains), **columns, "for": helped}),
     )

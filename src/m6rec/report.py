@@ -12,6 +12,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
 from m6rec import __version__, config
@@ -128,6 +129,8 @@ def verdict(evaluations: Mapping[str, Evaluation]) -> str:
     sign = -1 if parse(metric)[0] in PER_PAIR else 1  # of errors, less is better
     best = max(others, key=lambda name: sign * evaluations[name][metric])
     found = compare(evaluations[own], evaluations[best], metric)[0]
+    if np.isnan(found.p):
+        return f"Too few users were tested to tell whether {own} is better than {best} on {metric}."
     better = sign * found.difference > 0
     p = f"p = {found.p:.3f}" if found.p >= 0.001 else "p < 0.001"
     return (
@@ -219,8 +222,6 @@ def _activity_plot(evaluations: Mapping[str, Evaluation]) -> Figure | None:
 
 def _data_plot(trained: Trained) -> Figure:
     """How events spread over the items of each domain, from the best known to the least."""
-    import numpy as np
-
     data = trained.stage.prepared.dataset
     figure, (axis,) = _figure(1, 2.8, width=6.0)
     counts = np.bincount(data.item, minlength=data.n_items)

@@ -116,6 +116,12 @@ class Evaluation:
     dropped: int
     seed: int = 0
 
+    def __repr__(self) -> str:
+        """The figures over all rows, on one line."""
+        values = ", ".join(f"{m} {self[m]:.4f}" for m in self.metrics)
+        sizes = f"{len(self.slices['all']):,} rows, {len(self.slices)} slices"
+        return f"Evaluation({values}; {sizes}, protocol {self.protocol})"
+
     def __getitem__(self, metric: str) -> float:
         """Return a metric over all rows."""
         return self.slices["all"].mean(metric)
@@ -166,7 +172,8 @@ def compare(
     """Compare two evaluations of the same test rows by paired bootstrap over users.
 
     metric: by default every metric that both have. ``p_holm`` corrects for all the slices of
-    a metric. Raises ConfigError where a metric is missing or the test rows differ.
+    a metric; intervals and p-values are NaN in slices of too few users. Raises ConfigError
+    where a metric is missing or the test rows differ.
     """
     both = [m for m in a.metrics if m in b.metrics and parse(m)[0] not in OVERALL]
     if metric is not None and metric not in both:

@@ -8,9 +8,14 @@ import numpy as np
 
 from m6rec.arrays import Array, Ids
 
+LEAST = 5  # clusters, such as users, from which an interval or a p-value says anything
+
 
 class Paired(NamedTuple):
-    """difference: mean of a less mean of b. low, high: its 95 % interval. p: two-sided."""
+    """difference: mean of a less mean of b. low, high: its 95 % interval. p: two-sided.
+
+    All but the difference are NaN with fewer than ``LEAST`` clusters.
+    """
 
     difference: float
     low: float
@@ -29,10 +34,11 @@ def bootstrap_ci(
 ) -> tuple[float, float]:
     """Return the percentile interval of the (weighted) mean of ``values`` (R,); NaN is left out.
 
-    cluster: (R,) rows of equal code, such as those of one user, are drawn together.
+    cluster: (R,) rows of equal code, such as those of one user, are drawn together. The
+    interval is NaN with fewer than ``LEAST`` of them.
     """
     total, count = _clusters(values[None], cluster, weight)
-    if not count.sum():
+    if (count > 0).sum() < LEAST:
         return float("nan"), float("nan")
     means = _means(total, count, rng, n)[:, 0]
     low, high = np.nanquantile(means, [(1 - level) / 2, (1 + level) / 2])
@@ -59,6 +65,8 @@ def paired(
         return Paired(*[float("nan")] * 4)
     shape = np.sqrt if root else np.asarray
     observed = np.diff(shape(total.sum(axis=0) / count.sum(axis=0))[::-1])[0]
+    if (count > 0).all(axis=1).sum() < LEAST:
+        return Paired(float(observed), *[float("nan")] * 3)
     drawn = shape(_means(total, count, rng, n))
     difference = drawn[:, 0] - drawn[:, 1]
     difference = difference[~np.isnan(difference)]

@@ -12,6 +12,7 @@ import typer
 from m6rec.cli import show
 from m6rec.cli.data import Json
 from m6rec.errors import DataError, QueryError
+from m6rec.explanation import START
 from m6rec.recommender import Recommender
 
 RECOMMEND = show.examples(
@@ -31,6 +32,8 @@ EXPLAIN = show.examples(
     "m6rec explain current Aliens --user 42",
     'm6rec explain current Aliens --history "Alien, Blade Runner" --json',
 )
+
+SHOWN = 20  # contributions in the table of a score
 
 Which = Annotated[
     str,
@@ -130,7 +133,7 @@ def score(
     part = out.with_name(f".{out.name}.part")
     _WRITERS[out.suffix](result, part)
     part.replace(out)
-    show.line(f"{out}: {result.height:,} rows for {len(keys):,} users")
+    show.whole(f"{out}: {result.height:,} rows for {len(keys):,} users")
 
 
 def explain(
@@ -150,13 +153,15 @@ def explain(
         return
     show.line(f"{item}: score {reason.score:.4g}, {reason}")
     if reason.contributions:
+        first = reason.contributions[:SHOWN]
+        shown = first + tuple(c for c in reason.contributions[SHOWN:] if c.label == START)
         rows = [
-            (c.label, c.kind, f"{c.share:+.1%}", c.value, " ".join(c.parts))
-            for c in reason.contributions[:20]
+            (c.label, c.kind, f"{c.share:+.1%}" if c.share else "–", c.value, " ".join(c.parts))
+            for c in shown
         ]
         show.table(("what", "kind", "share", "value", "part"), rows)
-        if len(reason.contributions) > 20:
-            show.note(f"and {len(reason.contributions) - 20} smaller ones; --json shows all")
+        if hidden := len(reason.contributions) - len(shown):
+            show.note(f"and {hidden} more; --json shows all")
 
 
 def show_lists(found: pl.DataFrame) -> None:
@@ -178,7 +183,7 @@ def liked(
 
 
 def split_items(asked: Recommender, history: str) -> list[str]:
-    """Split at commas, but keep together what is one title, such as "Godfather, The"."""
+    """Split at commas, but keep together what is one title, such as "Paris, Texas"."""
     parts: Sequence[str] = history.split(",")
     names, at = [], 0
     while at < len(parts):

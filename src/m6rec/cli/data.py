@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -40,7 +41,7 @@ def fetch(
     if json:
         show.as_json({"path": str(path), "files": sorted(f.name for f in path.iterdir())})
     else:
-        show.line(str(path))
+        show.whole(str(path))
 
 
 def init(
@@ -67,14 +68,12 @@ def init(
         f'name = "{out.stem}"\nseed = 0\n\n{text}\n{_MODEL.format(kind=DEFAULT_KIND)}',
         encoding="utf-8",
     )
-    show.line(f"{out}: written; read it, then `m6rec check {out}` and `m6rec train {out}`")
+    show.whole(f"{out}: written; read it, then")
+    for verb in ("check", "train"):
+        show.whole(f"m6rec {verb} {shlex.quote(str(out))}")
 
 
 _MODEL = """\
-[split]                # how the test is held out; without this table: the newest of each user
-kind = "random"        # "leave-last" or "temporal" where there are times
-fraction = 0.1
-
 [model]
 kind = "{kind}"
 
@@ -111,9 +110,10 @@ def check(config: Config, set: Set = None, json: Json = False) -> None:
         )
         for d in report.domains
     ]
-    heads = ("domain", "feedback", "users", "items", "events", "density", "items without events")
+    heads = ("domain", "feedback", "users", "items", "events", "density", "cold", "text", "attrs")
     show.heading("Domains")
-    show.table((*heads, "text", "attributes"), rows)
+    show.caption("cold: items without events. text, attrs: how many items have any.")
+    show.table(heads, rows)
     if report.overlaps:
         show.heading("Overlap")
         pairs = [

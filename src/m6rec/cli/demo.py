@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,7 +27,7 @@ def demo(
 
     Three groups of genres stand for three domains.
     """
-    from m6rec import report
+    from m6rec import artifacts, report
     from m6rec.cli.training import show_evaluations, show_learned
     from m6rec.data.fetch import fetch
     from m6rec.experiment import load
@@ -65,6 +66,8 @@ def demo(
         if section.frame is not None:
             show.frame(section.frame)
     path = trained.fitted.path
-    show.heading("Go on")
-    show.line('m6rec recommend current --history "Toy Story, Fargo" --explain')
-    show.line(f"Report: {(path or out) / report.FILE}")
+    if path is not None:
+        run = shlex.quote(artifacts.current_name(path))
+        show.heading("Go on")
+        show.whole(f'm6rec recommend {run} --history "Toy Story, Fargo" --explain')
+        show.whole(f"Report: {path / report.FILE}")

@@ -48,13 +48,25 @@ def caption(text: str) -> None:
 
 
 def line(text: str) -> None:
-    """Print a line as it is."""
+    """Print a sentence."""
     out.print(Text(text))
+
+
+def whole(text: str) -> None:
+    """Print a line that holds a path or a command, unbroken, so that it can be copied."""
+    out.print(Text(text), soft_wrap=True)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
     """Print a table; columns that hold only numbers are aligned to the right."""
-    shown = Table(title=title or None, title_justify="left", title_style="bold", box=None)
+    shown = Table(
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+    )
     for i, name in enumerate(columns):
         right = bool(rows) and all(isinstance(row[i], (int, float)) for row in rows)
         shown.add_column(

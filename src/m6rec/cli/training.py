@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +20,7 @@ from m6rec.experiment import load
 from m6rec.learned import learned
 from m6rec.report import NOT_DOMAINS, evaluation_frame, figure, verdict
 from m6rec.report import write as write_report
-from m6rec.results import Evaluation
+from m6rec.results import Difference, Evaluation
 
 TRAIN = show.examples(
     "m6rec train shop.toml",
@@ -61,7 +63,9 @@ def train(
     show_evaluations(trained.evaluations)
     show_learned(trained)
     show.heading("Run")
-    show.line(f'{trained.fitted.path}  (now also called "current")')
+    path = trained.fitted.path
+    if path is not None:
+        show.whole(f'{path}  (now also called "{artifacts.current_name(path)}")')
 
 
 def evaluate(
@@ -125,18 +129,12 @@ def compare(
         show.as_json({"base": paths[0].name, "differences": differences})
         return
     for name, lines in found.differences.items():
-        rows = [
-            (
-                *(d.slice, d.metric, d.b, d.a),
-                f"{d.difference:+.4f}",
-                f"{d.low:+.4f} … {d.high:+.4f}",
-                f"{d.p_holm:.3f}",
-            )
-            for d in lines
-        ]
         show.heading(f"{name} against {paths[0].name}")
-        heads = ("slice", "metric", "base", "this", "difference", "95 % interval", "p (Holm)")
-        show.table(heads, rows)
+        for each in dict.fromkeys(d.metric for d in lines):
+            show.table(
+                (each, "base", "this", "difference", "95 % interval", "p (Holm)"),
+                [_difference(d) for d in lines if d.metric == each],
+            )
 
 
 def tune(
@@ -168,9 +166,15 @@ def tune(
         show.as_json({"out": str(target), **best.to_json()})
         return
     show.heading(f"Best of {trials} by {best.metric} on a holdout inside train")
-    rows = [(name, value) for name, value in best.values.items()]
-    show.table(("option", "value"), [*rows, (best.metric, best.score)])
-    show.line(f"{target}: written; `m6rec train {target}`")
+    if best.values:
+        rows = [(name, value) for name, value in best.values.items()]
+        show.table(("option", "value"), [*rows, (best.metric, best.score)])
+    else:
+        show.line(
+            f"The options as they stand, {best.score:.4f}: none of the {trials - 1} other "
+            "settings is better."
+        )
+    show.whole(f"{target}: written; m6rec train {shlex.quote(str(target))}")
 
 
 def show_evaluations(found: Mapping[str, Evaluation]) -> None:
@@ -212,6 +216,13 @@ def show_slices(found: Evaluation, name: str) -> None:
     show.table(("slice", "rows", *found.metrics), rows)
     if found.dropped:
         show.note(f"{found.dropped:,} test events could not be shown (in the history, or hidden)")
+
+
+def _difference(d: Difference) -> tuple[str | float, ...]:
+    few = math.isnan(d.p)
+    interval = "too few users" if few else f"{d.low:+.4f} … {d.high:+.4f}"
+    p = "–" if few else f"{d.p_holm:.3f}"
+    return d.slice, d.b, d.a, f"{d.difference:+.4f}", interval, p
 
 
 def _report(trained: pipeline.Trained, folder: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -153,7 +154,10 @@ class Cleaner:
         samples: list[dict[str, Any]] = []
         for row in gone.head(SAMPLES).iter_rows(named=True):
             keys = {part: self.names(part, row[part]) for part in ("user", "item")}
-            samples.append(keys | {n: row[n] for n in ("value", "time") if n in row})
+            more: dict[str, Any] = {"value": row["value"]} if "value" in row else {}
+            if row.get("time", -1) >= 0:
+                more["time"] = f"{datetime.fromtimestamp(row['time'], UTC):%Y-%m-%dT%H:%M:%SZ}"
+            samples.append(keys | more)
         self.drops.add(step, TABLE, reason, gone.height, samples)
 
 

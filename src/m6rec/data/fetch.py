@@ -31,6 +31,7 @@ SHA256 = {
     "ml-100k.item": "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532",
     "ml-100k.user": "4f670007d9cfbeb9807e757209af1555b9bcc186bde25e767f67cb67c6dd5972",
 }
+ARTICLES = "The|An?|La|Les?|Il|El|Das|De[rn]|Die"  # that the archive puts behind a title
 SUMS = "SHA256SUMS"
 TIMEOUT = 10  # seconds for the archive's server to answer
 WHEEL_TIMEOUT = 120
@@ -175,13 +176,25 @@ def from_wheel(path: Path, folder: Path) -> Tables:
 def canonical(ratings: pl.LazyFrame, films: pl.LazyFrame, users: pl.LazyFrame) -> Tables:
     """Return the same rows in the same form whatever the source."""
     whole = [pl.col(name).cast(pl.Int64) for name in ("user", "item", "rating", "time")]
-    film = [pl.col("item").cast(pl.Int64), "title", "year", pl.col("genres").list.join("|")]
+    film = [
+        pl.col("item").cast(pl.Int64),
+        article_first(pl.col("title")),
+        "year",
+        pl.col("genres").list.join("|"),
+    ]
     user = [pl.col("user").cast(pl.Int64), pl.col("age").cast(pl.Int64)]
     return {
         "ratings": ratings.select(whole).sort("time", "user", "item").collect(),
         "films": films.select(film).sort("item").collect(),
         "users": users.select(*user, "gender", "occupation", "zip").sort("user").collect(),
     }
+
+
+def article_first(title: pl.Expr) -> pl.Expr:
+    """Return "The Godfather" for "Godfather, The"; a title in brackets behind it stays."""
+    return title.str.replace(rf"^(.+), ({ARTICLES})( \(.*\))?$", "$2 $1$3").str.replace(
+        r"^(.+), (L')( \(.*\))?$", "$2$1$3"
+    )
 
 
 @dataclass(frozen=True)

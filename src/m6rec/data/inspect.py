@@ -1,4 +1,4 @@
-"""Look at a user's files and draft the ``[data]`` part of an experiment as commented TOML."""
+"""Look at a user's files and draft an experiment's data and split as commented TOML."""
 
 from __future__ import annotations
 
@@ -78,12 +78,16 @@ def draft(files: Sequence[Path], base: Path | None = None) -> str:
         "core_users = 0       # fewest events of a user in a domain",
         "core_items = 0       # fewest events of an item",
         "# max_per_day = 1000 # users above are taken for bots",
+        "",
+        *_split_lines(logs),
     ]
     return "\n".join(lines) + "\n"
 
 
 def look(file: Path, base: Path) -> Seen:
     """Read the first rows of a file and guess what it is."""
+    if not file.is_file():
+        raise DataError(f"{file}: no such file; name a file of interactions, items or users")
     path = os.path.relpath(file, base)
     table = _readable(path, base)
     drops = Drops()
@@ -194,6 +198,12 @@ def _feedback_lines(logs: Sequence[Seen]) -> list[str]:
     return ['feedback = "implicit"  # "explicit": values are ratings to be predicted']
 
 
+def _split_lines(logs: Sequence[Seen]) -> list[str]:
+    if all("time" in log.parts for log in logs):
+        return ["[split]", 'kind = "leave-last"  # the newest of each user; or "temporal"']
+    return ["[split]", 'kind = "random"      # there are no times to split by', "fraction = 0.1"]
+
+
 def _event_lines(logs: Sequence[Seen]) -> list[str]:
     found: dict[str, None] = {}
     for log in logs:
@@ -212,8 +222,9 @@ def _event_lines(logs: Sequence[Seen]) -> list[str]:
 
 def _feature_lines(seen: Sequence[Seen]) -> list[str]:
     lines = []
+    guessed: dict[str, dict[str, str]] = {"items": {}, "users": {}}
     for entry in seen:
-        if entry.role not in ("items", "users"):
+        if entry.role not in guessed:
             continue
         taken = {*entry.parts.values()}
         if entry.role == "items":
@@ -224,7 +235,10 @@ def _feature_lines(seen: Sequence[Seen]) -> list[str]:
         for name in entry.frame.columns:
             if name not in taken:
                 kind = features.guess(entry.frame[name]).kind
-                lines.append(f'# [data.features.{entry.role}.{_bare(name)}] kind = "{kind}"')
+                guessed[entry.role].setdefault(name, f'# {_bare(name)} = {{ kind = "{kind}" }}')
+    for role, found in guessed.items():
+        if found:
+            lines += [f"[data.features.{role}]", *found.values()]
     return [*lines, ""] if lines else []
 
 

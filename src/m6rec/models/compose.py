@@ -271,7 +271,10 @@ class BlendModel(Model):
 
 @dataclass(frozen=True, kw_only=True)
 class Fallback(Recipe):
-    """The first part, in order, that does not abstain for a cell; calibrated to one scale."""
+    """The first part, in order, that does not abstain for a cell; calibrated to one scale.
+
+    parts: the recipes, first choice first.
+    """
 
     kind: ClassVar[str] = "fallback"
     parts: tuple[Recipe, ...]

@@ -37,6 +37,8 @@ class Graph(Recipe):
     blurred twice. GF-CF is sharpen = 0, lift = 0.5; the powers cost most and matter most where
     data is sparse. R̃ is scaled to σ_1 = 1. Options that are "auto" are chosen on a holdout of
     train. Abstains in explicit domains.
+
+    sweeps: power iterations of the randomised basis. binary: histories count as 0/1.
     """
 
     kind: ClassVar[str] = "graph"

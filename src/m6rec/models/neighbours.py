@@ -115,6 +115,9 @@ class RP3Beta(Recipe):
 
     s_ji = Σ_u (1/n_j)^alpha (1/n_u)^alpha / n_i^beta over users u of both; the k greatest from
     each item are kept. Abstains in explicit domains.
+
+    scope: "all" = walks cross domains; "domain" = each domain alone.
+    binary: histories count as 0/1, whatever their weights.
     """
 
     kind: ClassVar[str] = "rp3beta"
