@@ -170,10 +170,7 @@ def tune(
         rows = [(name, value) for name, value in best.values.items()]
         show.table(("option", "value"), [*rows, (best.metric, best.score)])
     else:
-        show.line(
-            f"The options as they stand, {best.score:.4f}: none of the {trials - 1} other "
-            "settings is better."
-        )
+        show.line(f"The options as they stand are the best: {best.metric} {best.score:.4f}.")
     show.whole(f"{target}: written; m6rec train {shlex.quote(str(target))}")
 
 
