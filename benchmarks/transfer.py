@@ -2,15 +2,16 @@
 
     python benchmarks/transfer.py douban|cdr|cold [--seeds N] [--out FILE.json]
 
-Options and ω are learned on a holdout of train, once per split; "alone" is the same PCT with
-every ω = 0, so its own options are tuned for it alone. "shuffled" permutes which source user is
-whom and learns ω anew. Figures are means over seeds; ± is the spread over seeds, and the gain
-has a paired bootstrap over users.
+Options and ω are learned on a holdout of train; "alone" is PCT without transfer, tuned by
+itself on the same holdout; on douban, where PCT abstains, popularity answers for both.
+"shuffled" permutes which source user is whom and learns ω anew. Figures are means over seeds; ±
+is the spread over seeds, and the gain has a paired bootstrap over users.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from dataclasses import replace
@@ -19,18 +20,22 @@ from pathlib import Path
 import datasets
 import numpy as np
 
-from m6rec.data.splits import Split
+from m6rec.data.splits import Split, holdout
 from m6rec.evaluation import Rows, evaluate
 from m6rec.models.base import Recipe
+from m6rec.models.compose import Fallback
 from m6rec.models.neighbours import Neighbours
 from m6rec.models.pct import Pct
 from m6rec.models.popular import Popular
 from m6rec.significance import paired
 from m6rec.tracking import Run
 
+KEEPS = ((0.05, False), (0.2, False), (1.0, False), (1.0, True))  # of the target's train, cold
 
-def alone(recipe: Pct) -> Pct:
-    return replace(recipe, domains={n: replace(o, omega={}) for n, o in recipe.domains.items()})
+
+def answered(recipe: Pct) -> Fallback:
+    """Popularity answers whom PCT does not: those without any history that it may use."""
+    return Fallback(parts=(recipe, Popular()))
 
 
 class Table:
@@ -53,8 +58,9 @@ class Table:
         self.rows.setdefault(condition, {}).setdefault(name, []).append(rows)
         line = {"condition": condition, "model": name, "seed": run.seed, "seconds": seconds}
         line |= {m: found[m] for m in metrics}
-        if isinstance(model.recipe, Pct):
-            line["omega"] = {n: dict(o.omega) for n, o in model.recipe.domains.items()}
+        used = model.recipe.parts[0] if isinstance(model.recipe, Fallback) else model.recipe
+        if isinstance(used, Pct):
+            line["omega"] = {n: dict(o.omega) for n, o in used.domains.items()}
         self.lines.append(line)
         print("  ".join(f"{k}={v:.4f}" if isinstance(v, float) else f"{k}={v}"
                         for k, v in line.items()), flush=True)  # fmt: skip
@@ -84,21 +90,23 @@ class Table:
 
 def douban(seeds: int, table: Table) -> None:
     metrics = ("recall@20", "ndcg@20")
-    for seed in range(seeds):
-        run = Run(seed=seed)
-        for target in ("music", "book"):
-            for keep, cold in ((0.05, False), (0.2, False), (1.0, False), (1.0, True)):
-                split = datasets.douban(seed, keep=keep, target=target, cold=cold)
-                name = f"{target}, " + ("cold users" if cold else f"{keep:.0%} of its train")
-                recipe = table.add(name, "pct", Pct(), split, run, metrics)
-                assert isinstance(recipe, Pct)
-                if cold:
-                    table.add(name, "popular", Popular(), split, run, metrics)
-                    continue
-                table.add(name, "alone", alone(recipe), split, run, metrics)
-                if seed == 0:
-                    other = datasets.douban(seed, keep=keep, target=target, shuffle_link=True)
-                    table.add(name, "shuffled", Pct(), other, run, metrics)
+    for target, (keep, cold) in itertools.product(("music", "book"), KEEPS):
+        for seed in range(seeds):
+            run = Run(seed=seed)
+            split = datasets.douban(seed, keep=keep, target=target, cold=cold)
+            name = f"{target}, " + ("cold users" if cold else f"{keep:.0%} of its train")
+            inner = holdout(split.train, run.rng("holdout"))
+            recipe = Pct().choose(inner, run)
+            table.add(name, "pct", answered(recipe), split, run, metrics)
+            table.add(name, "popular", Popular(), split, run, metrics)
+            if cold:
+                continue
+            table.add(
+                name, "alone", answered(Pct(transfer=False).choose(inner, run)), split, run, metrics
+            )
+            if seed == 0:
+                other = datasets.douban(seed, keep=keep, target=target, shuffle_link=True)
+                table.add(name, "shuffled", answered(Pct()), other, run, metrics)
     table.summary(metrics, "alone")
 
 
@@ -118,9 +126,8 @@ def cdr(seeds: int, table: Table) -> None:
             table.add(name, "popular", Popular(), own, run, metrics, **protocol)
             table.add(name, "item cosine", Neighbours(), own, run, metrics, **protocol)
             dropped = datasets.amazon_cdr(*pair, target=target, drop_twins=True)
-            recipe = table.add(name, "twins dropped", Pct(), dropped, run, metrics, **protocol)
-            assert isinstance(recipe, Pct)
-            table.add(name, "alone", alone(recipe), dropped, run, metrics, **protocol)
+            table.add(name, "twins dropped", Pct(), dropped, run, metrics, **protocol)
+            table.add(name, "alone", Pct(transfer=False), own, run, metrics, **protocol)
             table.add(name, "as shipped", Pct(), plain, run, metrics, **protocol)
             other = datasets.amazon_cdr(*pair, target=target, drop_twins=True, shuffle_link=1)
             table.add(name, "shuffled", Pct(), other, run, metrics, **protocol)

@@ -19,8 +19,14 @@ from m6rec.tracking import Run
 
 SOURCES = 4  # most other domains that a domain listens to: those with the most shared users
 ROWS = 4000  # most holdout users that each domain is judged by
-OMEGAS = (1.0, 0.3)
 STRENGTHS = ((0.05, 1.0), (0.2, 1.0), (0.5, 1.0), (0.7, 0.5), (2.0, 0.5), (5.0, 0.5))  # reg, nu
+# ω, and strengths that suit a domain which is informed though they may not suit it alone
+SHARED: tuple[tuple[float, dict[str, float]], ...] = (
+    (1.0, {}),
+    (0.3, {}),
+    (1.0, {"reg": 1.0, "nu": 0.7}),
+    (1.0, {"reg": 0.2, "nu": 1.0}),
+)
 ALPHAS = (0.05, 0.2, 0.5)
 
 
@@ -60,14 +66,17 @@ def choose(
     """Return the options of every domain: those given, and the others learned on the holdout.
 
     First each domain alone: (reg, nu), then alpha. Then ω of its likeliest sources, all alike,
-    then each source left out in turn. ω > 0 is kept only where the paired gain over standing
-    alone exceeds one standard error: transfer is never forced where it hurts. Elsewhere sources
-    inform only users without history in the domain, unless popularity serves those better.
+    with the strengths that suit it alone and with others, then each source left out in turn.
+    ω > 0 is kept only where the paired gain over standing alone exceeds one standard error:
+    transfer is never forced where it hurts. Elsewhere sources inform only users without history
+    in the domain, unless popularity serves those better.
     """
     train = split.train
     names = [d.name for d in train.domains]
     best: Options = {n: given.get(n, Local()) for n in names}
-    judge = Judge(split, run.rng("rows"))
+    popular = Popular().fit(train, run)
+    judge = Judge(split, popular, run.rng("rows"))
+    implicit = {d.name for d in train.domains if d.feedback == "implicit"}
     values: dict[str, Array] = {}
 
     def attempt(candidates: Options, margin: float = 0.0) -> None:
@@ -75,10 +84,8 @@ def choose(
         open_ = {n: c for n, c in candidates.items() if n not in given and c != best[n]}
         if not open_ and values:
             return
-        model = fit({**best, **open_})
-        for name in names:
-            if values and name not in open_:
-                continue
+        model, first = fit({**best, **open_}), not values
+        for name in names if first else open_:
             found = judge(model, names.index(name))
             if name not in values:
                 values[name] = found
@@ -90,7 +97,7 @@ def choose(
     sources = likely_sources(train) if transfer else {n: [] for n in names}
     if all(n in given for n in names) or not (steps or any(sources.values())):
         return best
-    with run.progress("options", 1 + len(steps) + len(OMEGAS) + SOURCES) as advance:
+    with run.progress("options", 1 + len(steps) + len(SHARED) + SOURCES) as advance:
         attempt({})
         advance(1)
         for changes in steps:
@@ -98,9 +105,13 @@ def choose(
             advance(1)
         if any(sources.values()):
             lonely = dict(best)
-            for omega in OMEGAS:
-                shared = {n: dict.fromkeys(sources[n], omega) for n in names}
-                attempt({n: replace(lonely[n], omega=shared[n]) for n in names}, margin=1.0)
+            for omega, strengths in SHARED:
+                shared = {n: dict.fromkeys(sources[n], omega) for n in names if sources[n]}
+                tried = {
+                    n: replace(changed(lonely[n], strengths if n in implicit else {}), omega=o)
+                    for n, o in shared.items()
+                }
+                attempt(tried, margin=1.0)
                 advance(1)
             for place in range(SOURCES):
                 without = {n: left_out(best[n], sources[n], place) for n in names}
@@ -112,9 +123,8 @@ def choose(
                 if sources[n] and n not in given and not best[n].omega
             }
             model = fit({**best, **cold}) if cold else None
-            popular = Popular().fit(train, run)
             for n in cold:
-                if model and judge.serves_cold(model, popular, names.index(n)):
+                if model and judge.serves_cold(model, names.index(n)):
                     best[n] = cold[n]
     return best
 
@@ -170,10 +180,13 @@ def gain(new: Array, old: Array) -> float:
 
 
 class Judge:
-    """The holdout as values per user and domain: NDCG of the whole ranking, or −(error²)."""
+    """The holdout as values per user and domain: NDCG of the whole ranking, or −(error²).
 
-    def __init__(self, split: Split, rng: np.random.Generator) -> None:
-        self.split = split
+    A user for whom the model abstains gets what is popular, as in any list that is shown.
+    """
+
+    def __init__(self, split: Split, popular: Model, rng: np.random.Generator) -> None:
+        self.split, self.popular = split, popular
         targets = split.test.positives
         self.items: list[Ids] = []
         self.rows: list[Ids] = []
@@ -183,13 +196,13 @@ class Judge:
             self.items.append(items)
             self.rows.append(np.sort(rng.permutation(users)[:ROWS]))
 
-    def serves_cold(self, model: Model, popular: Model, domain: int) -> bool:
+    def serves_cold(self, model: Model, domain: int) -> bool:
         """Return whether users without history in a domain fare no worse than by popularity."""
         rows = self.rows[domain]
         query = self.split.context.query(rows)
         train = self.split.train
         cold = rows[query.activity(train.item_domain, train.n_domains)[:, domain] == 0]
-        return gain(self(model, domain, cold), self(popular, domain, cold)) > -1.0
+        return gain(self(model, domain, cold), self(self.popular, domain, cold)) > -1.0
 
     def __call__(self, model: Model, domain: int, rows: Ids | None = None) -> Array:
         """Return (R,) values, higher is better, of the domain's holdout users."""
@@ -200,6 +213,8 @@ class Judge:
             users = rows[at : at + 512]
             query = self.split.context.query(users)
             scores = model.score(query, items)
+            silent = np.isnan(scores).all(axis=1)
+            scores[silent] = self.popular.score(query, items)[silent]
             targets = csr_array(csr_array(self.split.test.positives[users])[:, items])
             if self.split.train.domains[domain].feedback == "explicit":
                 row = np.repeat(np.arange(len(users)), np.diff(targets.indptr))
