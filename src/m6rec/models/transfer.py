@@ -79,7 +79,7 @@ def choose(
     implicit = {d.name for d in train.domains if d.feedback == "implicit"}
     values: dict[str, Array] = {}
 
-    def attempt(candidates: Options, margin: float = 0.0) -> None:
+    def attempt(candidates: Options) -> None:
         """Fit the candidates of all domains at once; keep each that is better in its domain."""
         open_ = {n: c for n, c in candidates.items() if n not in given and c != best[n]}
         if not open_ and values:
@@ -89,7 +89,7 @@ def choose(
             found = judge(model, names.index(name))
             if name not in values:
                 values[name] = found
-            elif gain(found, values[name]) > margin:
+            elif gain(found, values[name]) > 0:
                 best[name], values[name] = open_[name], found
         run.log(options={n: to_table(open_[n]) for n in open_})
 
@@ -105,14 +105,25 @@ def choose(
             advance(1)
         if any(sources.values()):
             lonely = dict(best)
+            rivals: dict[str, tuple[Local, Array]] = {}
             for omega, strengths in SHARED:
-                shared = {n: dict.fromkeys(sources[n], omega) for n in names if sources[n]}
                 tried = {
-                    n: replace(changed(lonely[n], strengths if n in implicit else {}), omega=o)
-                    for n, o in shared.items()
+                    n: replace(
+                        changed(lonely[n], strengths if n in implicit else {}),
+                        omega=dict.fromkeys(sources[n], omega),
+                    )
+                    for n in names
+                    if sources[n] and n not in given
                 }
-                attempt(tried, margin=1.0)
+                model = fit({**lonely, **tried})
+                for n, candidate in tried.items():
+                    found = judge(model, names.index(n))
+                    if n not in rivals or found.mean() > rivals[n][1].mean():
+                        rivals[n] = candidate, found
                 advance(1)
+            for n, (candidate, found) in rivals.items():
+                if gain(found, values[n]) > 1.0:
+                    best[n], values[n] = candidate, found
             for place in range(SOURCES):
                 without = {n: left_out(best[n], sources[n], place) for n in names}
                 attempt({n: c for n, c in without.items() if c.omega})
@@ -122,9 +133,9 @@ def choose(
                 for n in names
                 if sources[n] and n not in given and not best[n].omega
             }
-            model = fit({**best, **cold}) if cold else None
+            model = fit({**best, **cold})
             for n in cold:
-                if model and judge.serves_cold(model, names.index(n)):
+                if judge.serves_cold(model, names.index(n)):
                     best[n] = cold[n]
     return best
 
