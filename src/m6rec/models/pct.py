@@ -24,7 +24,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from m6rec import text
-from m6rec.arrays import Floats, State
+from m6rec.arrays import Floats, Mask, State
 from m6rec.compiled import threads
 from m6rec.data.dataset import Dataset
 from m6rec.data.splits import Split, holdout
@@ -33,11 +33,12 @@ from m6rec.models.als import ridge, solve
 from m6rec.models.base import Recipe
 from m6rec.models.bayes import Bayes
 from m6rec.models.pct_model import Confidence, Events, PctModel, user_features, vectors_for
-from m6rec.models.transfer import Local, choose
+from m6rec.models.transfer import HOLDOUTS, Local, choose
 from m6rec.tracking import Run
 
 BY_ITEM = ("items", "bias", "variance")  # arrays of a stage that have a row for each item
-BRIEF = 4  # sweeps of a fit that only compares options; of ratings, twice as many
+Kept = dict[int, tuple[tuple[float, ...], State, Floats]]  # domain → options, state, vectors
+BRIEF = 8  # sweeps of ratings in a fit that only compares options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,18 +70,24 @@ class Pct(Recipe):
             raise ValueError("dim and sweeps must be at least 1")
 
     def choose(self, split: Split, run: Run) -> Self:
-        """Learn reg, nu, alpha and ω of every domain without options on the holdout."""
+        """Learn reg, nu, alpha and ω of every domain without options on the holdout.
 
+        Further holdouts, for domains that are thin in it, are carved from its train.
+        """
+        rngs = [run.rng("holdout", str(r)) for r in range(1, HOLDOUTS)]
+        holdouts = [split, *(holdout(split.train, rng) for rng in rngs)]
         quiet = replace(run, bars=False)
         phi = cache(lambda: item_features(self, split.train))  # ratings may need no attempt
-        ratings = replace(self.ratings, sweeps=min(self.ratings.sweeps, 2 * BRIEF))
-        brief = replace(self, sweeps=min(self.sweeps, BRIEF), ratings=ratings)
+        ratings = replace(self.ratings, sweeps=min(self.ratings.sweeps, BRIEF))
+        brief = replace(self, ratings=ratings)
+        kept: list[Kept] = [{} for _ in holdouts]
 
-        def attempt(options: dict[str, Local]) -> PctModel:
-            return fit(replace(brief, domains=options), split.train, quiet, phi())
+        def attempt(options: dict[str, Local], r: int) -> PctModel:
+            recipe = replace(brief, domains=options)
+            return fit(recipe, holdouts[r].train, quiet, phi(), kept[r])
 
         with threads(run.threads):
-            options = choose(self.domains, split, attempt, run, self.transfer)
+            options = choose(self.domains, holdouts, attempt, run, self.transfer)
         return replace(self, domains=options)
 
     def fit(self, train: Dataset, run: Run) -> PctModel:
@@ -93,8 +100,11 @@ class Pct(Recipe):
         return PctModel(self, state, self.confidence, self.attributes)
 
 
-def fit(recipe: Pct, train: Dataset, run: Run, phi: Floats) -> PctModel:
-    """Fit every domain alone, then those with sources again with the sources' vectors."""
+def fit(recipe: Pct, train: Dataset, run: Run, phi: Floats, kept: Kept | None = None) -> PctModel:
+    """Fit every domain alone, then those with sources again with the sources' vectors.
+
+    kept: carries domains alone from one fit to the next on the same train and recipe.
+    """
     n_domains, rated = train.n_domains, [d.feedback == "explicit" for d in train.domains]
     k = max(recipe.ratings.dim + 1 if explicit else recipe.dim for explicit in rated)
     local = [recipe.domains.get(d.name, Local()) for d in train.domains]
@@ -123,6 +133,8 @@ def fit(recipe: Pct, train: Dataset, run: Run, phi: Floats) -> PctModel:
             state["presence"][inside[d]] = bayes.presence_basis(ratings, width, rng)
     attributes = user_features(train.user_features, train.n_users, recipe.attributes)
     parts = [Events.of(matrix, mask) for mask in inside]
+    kept = {} if kept is None else kept
+    vectors: list[Floats] = []
     for stage in ("own", "full"):
         state[f"{stage}/items"] = np.zeros((train.n_items, k), np.float32)
         state[f"{stage}/bias"] = np.zeros(train.n_items, np.float32)
@@ -134,36 +146,46 @@ def fit(recipe: Pct, train: Dataset, run: Run, phi: Floats) -> PctModel:
         model = recipe.restore(state)
         total = sum(recipe.ratings.sweeps if explicit else recipe.sweeps for explicit in rated)
         with run.progress(f"pct, {stage} vectors", total) as advance:
-            every = np.full(n_domains, stage == "full")
-            vectors = model.own_vectors(parts, attributes, every)
             for d in range(n_domains):
                 if stage == "full" and not state["omega"][d].any():
                     continue
                 blocks = vectors_for(state, d, vectors) if stage == "full" else []
                 f = np.hstack([model.known(attributes, parts[d]), *blocks])
-                if stage == "full" and not state["warm"][d]:
+                key = (local[d].reg, local[d].nu, local[d].alpha)
+                if stage == "own" and d in kept and kept[d][0] == key:
+                    found = kept[d][1]
+                elif stage == "full" and not state["warm"][d]:
                     found = extended(recipe, model, d, parts[d], f, vectors[d])
                 else:
                     rng = run.rng(stage, names[d])
                     alternate = rate if rated[d] else factorise
                     found = alternate(recipe, model, d, parts[d], f, phi, rng, advance)
-                found["prior"] = np.pad(found["prior"], ((0, 0), (0, k - found["prior"].shape[1])))
-                state[f"{stage}/prior/{d}"] = found.pop("prior")
-                for name, value in found.items():
-                    whole = state[f"{stage}/{name}"]
-                    at = inside[d] if name in BY_ITEM else d
-                    block = whole[at]
-                    block[tuple(map(slice, value.shape))] = value
-                    whole[at] = block
-        if stage == "own":
-            every = np.ones(n_domains, np.bool_)
-            for d, u in enumerate(model.own_vectors(parts, attributes, every)):
-                active = parts[d].count > 0
-                square = float((u[active] ** 2).sum(axis=1).mean()) if active.any() else 1.0
-                state["norm"][d] = max(np.sqrt(square), 1e-6)
+                place(state, stage, d, found, inside[d], k)
+                if stage == "own":
+                    users = kept[d][2] if d in kept and kept[d][1] is found else None
+                    if users is None:
+                        users = model.own_vectors(parts, attributes, np.arange(n_domains) == d)[d]
+                    kept[d] = key, found, users
+                    active = parts[d].count > 0
+                    square = float((users[active] ** 2).sum(axis=1).mean()) if active.any() else 1.0
+                    state["norm"][d] = max(np.sqrt(square), 1e-6)
+                    vectors.append(users)
     if not state["omega"].any():
         state = {n: v for n, v in state.items() if not n.startswith("full/")}
     return recipe.restore(state)
+
+
+def place(state: State, stage: str, domain: int, found: State, inside: Mask, k: int) -> None:
+    """Write what was found of a domain into the arrays of all domains."""
+    for name, value in found.items():
+        if name == "prior":
+            state[f"{stage}/prior/{domain}"] = np.pad(value, ((0, 0), (0, k - value.shape[1])))
+            continue
+        whole = state[f"{stage}/{name}"]
+        at = inside if name in BY_ITEM else domain
+        block = whole[at]
+        block[tuple(map(slice, value.shape))] = value
+        whole[at] = block
 
 
 def extended(

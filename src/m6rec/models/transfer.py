@@ -1,4 +1,4 @@
-"""The options of each domain, transfer weights ω among them, learned on a holdout with a guard."""
+"""The options of each domain, ω among them, learned on holdouts with a guard."""
 
 from __future__ import annotations
 
@@ -18,15 +18,14 @@ from m6rec.models.popular import Popular
 from m6rec.tracking import Run
 
 SOURCES = 4  # most other domains that a domain listens to: those with the most shared users
-ROWS = 4000  # most holdout users that each domain is judged by
-STRENGTHS = ((0.05, 1.0), (0.2, 1.0), (0.5, 1.0), (0.7, 0.5), (2.0, 0.5), (5.0, 0.5))  # reg, nu
-# ω, and strengths that suit a domain which is informed though they may not suit it alone
-SHARED: tuple[tuple[float, dict[str, float]], ...] = (
-    (1.0, {}),
-    (0.3, {}),
-    (1.0, {"reg": 1.0, "nu": 0.7}),
-    (1.0, {"reg": 0.2, "nu": 1.0}),
-)
+ROWS = 4000  # most users of one holdout that a domain is judged by
+WANTED = 8000  # a domain with fewer than ROWS is judged by several holdouts, until it has these
+HOLDOUTS = 4  # most holdouts
+SURE = 1.64  # standard errors by which a source must help: 5 % of the useless ones would
+STRENGTHS = (  # reg, nu
+    (0.05, 1.0), (0.2, 1.0), (0.5, 1.0), (0.3, 0.7), (1.0, 0.7), (0.7, 0.5), (2.0, 0.5), (5.0, 0.5),
+)  # fmt: skip
+SHARED = ((1.0, 1.0), (0.3, 1.0), (0.1, 1.0), (1.0, 2.0))  # ω, and reg beside the one alone
 ALPHAS = (0.05, 0.2, 0.5)
 
 
@@ -58,47 +57,38 @@ Options = dict[str, Local]
 
 def choose(
     given: Mapping[str, Local],
-    split: Split,
-    fit: Callable[[Options], Model],
+    holdouts: Sequence[Split],
+    fit: Callable[[Options, int], Model],
     run: Run,
     transfer: bool,
 ) -> Options:
-    """Return the options of every domain: those given, and the others learned on the holdout.
+    """Return the options of every domain: those given, and the others learned on holdouts.
 
-    First each domain alone: (reg, nu), then alpha. Then ω of its likeliest sources, all alike,
-    with the strengths that suit it alone and with others, then each source left out in turn.
-    ω > 0 is kept only where the paired gain over standing alone exceeds one standard error:
-    transfer is never forced where it hurts. Elsewhere sources inform only users without history
-    in the domain, unless popularity serves those better.
+    fit: options, number of a holdout → the model of its train. First each domain alone:
+    (reg, nu), then alpha. Then ω of its likeliest sources, all alike, then each source left out
+    in turn. ω > 0 is kept only where the paired gain over standing alone exceeds ``SURE``
+    standard errors: transfer is never forced where it hurts. Elsewhere sources inform only users
+    without history in the domain, unless popularity serves those better.
     """
-    train = split.train
+    train = holdouts[0].train
     names = [d.name for d in train.domains]
     best: Options = {n: given.get(n, Local()) for n in names}
-    popular = Popular().fit(train, run)
-    judge = Judge(split, popular, run.rng("rows"))
-    implicit = {d.name for d in train.domains if d.feedback == "implicit"}
-    values: dict[str, Array] = {}
-
-    def attempt(candidates: Options) -> None:
-        """Fit the candidates of all domains at once; keep each that is better in its domain."""
-        open_ = {n: c for n, c in candidates.items() if n not in given and c != best[n]}
-        if not open_ and values:
-            return
-        model, first = fit({**best, **open_}), not values
-        for name in names if first else open_:
-            found = judge(model, names.index(name))
-            if name not in values:
-                values[name] = found
-            elif gain(found, values[name]) > 0:
-                best[name], values[name] = open_[name], found
-        run.log(options={n: to_table(open_[n]) for n in open_})
-
     steps = list(alone(train, names))
     sources = likely_sources(train) if transfer else {n: [] for n in names}
     if all(n in given for n in names) or not (steps or any(sources.values())):
         return best
+    court = Court(holdouts, fit, run)
+
+    def attempt(candidates: Options) -> None:
+        """Try the candidates of all domains at once; keep each that is better in its domain."""
+        open_ = {n: c for n, c in candidates.items() if n not in given and c != best[n]}
+        for name, found in court.values(best, open_).items():
+            if gain(found, values[name]) > 0:
+                best[name], values[name] = open_[name], found
+        run.log(options={n: to_table(open_[n]) for n in open_})
+
     with run.progress("options", 1 + len(steps) + len(SHARED) + SOURCES) as advance:
-        attempt({})
+        values = court.values(best, {n: best[n] for n in names if n not in given})
         advance(1)
         for changes in steps:
             attempt({n: changed(best[n], changes[n]) for n in names})
@@ -106,23 +96,21 @@ def choose(
         if any(sources.values()):
             lonely = dict(best)
             rivals: dict[str, tuple[Local, Array]] = {}
-            for omega, strengths in SHARED:
+            for omega, factor in SHARED:
                 tried = {
                     n: replace(
-                        changed(lonely[n], strengths if n in implicit else {}),
+                        changed(lonely[n], {"reg": factor * lonely[n].reg}),
                         omega=dict.fromkeys(sources[n], omega),
                     )
                     for n in names
                     if sources[n] and n not in given
                 }
-                model = fit({**lonely, **tried})
-                for n, candidate in tried.items():
-                    found = judge(model, names.index(n))
+                for n, found in court.values(lonely, tried).items():
                     if n not in rivals or found.mean() > rivals[n][1].mean():
-                        rivals[n] = candidate, found
+                        rivals[n] = tried[n], found
                 advance(1)
             for n, (candidate, found) in rivals.items():
-                if gain(found, values[n]) > 1.0:
+                if gain(found, values[n]) > SURE:
                     best[n], values[n] = candidate, found
             for place in range(SOURCES):
                 without = {n: left_out(best[n], sources[n], place) for n in names}
@@ -133,10 +121,7 @@ def choose(
                 for n in names
                 if sources[n] and n not in given and not best[n].omega
             }
-            model = fit({**best, **cold})
-            for n in cold:
-                if judge.serves_cold(model, names.index(n)):
-                    best[n] = cold[n]
+            best |= {n: cold[n] for n in court.serves_cold(best, cold)}
     return best
 
 
@@ -190,6 +175,58 @@ def gain(new: Array, old: Array) -> float:
     return float(difference.mean() / error) if error > 0 else 0.0
 
 
+class Court:
+    """The holdouts, each with its judge; the domains that are thin in the first use more."""
+
+    def __init__(
+        self, holdouts: Sequence[Split], fit: Callable[[Options, int], Model], run: Run
+    ) -> None:
+        self.fit = fit
+        self.names = [d.name for d in holdouts[0].train.domains]
+        self.judges: list[Judge] = []
+        for r, split in enumerate(holdouts):
+            popular = Popular().fit(split.train, run)
+            self.judges.append(Judge(split, popular, run.rng("rows", str(r))))
+        rows = np.array([len(rows) for rows in self.judges[0].rows])
+        wanted = np.ceil(WANTED / np.maximum(rows, 1))
+        self.uses = np.where(rows < ROWS, wanted, 1).clip(1, len(holdouts)).astype(int)
+
+    def heard(self, candidates: Options) -> Iterator[tuple[int, Options]]:
+        """Yield each holdout that is used, and the candidates of the domains that use it."""
+        for r in range(len(self.judges)):
+            here = {
+                n: candidates[n]
+                for n, uses in zip(self.names, self.uses, strict=True)
+                if n in candidates and r < uses
+            }
+            if here:
+                yield r, here
+
+    def values(self, best: Options, candidates: Options) -> dict[str, Array]:
+        """Return the values of each candidate (R,) in its domain over its holdouts."""
+        found: dict[str, list[Array]] = {}
+        for r, here in self.heard(candidates):
+            others = {n: replace(local, omega={}) for n, local in best.items()}
+            model = self.fit({**others, **here}, r)
+            for n in here:
+                found.setdefault(n, []).append(self.judges[r](model, self.names.index(n)))
+        return {n: np.concatenate(v) for n, v in found.items()}
+
+    def serves_cold(self, best: Options, candidates: Options) -> list[str]:
+        """Return the domains whose users without history there fare no worse than by
+        popularity."""
+        pairs: dict[str, list[tuple[Array, Array]]] = {}
+        for r, here in self.heard(candidates):
+            model = self.fit({**best, **here}, r)
+            for n in here:
+                pairs.setdefault(n, []).append(self.judges[r].cold(model, self.names.index(n)))
+        return [
+            n
+            for n, found in pairs.items()
+            if gain(*(np.concatenate(side) for side in zip(*found, strict=True))) > -1.0
+        ]
+
+
 class Judge:
     """The holdout as values per user and domain: NDCG of the whole ranking, or −(error²).
 
@@ -207,13 +244,14 @@ class Judge:
             self.items.append(items)
             self.rows.append(np.sort(rng.permutation(users)[:ROWS]))
 
-    def serves_cold(self, model: Model, domain: int) -> bool:
-        """Return whether users without history in a domain fare no worse than by popularity."""
+    def cold(self, model: Model, domain: int) -> tuple[Array, Array]:
+        """Return the values of users without history in a domain, by the model and by
+        popularity."""
         rows = self.rows[domain]
         query = self.split.context.query(rows)
         train = self.split.train
         cold = rows[query.activity(train.item_domain, train.n_domains)[:, domain] == 0]
-        return gain(self(model, domain, cold), self(self.popular, domain, cold)) > -1.0
+        return self(model, domain, cold), self(self.popular, domain, cold)
 
     def __call__(self, model: Model, domain: int, rows: Ids | None = None) -> Array:
         """Return (R,) values, higher is better, of the domain's holdout users."""
