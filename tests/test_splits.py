@@ -233,7 +233,7 @@ def test_every_kind_can_be_made() -> None:
 def test_given_files_over_one_vocabulary() -> None:
     train = Dataset.build(
         user=np.array([0, 1]), item=np.array([0, 1]), users=Vocab(["ann", "bob"]),
-        items=Vocab(["x", "y"]), user_features={"age": np.ones((2, 1), np.float32)},
+        items=Vocab(["x", "y"]), user_attributes={"age": np.ones((2, 1), np.float32)},
     )  # fmt: skip
     test = Dataset.build(
         user=np.array([0, 0, 1]), item=np.array([0, 1, 2]), users=Vocab(["cid", "bob"]),

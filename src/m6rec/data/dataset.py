@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -12,9 +12,12 @@ import polars as pl
 from scipy.sparse import csr_array
 
 from m6rec.arrays import Array, Floats, Ids, Mask
+from m6rec.data.derived import DERIVED, Derivation
 from m6rec.data.query import SEQUENCE, Query, history_matrix, make_query
 from m6rec.data.schema import Domain, EventType
 from m6rec.data.vocab import Vocab
+
+BATCH = 16_384  # users whose requests are described at once
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,7 +29,9 @@ class Dataset:
         negative feedback.
     time: (N,) int64 unix seconds, -1 where unknown. event: (N,) int16 codes into ``events``.
     item_domain: (n_items,) int16 codes into ``domains``.
-    user_features, item_features: name → (n, d) float32; zeros where unknown.
+    user_attributes, item_features: name → (n, d) float32; zeros where unknown. What models see
+        of users is ``user_features``.
+    derivation: how a request is described by its history; None = not at all.
     item_text: n_items texts, "" where there is none; None where no item has any.
     hidden: (n_items,) items that train but are never recommended.
     ordered: a user's rows stand in the order in which they happened.
@@ -42,11 +47,12 @@ class Dataset:
     domains: tuple[Domain, ...]
     item_domain: Ids
     events: tuple[EventType, ...] = (EventType(name="event"),)
-    user_features: Mapping[str, Array] = field(default_factory=dict)
+    user_attributes: Mapping[str, Array] = field(default_factory=dict)
     item_features: Mapping[str, Array] = field(default_factory=dict)
     item_text: tuple[str, ...] | None = None
     hidden: Mask
     ordered: bool = False
+    derivation: Derivation | None = None
 
     @classmethod
     def build(
@@ -62,7 +68,7 @@ class Dataset:
         domains: tuple[Domain, ...] = (Domain(name="items"),),
         item_domain: Ids | None = None,
         events: tuple[EventType, ...] = (EventType(name="event"),),
-        user_features: Mapping[str, Array] | None = None,
+        user_attributes: Mapping[str, Array] | None = None,
         item_features: Mapping[str, Array] | None = None,
         item_text: tuple[str, ...] | None = None,
         hidden: Mask | None = None,
@@ -96,7 +102,7 @@ class Dataset:
             if item_domain is None
             else np.asarray(item_domain, np.int16),
             events=events,
-            user_features=user_features or {},
+            user_attributes=user_attributes or {},
             item_features=item_features or {},
             item_text=item_text,
             hidden=np.zeros(n_items, np.bool_) if hidden is None else hidden,
@@ -163,6 +169,17 @@ class Dataset:
         row = np.repeat(np.arange(self.n_users), np.diff(matrix.indptr))[keep]
         return csr_array((matrix.data[keep], (row, matrix.indices[keep])), shape=matrix.shape)
 
+    @cached_property
+    def user_features(self) -> Mapping[str, Array]:
+        """name → (n_users, d) float32: the attributes, and what the events here derive.
+
+        Row u holds the ``features`` of ``query([u])``.
+        """
+        if self.derivation is None:
+            return self.user_attributes
+        derived = [query.features[DERIVED] for query in self.requests()]
+        return {**self.user_attributes, DERIVED: np.vstack(derived)}
+
     def domain(self, name: str) -> int:
         """Return the code of a domain, -1 where it is unknown."""
         return next((i for i, d in enumerate(self.domains) if d.name == name), -1)
@@ -191,7 +208,7 @@ class Dataset:
         first = np.repeat(self.start[known] - np.r_[0, np.cumsum(count)[:-1]], count)
         at = first + np.arange(len(row))
         present = (users >= 0)[:, None]
-        return make_query(
+        query = make_query(
             row=row,
             item=self.item[at],
             weight=self.weight[at],
@@ -202,9 +219,24 @@ class Dataset:
             n_items=self.n_items,
             events=self.events,
             explicit=self.explicit,
-            features={n: np.where(present, b[known], 0) for n, b in self.user_features.items()},
+            features={n: np.where(present, b[known], 0) for n, b in self.user_attributes.items()},
             length=length,
         )
+        return self.described(query)
+
+    def requests(self) -> Iterator[Query]:
+        """Yield the requests of all users in batches."""
+        for at in range(0, max(1, self.n_users), BATCH):
+            yield self.query(np.arange(at, min(at + BATCH, self.n_users)))
+
+    def described(self, query: Query) -> Query:
+        """Return the requests with their histories' block of derived features, if there is one.
+
+        Whatever makes a Query ends with this step.
+        """
+        if self.derivation is None:
+            return query
+        return replace(query, features={**query.features, DERIVED: self.derivation.block(query)})
 
 
 def _by_user_and_time(**columns: Array) -> dict[str, Any]:
