@@ -12,7 +12,7 @@ import polars as pl
 from m6rec import config
 from m6rec.arrays import Ids
 from m6rec.data.dataset import Dataset
-from m6rec.data.derived import Derivation, derived_user
+from m6rec.data.derived import Derivation, derived_user, newest
 from m6rec.data.features import FeatureSpec, cell_values, guess, numbers
 from m6rec.data.normalise import Normaliser
 from m6rec.data.schema import FeatureTables
@@ -37,7 +37,7 @@ class Behaviour:
 
     @classmethod
     def fit(cls, tables: FeatureTables, items: pl.DataFrame, train: Dataset) -> Self:
-        """Fit on the histories of train; items: n_items rows of raw attributes.
+        """Fit on the newest requests of train; items: n_items rows of raw attributes.
 
         Raises ConfigError for a column that the items lack, DataError for one without a value.
         """
@@ -64,7 +64,7 @@ class Behaviour:
                 )
             found = replace(found, spec=spec, groups=groups)
         of = found.derivation(items, train)
-        raw = [derived_user(q, of.item_group, of.n_groups, of.price) for q in train.requests()]
+        raw = [derived_user(q, of.item_group, of.n_groups, of.price) for q in newest(train)]
         scale = tuple(Normaliser.fit(column, "zscore") for column in np.vstack(raw).T)
         return replace(found, scale=scale)
 

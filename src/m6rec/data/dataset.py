@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -12,12 +12,10 @@ import polars as pl
 from scipy.sparse import csr_array
 
 from m6rec.arrays import Array, Floats, Ids, Mask
-from m6rec.data.derived import DERIVED, Derivation
+from m6rec.data.derived import DERIVED, Derivation, newest
 from m6rec.data.query import SEQUENCE, Query, history_matrix, make_query
 from m6rec.data.schema import Domain, EventType
 from m6rec.data.vocab import Vocab
-
-BATCH = 16_384  # users whose requests are described at once
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -171,14 +169,17 @@ class Dataset:
 
     @cached_property
     def user_features(self) -> Mapping[str, Array]:
-        """name → (n_users, d) float32: the attributes, and what the events here derive.
+        """name → (n_users, d) float32: the attributes, and derived features to learn from.
 
-        Row u holds the ``features`` of ``query([u])``.
+        These are of the request that a user's newest event here answered, so that idle time is
+        that of requests, not that until the log ended; 0 for users of fewer than two events.
         """
         if self.derivation is None:
             return self.user_attributes
-        derived = [query.features[DERIVED] for query in self.requests()]
-        return {**self.user_attributes, DERIVED: np.vstack(derived)}
+        block = np.zeros((self.n_users, len(self.derivation.scale)), np.float32)
+        for query in newest(self):
+            block[query.user] = query.features[DERIVED]
+        return {**self.user_attributes, DERIVED: block}
 
     def domain(self, name: str) -> int:
         """Return the code of a domain, -1 where it is unknown."""
@@ -223,11 +224,6 @@ class Dataset:
             length=length,
         )
         return self.described(query)
-
-    def requests(self) -> Iterator[Query]:
-        """Yield the requests of all users in batches."""
-        for at in range(0, max(1, self.n_users), BATCH):
-            yield self.query(np.arange(at, min(at + BATCH, self.n_users)))
 
     def described(self, query: Query) -> Query:
         """Return the requests with their histories' block of derived features, if there is one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:  # a Dataset describes its requests by this module
 DERIVED = "derived"  # name of the feature block, of users and of items
 USER_NAMES = ("activity", "frequency", "recency", "diversity", "mean value", "price level")
 ITEM_NAMES = ("popularity", "age", "freshness")
+BATCH = 16_384  # users whose requests are made at once
 LIMIT = 3.0  # standard deviations; an odd request is not taken for more unlike train than this
 
 
@@ -124,6 +126,16 @@ def as_of(dataset: Dataset, rows: Ids, length: int = SEQUENCE) -> Query:
         length=length,
     )
     return dataset.described(query)
+
+
+def newest(dataset: Dataset) -> Iterator[Query]:
+    """Yield the requests that the newest event of each user answered, in batches.
+
+    Users without events are left out; of a single event, the history before it is empty.
+    """
+    rows = (dataset.start[1:] - 1)[np.diff(dataset.start) > 0]
+    for at in range(0, len(rows), BATCH):
+        yield as_of(dataset, rows[at : at + BATCH])
 
 
 def _evenness(row: Ids, group: Ids, n: int, n_groups: int) -> Array:
