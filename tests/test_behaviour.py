@@ -16,7 +16,7 @@ from m6rec import pipeline
 from m6rec.data import derived
 from m6rec.data.attributes import Attributes
 from m6rec.data.dataset import Dataset
-from m6rec.data.derived import DERIVED, LIMIT, USER_NAMES, as_of, derived_user, newest
+from m6rec.data.derived import DERIVED, LIMIT, USER_NAMES, as_of, derived_user, newest_requests
 from m6rec.data.frames import from_frames
 from m6rec.data.prepare import Prepared
 from m6rec.errors import ConfigError, DataError
@@ -62,8 +62,8 @@ def test_block_is_standardised_on_train_and_zero_without_history() -> None:
     assert np.abs(block).max() <= LIMIT
     number = np.array([int(key.split("i")[-1]) for key in data.items.keys])
     price = np.where(number == 1, np.nan, number + 10.0)
-    (query,) = newest(data)
-    raw = derived_user(query, number % 4, 4, price)
+    (query,) = newest_requests(data)
+    raw = derived_user(query, number % 4, 4, price).astype(np.float64)
     varied = raw.std(axis=0) > 1e-6
     z = (raw - raw.mean(axis=0)) / np.where(varied, raw.std(axis=0), 1)
     np.testing.assert_allclose(block[1:, varied], z.clip(-LIMIT, LIMIT)[:, varied], atol=1e-3)
@@ -147,7 +147,7 @@ def test_the_block_of_train_knows_nothing_of_the_test() -> None:
     whole, part = attached(prepared), attached(prepared, train)
     assert (whole.user_features[DERIVED] != part.user_features[DERIVED]).any()
     assert whole.derivation is not None and part.derivation is not None
-    assert whole.derivation.scale[0].center != part.derivation.scale[0].center
+    assert whole.derivation.user_scale[0].center != part.derivation.user_scale[0].center
     item = data.item.copy()
     item[held] = 0
     changed = dataclasses.replace(prepared, dataset=dataclasses.replace(data, item=item))
@@ -156,7 +156,9 @@ def test_the_block_of_train_knows_nothing_of_the_test() -> None:
         part.user_features[DERIVED],
     )
     inner = part.take(part.item % 3 != 0)  # a holdout inside train is taken out of the block too
-    assert (inner.user_features[DERIVED] != part.user_features[DERIVED]).any()
+    for name in ("user_features", "item_features"):
+        assert (getattr(inner, name)[DERIVED] != getattr(part, name)[DERIVED]).any()
+    assert not inner.item_features[DERIVED][np.bincount(inner.item, minlength=40) == 0].any()
 
 
 def test_state_is_json_and_gives_the_same_block() -> None:
@@ -179,7 +181,7 @@ def test_a_group_that_train_lacks_is_no_group() -> None:
 
 def test_pct_uses_the_block_and_still_abstains_of_nobody() -> None:
     data = attached(shop(derived=True, price="price"))
-    bare = dataclasses.replace(data, item_features={}, item_text=None)
+    bare = dataclasses.replace(data, item_attributes={}, item_text=None)
     local = {domain.name: Local(reg=0.5, nu=0.5) for domain in data.domains}
     recipe = Pct(dim=8, domains=local, transfer=False)
     model = recipe.fit(bare, Run())

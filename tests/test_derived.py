@@ -47,10 +47,10 @@ def test_user_features_without_times() -> None:
 
 def test_item_features_by_hand() -> None:
     block = dict(zip(ITEM_NAMES, derived_item(small()).T, strict=True))
-    np.testing.assert_allclose(block["popularity"], np.log([3, 2, 2, 1]), rtol=1e-6)
+    np.testing.assert_allclose(block["popularity"], [*np.log([3, 2, 2]), np.nan], rtol=1e-6)
     days = np.array([9, 9 - 10 / DAY, 5])
-    np.testing.assert_allclose(block["age"], [*np.log1p(days), 0], rtol=1e-5)
-    np.testing.assert_allclose(block["freshness"], [1, *(1 / (1 + days[1:])), 0], rtol=1e-5)
+    np.testing.assert_allclose(block["age"], [*np.log1p(days), np.nan], rtol=1e-5)
+    np.testing.assert_allclose(block["freshness"], [1, *(1 / (1 + days[1:])), np.nan], rtol=1e-5)
 
 
 def test_as_of_holds_only_what_was_before() -> None:

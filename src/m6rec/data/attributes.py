@@ -11,7 +11,6 @@ import polars as pl
 from m6rec.data import features
 from m6rec.data.behaviour import Behaviour
 from m6rec.data.dataset import Dataset
-from m6rec.data.derived import DERIVED, derived_item
 from m6rec.data.features import Features, Selection
 from m6rec.data.prepare import Prepared
 from m6rec.data.select import Figure, masks, select
@@ -24,8 +23,7 @@ NO_ATTRIBUTE = ("key", "domain", "title", "hidden")
 class Attributes:
     """The fitted features of users and of items.
 
-    derived: items also get what ``derived_item`` finds in the events of the dataset, and users
-        what ``derived_user`` finds in their requests; None = neither.
+    derived: how users and items also get features of their events; None = they do not.
     figures: what selection measured of each block column; empty where none was asked for.
     """
 
@@ -57,11 +55,10 @@ class Attributes:
         """Return a dataset of the same vocabularies with feature blocks, and text columns added
         to the items' text."""
         frame = attributes(prepared.items)
-        derived = {DERIVED: derived_item(dataset)} if self.derived else {}
         return replace(
             dataset,
             user_attributes=self.users.apply(attributes(prepared.users)),
-            item_features=self.items.apply(frame) | derived,
+            item_attributes=self.items.apply(frame),
             item_text=_both(dataset.item_text, self.items.text(frame)),
             derivation=self.derived.derivation(frame, dataset) if self.derived else None,
         )

@@ -1,8 +1,8 @@
-"""Derived user features fitted on train: the item columns that they read, and their scale."""
+"""Derived features fitted on train: the item columns that they read, and their scale."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 
 from m6rec import config
-from m6rec.arrays import Ids
+from m6rec.arrays import Array, Ids
 from m6rec.data.dataset import Dataset
-from m6rec.data.derived import Derivation, derived_user, newest
+from m6rec.data.derived import Derivation, derived_item, derived_user, newest_requests
 from m6rec.data.features import FeatureSpec, cell_values, guess, numbers
 from m6rec.data.normalise import Normaliser
 from m6rec.data.schema import FeatureTables
@@ -23,17 +23,19 @@ WHOLE = FeatureSpec(kind="categorical")  # a cell is one value
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Behaviour:
-    """How any history of these items becomes features; ``derivation`` binds it to a dataset.
+    """How events on these items become features; ``derivation`` binds it to a dataset.
 
     price, group: item columns, None where there is none. spec, groups: how the cells of ``group``
-    are read, and the values that train has. scale: of each column of ``derived_user``.
+    are read, and the values that train has. user_scale, item_scale: of each column
+    of ``derived_user`` and ``derived_item``.
     """
 
     price: str | None = None
     group: str | None = None
     spec: FeatureSpec = WHOLE
     groups: tuple[str, ...] = ()
-    scale: tuple[Normaliser, ...] = ()
+    user_scale: tuple[Normaliser, ...] = ()
+    item_scale: tuple[Normaliser, ...] = ()
 
     @classmethod
     def fit(cls, tables: FeatureTables, items: pl.DataFrame, train: Dataset) -> Self:
@@ -64,9 +66,12 @@ class Behaviour:
                 )
             found = replace(found, spec=spec, groups=groups)
         of = found.derivation(items, train)
-        raw = [derived_user(q, of.item_group, of.n_groups, of.price) for q in newest(train)]
-        scale = tuple(Normaliser.fit(column, "zscore") for column in np.vstack(raw).T)
-        return replace(found, scale=scale)
+        raw = [
+            derived_user(q, of.item_group, of.n_groups, of.price) for q in newest_requests(train)
+        ]
+        return replace(
+            found, user_scale=_scales(np.vstack(raw)), item_scale=_scales(derived_item(train))
+        )
 
     def derivation(self, items: pl.DataFrame, dataset: Dataset) -> Derivation:
         """Return what describes the requests of a dataset; items: its rows of raw attributes."""
@@ -77,7 +82,8 @@ class Behaviour:
             item_group=group,
             n_groups=n_groups,
             price=None if self.price is None else numbers(items[self.price]),
-            scale=self.scale,
+            user_scale=self.user_scale,
+            item_scale=self.item_scale,
         )
 
     def state(self) -> dict[str, Any]:
@@ -87,19 +93,20 @@ class Behaviour:
             "group": self.group,
             "spec": config.to_table(self.spec),
             "groups": list(self.groups),
-            "scale": [{n: a.tolist() for n, a in s.state().items()} for s in self.scale],
+            "user_scale": _tables(self.user_scale),
+            "item_scale": _tables(self.item_scale),
         }
 
     @classmethod
     def restore(cls, state: Mapping[str, Any]) -> Self:
         """Return the behaviour whose ``state()`` this was."""
-        arrays = [{n: np.array(a, np.float64) for n, a in s.items()} for s in state["scale"]]
         return cls(
             price=state["price"],
             group=state["group"],
             spec=config.from_table(FeatureSpec, state["spec"]),
             groups=tuple(state["groups"]),
-            scale=tuple(Normaliser.restore("zscore", each) for each in arrays),
+            user_scale=_restored(state["user_scale"]),
+            item_scale=_restored(state["item_scale"]),
         )
 
     def _codes(self, series: pl.Series) -> Ids:
@@ -109,6 +116,19 @@ class Behaviour:
         codes = np.full(len(series), -1)
         codes[row] = place.cast(pl.Int64).fill_null(-1).to_numpy()
         return codes
+
+
+def _scales(raw: Array) -> tuple[Normaliser, ...]:
+    return tuple(Normaliser.fit(column, "zscore") for column in raw.T)
+
+
+def _tables(scales: tuple[Normaliser, ...]) -> list[dict[str, Any]]:
+    return [{name: array.tolist() for name, array in s.state().items()} for s in scales]
+
+
+def _restored(tables: Sequence[Mapping[str, Any]]) -> tuple[Normaliser, ...]:
+    arrays = [{name: np.array(a, np.float64) for name, a in each.items()} for each in tables]
+    return tuple(Normaliser.restore("zscore", each) for each in arrays)
 
 
 def _spec(series: pl.Series, declared: FeatureSpec | None) -> FeatureSpec:

@@ -12,7 +12,7 @@ import polars as pl
 from scipy.sparse import csr_array
 
 from m6rec.arrays import Array, Floats, Ids, Mask
-from m6rec.data.derived import DERIVED, Derivation, newest
+from m6rec.data.derived import DERIVED, Derivation, newest_requests
 from m6rec.data.query import SEQUENCE, Query, history_matrix, make_query
 from m6rec.data.schema import Domain, EventType
 from m6rec.data.vocab import Vocab
@@ -27,9 +27,9 @@ class Dataset:
         negative feedback.
     time: (N,) int64 unix seconds, -1 where unknown. event: (N,) int16 codes into ``events``.
     item_domain: (n_items,) int16 codes into ``domains``.
-    user_attributes, item_features: name → (n, d) float32; zeros where unknown. What models see
-        of users is ``user_features``.
-    derivation: how a request is described by its history; None = not at all.
+    user_attributes, item_attributes: name → (n, d) float32; zeros where unknown. Models see
+        ``user_features`` and ``item_features``.
+    derivation: how requests and items are described by events; None = not at all.
     item_text: n_items texts, "" where there is none; None where no item has any.
     hidden: (n_items,) items that train but are never recommended.
     ordered: a user's rows stand in the order in which they happened.
@@ -46,7 +46,7 @@ class Dataset:
     item_domain: Ids
     events: tuple[EventType, ...] = (EventType(name="event"),)
     user_attributes: Mapping[str, Array] = field(default_factory=dict)
-    item_features: Mapping[str, Array] = field(default_factory=dict)
+    item_attributes: Mapping[str, Array] = field(default_factory=dict)
     item_text: tuple[str, ...] | None = None
     hidden: Mask
     ordered: bool = False
@@ -67,7 +67,7 @@ class Dataset:
         item_domain: Ids | None = None,
         events: tuple[EventType, ...] = (EventType(name="event"),),
         user_attributes: Mapping[str, Array] | None = None,
-        item_features: Mapping[str, Array] | None = None,
+        item_attributes: Mapping[str, Array] | None = None,
         item_text: tuple[str, ...] | None = None,
         hidden: Mask | None = None,
         ordered: bool | None = None,
@@ -101,7 +101,7 @@ class Dataset:
             else np.asarray(item_domain, np.int16),
             events=events,
             user_attributes=user_attributes or {},
-            item_features=item_features or {},
+            item_attributes=item_attributes or {},
             item_text=item_text,
             hidden=np.zeros(n_items, np.bool_) if hidden is None else hidden,
             ordered=timed if ordered is None else ordered,
@@ -176,10 +176,17 @@ class Dataset:
         """
         if self.derivation is None:
             return self.user_attributes
-        block = np.zeros((self.n_users, len(self.derivation.scale)), np.float32)
-        for query in newest(self):
+        block = np.zeros((self.n_users, len(self.derivation.user_scale)), np.float32)
+        for query in newest_requests(self):
             block[query.user] = query.features[DERIVED]
         return {**self.user_attributes, DERIVED: block}
+
+    @cached_property
+    def item_features(self) -> Mapping[str, Array]:
+        """name → (n_items, d) float32: the attributes, and what the events here derive."""
+        if self.derivation is None:
+            return self.item_attributes
+        return {**self.item_attributes, DERIVED: self.derivation.items(self)}
 
     def domain(self, name: str) -> int:
         """Return the code of a domain, -1 where it is unknown."""
@@ -232,7 +239,7 @@ class Dataset:
         """
         if self.derivation is None:
             return query
-        return replace(query, features={**query.features, DERIVED: self.derivation.block(query)})
+        return replace(query, features={**query.features, DERIVED: self.derivation.users(query)})
 
 
 def _by_user_and_time(**columns: Array) -> dict[str, Any]:

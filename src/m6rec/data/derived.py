@@ -24,21 +24,26 @@ LIMIT = 3.0  # standard deviations; an odd request is not taken for more unlike 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Derivation:
-    """What it takes, beside a request, to make its block of derived features.
+    """What it takes, beside events, to make blocks of derived features.
 
-    item_group, n_groups, price: of ``derived_user``. scale: of each column, fitted on train.
+    item_group, n_groups, price: of ``derived_user``. user_scale, item_scale: of each column,
+    fitted on train.
     """
 
     item_group: Ids
     n_groups: int
     price: Array | None
-    scale: tuple[Normaliser, ...]
+    user_scale: tuple[Normaliser, ...]
+    item_scale: tuple[Normaliser, ...]
 
-    def block(self, query: Query) -> Floats:
+    def users(self, query: Query) -> Floats:
         """Return (B, 5 or 6) float32 deviations from the mean user of train; 0 where unknown."""
         raw = derived_user(query, self.item_group, self.n_groups, self.price)
-        columns = [scale.apply(x) for scale, x in zip(self.scale, raw.T, strict=True)]
-        return np.nan_to_num(np.column_stack(columns)).clip(-LIMIT, LIMIT).astype(np.float32)
+        return _deviations(raw, self.user_scale)
+
+    def items(self, dataset: Dataset) -> Floats:
+        """Return (n_items, 3) float32 deviations from the mean item of train; 0 where unknown."""
+        return _deviations(derived_item(dataset), self.item_scale)
 
 
 def derived_user(
@@ -83,11 +88,13 @@ def derived_item(train: Dataset) -> Floats:
     """Return (n_items, 3) float32 features, columns as in ``ITEM_NAMES``, as of the newest event.
 
     popularity: ln(1 + users). age: ln(1 + days since the first event). freshness: 1 / (1 + days
-    since the last event). Zeros for an item without events; age and freshness without times.
+    since the last event). NaN for an item without events; age and freshness without times.
     """
     n = train.n_items
-    block = np.zeros((n, len(ITEM_NAMES)))
-    block[:, 0] = np.log1p(np.bincount(train.positives.indices, minlength=n))
+    block = np.full((n, len(ITEM_NAMES)), np.nan)
+    active = np.bincount(train.item, minlength=n) > 0
+    users = np.bincount(train.positives.indices, minlength=n)
+    block[active, 0] = np.log1p(users[active])
     timed = train.time >= 0
     if timed.any():
         item, time = train.item[timed], train.time[timed]
@@ -128,7 +135,7 @@ def as_of(dataset: Dataset, rows: Ids, length: int = SEQUENCE) -> Query:
     return dataset.described(query)
 
 
-def newest(dataset: Dataset) -> Iterator[Query]:
+def newest_requests(dataset: Dataset) -> Iterator[Query]:
     """Yield the requests that the newest event of each user answered, in batches.
 
     Users without events are left out; of a single event, the history before it is empty.
@@ -136,6 +143,12 @@ def newest(dataset: Dataset) -> Iterator[Query]:
     rows = (dataset.start[1:] - 1)[np.diff(dataset.start) > 0]
     for at in range(0, len(rows), BATCH):
         yield as_of(dataset, rows[at : at + BATCH])
+
+
+def _deviations(raw: Array, scales: tuple[Normaliser, ...]) -> Floats:
+    """(n, d) in standard deviations of train; 0 where unknown."""
+    columns = [scale.apply(x) for scale, x in zip(scales, raw.T, strict=True)]
+    return np.nan_to_num(np.column_stack(columns)).clip(-LIMIT, LIMIT).astype(np.float32)
 
 
 def _evenness(row: Ids, group: Ids, n: int, n_groups: int) -> Array:

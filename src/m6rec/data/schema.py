@@ -218,12 +218,12 @@ class FeatureTables:
     """How attribute columns are used, by column; those left out are guessed.
 
     select: keeps only the columns that vary and tell something of the target on train.
-    derived: also gives items their popularity, age and freshness as attributes, and users, as of
-        each request, the activity, frequency, recency, diversity, mean value and price level of
-        their history.
-    price: item column whose mean over a history is its price level; none where left out.
-    group: item column whose values the diversity of a history counts, of several in a cell the
-        first; the domains where left out.
+    derived: also gives items their popularity, age and freshness as attributes, and users the
+        activity, frequency, recency, diversity, mean value and price level of their history, as
+        of each request.
+    price: item column that the price level is the mean of; without it there is none.
+    group: item column whose values count for diversity, of several in a cell the first; the
+        domains where left out.
     """
 
     users: Mapping[str, FeatureSpec] = field(default_factory=dict)

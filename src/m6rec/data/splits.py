@@ -216,7 +216,7 @@ def given(train: Dataset, test: Dataset) -> Split:
         item_domain=train.item_domain,
         events=train.events,
         user_attributes=train.user_attributes,
-        item_features=train.item_features,
+        item_attributes=train.item_attributes,
         item_text=train.item_text,
         hidden=train.hidden,
         ordered=test.ordered,
