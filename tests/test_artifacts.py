@@ -32,7 +32,7 @@ from world import world
 
 
 def prepared_world() -> Prepared:
-    data = dataclasses.replace(world(), user_features={}, item_features={})
+    data = dataclasses.replace(world(), user_attributes={}, item_attributes={})
     items = pl.DataFrame(
         {
             "key": data.items.keys,

@@ -126,7 +126,7 @@ SHARED = {
 @pytest.mark.parametrize("dim", [6, 24])
 def test_rated_and_unrated_domains_inform_each_other(dim: int) -> None:
     data, users, films = mixed(), np.arange(20), np.arange(20)
-    bare = replace(data, user_features={}, item_features={}, item_text=None)
+    bare = replace(data, user_attributes={}, item_attributes={}, item_text=None)
     for known in (films, np.arange(20, 40)):  # the users keep one domain, asked of the other
         hidden = np.isin(data.user, users) & ~np.isin(data.item, known)
         split = Split.by_mask(bare, hidden)

@@ -28,12 +28,12 @@ def test_user_features_by_hand() -> None:
     assert block.dtype == np.float32
     entropy = -(2 / 3 * np.log(2 / 3) + 1 / 3 * np.log(1 / 3)) / np.log(2)
     expected = {
-        "activity": [np.log(4), np.log(2), 0],
-        "frequency": [np.log(1 + 3 / 2), np.log(2), 0],
-        "recency": [1 / 6, 1, 0],
-        "diversity": [entropy, 0, 0],
-        "mean value": [2, 1, 0],
-        "price level": [20, 10, 0],
+        "activity": [np.log(4), np.log(2), np.nan],
+        "frequency": [np.log(1 + 3 / 2), np.log(2), np.nan],
+        "recency": [1 / 6, 1, np.nan],
+        "diversity": [entropy, 0, np.nan],
+        "mean value": [2, 1, np.nan],
+        "price level": [20, 10, np.nan],
     }
     for column, name in enumerate(USER_NAMES):
         np.testing.assert_allclose(block[:, column], expected[name], rtol=1e-6, err_msg=name)
@@ -42,15 +42,15 @@ def test_user_features_by_hand() -> None:
 def test_user_features_without_times() -> None:
     data = Dataset.build(user=np.array([0, 0]), item=np.array([0, 1]), users=1, items=2)
     block = derived_user(data.query(np.array([0])), np.array([0, 1]), 2)
-    np.testing.assert_allclose(block[0], [np.log(3), 0, 0, 1, 1, 0], rtol=1e-6)
+    np.testing.assert_allclose(block[0], [np.log(3), np.nan, np.nan, 1, 1], rtol=1e-6)
 
 
 def test_item_features_by_hand() -> None:
     block = dict(zip(ITEM_NAMES, derived_item(small()).T, strict=True))
-    np.testing.assert_allclose(block["popularity"], np.log([3, 2, 2, 1]), rtol=1e-6)
+    np.testing.assert_allclose(block["popularity"], [*np.log([3, 2, 2]), np.nan], rtol=1e-6)
     days = np.array([9, 9 - 10 / DAY, 5])
-    np.testing.assert_allclose(block["age"], [*np.log1p(days), 0], rtol=1e-5)
-    np.testing.assert_allclose(block["freshness"], [1, *(1 / (1 + days[1:])), 0], rtol=1e-5)
+    np.testing.assert_allclose(block["age"], [*np.log1p(days), np.nan], rtol=1e-5)
+    np.testing.assert_allclose(block["freshness"], [1, *(1 / (1 + days[1:])), np.nan], rtol=1e-5)
 
 
 def test_as_of_holds_only_what_was_before() -> None:
@@ -63,7 +63,9 @@ def test_as_of_holds_only_what_was_before() -> None:
         np.testing.assert_array_equal(sequence, before)
         assert set(query.history[[b]].indices) == set(before)
     np.testing.assert_array_equal(query.now, data.time[rows])
-    np.testing.assert_array_equal(query.features["taste"], data.user_features["taste"][query.user])
+    np.testing.assert_array_equal(
+        query.features["taste"], data.user_attributes["taste"][query.user]
+    )
 
 
 def test_later_events_change_nothing() -> None:

@@ -29,7 +29,7 @@ def without_books(data: Dataset, users: np.ndarray) -> Split:
 
 def bare(data: Dataset) -> Dataset:
     """Without attributes and text, so that only behaviour can inform."""
-    return replace(data, user_features={}, item_features={}, item_text=None)
+    return replace(data, user_attributes={}, item_attributes={}, item_text=None)
 
 
 def share(model_scores: np.ndarray, users: np.ndarray, items: np.ndarray) -> float:

@@ -56,7 +56,7 @@ def test_taste_is_kept_and_noise_is_dropped(of: str, explicit: bool) -> None:
 def test_thresholds_become_masks() -> None:
     data = world()
     blocks = {
-        "group": data.item_features["group"],
+        "group": data.item_attributes["group"],
         "mixed": np.column_stack([np.arange(40) % GROUPS, np.ones(40)]).astype(np.float32),
     }
     names = {"group": list("abcd"), "mixed": ["good", "flat"]}

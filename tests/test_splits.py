@@ -152,7 +152,7 @@ def test_target_domain(data: Dataset, fraction: float, seed: int) -> None:
 @given(datasets(), st.integers(0, 99), st.booleans())
 def test_holdout(data: Dataset, seed: int, attributes: bool) -> None:
     if attributes:
-        data = dataclasses.replace(data, item_features={"a": np.ones((10, 1), np.float32)})
+        data = dataclasses.replace(data, item_attributes={"a": np.ones((10, 1), np.float32)})
     split = holdout(data, np.random.default_rng(seed), fraction=0.3, cold_items=0.2)
     check(data, split)
     assert len(split.train) and len(split.test)
@@ -179,7 +179,7 @@ def test_holdout_covers_cold_buckets() -> None:
     data = Dataset.build(
         user=np.repeat(np.arange(400), 10), item=rng.integers(0, 100, 4000), users=400, items=100,
         time=np.arange(4000), domains=DOMAINS, item_domain=np.arange(100) % 2,
-        item_features={"a": np.ones((100, 1), np.float32)},
+        item_attributes={"a": np.ones((100, 1), np.float32)},
     )  # fmt: skip
     split = holdout(data, rng, cold_users=0.1, cold_items=0.05)
     gone = np.setdiff1d(data.item, split.train.item)
@@ -233,7 +233,7 @@ def test_every_kind_can_be_made() -> None:
 def test_given_files_over_one_vocabulary() -> None:
     train = Dataset.build(
         user=np.array([0, 1]), item=np.array([0, 1]), users=Vocab(["ann", "bob"]),
-        items=Vocab(["x", "y"]), user_features={"age": np.ones((2, 1), np.float32)},
+        items=Vocab(["x", "y"]), user_attributes={"age": np.ones((2, 1), np.float32)},
     )  # fmt: skip
     test = Dataset.build(
         user=np.array([0, 0, 1]), item=np.array([0, 1, 2]), users=Vocab(["cid", "bob"]),

@@ -58,8 +58,8 @@ def world(
         domains=(Domain(name="films", feedback=kind), Domain(name="books", feedback=kind)),  # type: ignore[arg-type]
         item_domain=(np.arange(n_items) >= n_items // 2).astype(np.int16),
         events=(EventType(name="event"),),
-        user_features={"taste": np.eye(GROUPS, dtype=np.float32)[noisy]},
-        item_features={"group": np.eye(GROUPS, dtype=np.float32)[group_of_item]},
+        user_attributes={"taste": np.eye(GROUPS, dtype=np.float32)[noisy]},
+        item_attributes={"group": np.eye(GROUPS, dtype=np.float32)[group_of_item]},
         item_text=tuple(f"{WORDS[g]} {i}" for i, g in enumerate(group_of_item)),
     )
 

@@ -33,7 +33,7 @@ from m6rec.data.vocab import Vocab
 from m6rec.errors import ConfigError, RunError
 from m6rec.models.base import Model, Recipe
 
-FORMAT = 1  # of the run directory; a reader refuses what is newer
+FORMAT = 2  # of the run directory; a reader refuses what is newer
 NEEDED = (
     "config.toml",
     "state.safetensors",

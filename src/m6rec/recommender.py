@@ -252,11 +252,11 @@ class Recommender:
             weight = np.array(list(history.values()), np.float32)
         else:
             weight = np.where(data.explicit[codes], self._liked, data.events[kind].weight)
-        features = {name: np.zeros((n, b.shape[1])) for name, b in data.user_features.items()}
+        features = {name: np.zeros((n, b.shape[1])) for name, b in data.user_attributes.items()}
         if attributes is not None:
             features |= self._attributes(attributes, n)
         m = len(codes)
-        return make_query(
+        query = make_query(
             row=np.repeat(np.arange(n), m),
             item=np.tile(codes, n),
             weight=np.tile(weight, n),
@@ -269,6 +269,7 @@ class Recommender:
             explicit=data.explicit,
             features={name: block.astype(np.float32) for name, block in features.items()},
         )
+        return data.described(query)
 
     def _attributes(self, given: Mapping[str, Any], n: int) -> dict[str, Any]:
         known = self.fitted.prepared.users.drop("key")

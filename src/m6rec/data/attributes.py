@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 
 from m6rec.data import features
+from m6rec.data.behaviour import Behaviour
 from m6rec.data.dataset import Dataset
-from m6rec.data.derived import derived_item
 from m6rec.data.features import Features, Selection
 from m6rec.data.prepare import Prepared
 from m6rec.data.select import Figure, masks, select
@@ -23,13 +23,13 @@ NO_ATTRIBUTE = ("key", "domain", "title", "hidden")
 class Attributes:
     """The fitted features of users and of items.
 
-    derived: items also get what ``derived_item`` finds in the events of the dataset.
+    derived: how users and items also get features of their events; None = they do not.
     figures: what selection measured of each block column; empty where none was asked for.
     """
 
     users: Features
     items: Features
-    derived: bool = False
+    derived: Behaviour | None = None
     figures: tuple[Figure, ...] = ()
 
     @classmethod
@@ -37,6 +37,7 @@ class Attributes:
         """Fit on the rows of the users and items that have events in train."""
         tables = prepared.config.features
         frames = {"users": attributes(prepared.users), "items": attributes(prepared.items)}
+        derived = Behaviour.fit(tables, frames["items"], train) if tables.derived else None
         fitted = {
             "users": features.fit(frames["users"], tables.users, np.unique(train.user)),
             "items": features.fit(frames["items"], tables.items, np.unique(train.item)),
@@ -48,18 +49,18 @@ class Attributes:
             found = select(blocks, names, train, of, tables.select or Selection(), rng)
             fitted[of] = fitted[of].select(masks(found))
             figures += found
-        return cls(fitted["users"], fitted["items"], tables.derived, tuple(figures))
+        return cls(fitted["users"], fitted["items"], derived, tuple(figures))
 
     def attach(self, dataset: Dataset, prepared: Prepared) -> Dataset:
         """Return a dataset of the same vocabularies with feature blocks, and text columns added
         to the items' text."""
         frame = attributes(prepared.items)
-        derived = {"derived": derived_item(dataset)} if self.derived else {}
         return replace(
             dataset,
-            user_features=self.users.apply(attributes(prepared.users)),
-            item_features=self.items.apply(frame) | derived,
+            user_attributes=self.users.apply(attributes(prepared.users)),
+            item_attributes=self.items.apply(frame),
             item_text=_both(dataset.item_text, self.items.text(frame)),
+            derivation=self.derived.derivation(frame, dataset) if self.derived else None,
         )
 
     def state(self) -> dict[str, Any]:
@@ -67,7 +68,7 @@ class Attributes:
         return {
             "users": self.users.state(),
             "items": self.items.state(),
-            "derived": self.derived,
+            "derived": self.derived.state() if self.derived else None,
             "figures": [asdict(figure) for figure in self.figures],
         }
 
@@ -77,7 +78,7 @@ class Attributes:
         return cls(
             Features.restore(state["users"]),
             Features.restore(state["items"]),
-            bool(state["derived"]),
+            Behaviour.restore(state["derived"]) if state["derived"] else None,
             tuple(Figure(**figure) for figure in state["figures"]),
         )
 

@@ -8,6 +8,7 @@ import polars as pl
 
 from m6rec.data.columns import missing, resolve, texts
 from m6rec.data.delimited import ROW
+from m6rec.data.derived import DERIVED
 from m6rec.data.drops import SAMPLES, Drops
 from m6rec.data.events import key
 from m6rec.data.readers import first_line
@@ -15,7 +16,9 @@ from m6rec.data.schema import DataConfig, DomainFrom, Role, Table
 from m6rec.errors import DataError
 
 TRUE = ("true", "1", "yes", "y", "t")
-RESERVED = ("key", "domain", "user", "item", "title", "text", "hidden")  # of the frames made here
+RESERVED = (  # of the frames made here, and the derived block
+    "key", "domain", "user", "item", "title", "text", "hidden", DERIVED
+)  # fmt: skip
 Loaded = tuple[Table, pl.LazyFrame]
 
 

@@ -12,6 +12,7 @@ import polars as pl
 from scipy.sparse import csr_array
 
 from m6rec.arrays import Array, Floats, Ids, Mask
+from m6rec.data.derived import DERIVED, Derivation, newest_requests
 from m6rec.data.query import SEQUENCE, Query, history_matrix, make_query
 from m6rec.data.schema import Domain, EventType
 from m6rec.data.vocab import Vocab
@@ -26,7 +27,9 @@ class Dataset:
         negative feedback.
     time: (N,) int64 unix seconds, -1 where unknown. event: (N,) int16 codes into ``events``.
     item_domain: (n_items,) int16 codes into ``domains``.
-    user_features, item_features: name → (n, d) float32; zeros where unknown.
+    user_attributes, item_attributes: name → (n, d) float32; zeros where unknown. Models see
+        ``user_features`` and ``item_features``.
+    derivation: how requests and items are described by events; None = not at all.
     item_text: n_items texts, "" where there is none; None where no item has any.
     hidden: (n_items,) items that train but are never recommended.
     ordered: a user's rows stand in the order in which they happened.
@@ -42,11 +45,12 @@ class Dataset:
     domains: tuple[Domain, ...]
     item_domain: Ids
     events: tuple[EventType, ...] = (EventType(name="event"),)
-    user_features: Mapping[str, Array] = field(default_factory=dict)
-    item_features: Mapping[str, Array] = field(default_factory=dict)
+    user_attributes: Mapping[str, Array] = field(default_factory=dict)
+    item_attributes: Mapping[str, Array] = field(default_factory=dict)
     item_text: tuple[str, ...] | None = None
     hidden: Mask
     ordered: bool = False
+    derivation: Derivation | None = None
 
     @classmethod
     def build(
@@ -62,8 +66,8 @@ class Dataset:
         domains: tuple[Domain, ...] = (Domain(name="items"),),
         item_domain: Ids | None = None,
         events: tuple[EventType, ...] = (EventType(name="event"),),
-        user_features: Mapping[str, Array] | None = None,
-        item_features: Mapping[str, Array] | None = None,
+        user_attributes: Mapping[str, Array] | None = None,
+        item_attributes: Mapping[str, Array] | None = None,
         item_text: tuple[str, ...] | None = None,
         hidden: Mask | None = None,
         ordered: bool | None = None,
@@ -96,8 +100,8 @@ class Dataset:
             if item_domain is None
             else np.asarray(item_domain, np.int16),
             events=events,
-            user_features=user_features or {},
-            item_features=item_features or {},
+            user_attributes=user_attributes or {},
+            item_attributes=item_attributes or {},
             item_text=item_text,
             hidden=np.zeros(n_items, np.bool_) if hidden is None else hidden,
             ordered=timed if ordered is None else ordered,
@@ -163,6 +167,27 @@ class Dataset:
         row = np.repeat(np.arange(self.n_users), np.diff(matrix.indptr))[keep]
         return csr_array((matrix.data[keep], (row, matrix.indices[keep])), shape=matrix.shape)
 
+    @cached_property
+    def user_features(self) -> Mapping[str, Array]:
+        """name → (n_users, d) float32: the attributes, and derived features to learn from.
+
+        These are of the request that a user's newest event here answered, so that idle time is
+        that of requests, not that until the log ended; 0 for users of fewer than two events.
+        """
+        if self.derivation is None:
+            return self.user_attributes
+        block = np.zeros((self.n_users, len(self.derivation.user_scale)), np.float32)
+        for query in newest_requests(self):
+            block[query.user] = query.features[DERIVED]
+        return {**self.user_attributes, DERIVED: block}
+
+    @cached_property
+    def item_features(self) -> Mapping[str, Array]:
+        """name → (n_items, d) float32: the attributes, and what the events here derive."""
+        if self.derivation is None:
+            return self.item_attributes
+        return {**self.item_attributes, DERIVED: self.derivation.items(self)}
+
     def domain(self, name: str) -> int:
         """Return the code of a domain, -1 where it is unknown."""
         return next((i for i, d in enumerate(self.domains) if d.name == name), -1)
@@ -191,7 +216,7 @@ class Dataset:
         first = np.repeat(self.start[known] - np.r_[0, np.cumsum(count)[:-1]], count)
         at = first + np.arange(len(row))
         present = (users >= 0)[:, None]
-        return make_query(
+        query = make_query(
             row=row,
             item=self.item[at],
             weight=self.weight[at],
@@ -202,9 +227,19 @@ class Dataset:
             n_items=self.n_items,
             events=self.events,
             explicit=self.explicit,
-            features={n: np.where(present, b[known], 0) for n, b in self.user_features.items()},
+            features={n: np.where(present, b[known], 0) for n, b in self.user_attributes.items()},
             length=length,
         )
+        return self.described(query)
+
+    def described(self, query: Query) -> Query:
+        """Return the requests with their histories' block of derived features, if there is one.
+
+        Whatever makes a Query ends with this step.
+        """
+        if self.derivation is None:
+            return query
+        return replace(query, features={**query.features, DERIVED: self.derivation.users(query)})
 
 
 def _by_user_and_time(**columns: Array) -> dict[str, Any]:

@@ -89,12 +89,12 @@ class Column:
     def apply(self, series: pl.Series) -> Floats:
         """Return the (n, d) float32 block; a missing value is zeros (numbers: imputed)."""
         if self.normaliser is not None:
-            x = _numbers(series)
+            x = numbers(series)
             if self.fill is not None:
                 x = np.where(np.isnan(x), self.fill, x)
             block = np.nan_to_num(self.normaliser.apply(x)).astype(np.float32)[:, None]
         else:
-            row, value = _values(series, self.spec)
+            row, value = cell_values(series, self.spec)
             known = value.cast(pl.Enum(self.categories), strict=False).to_physical()
             code = known.cast(pl.Int64).fill_null(len(self.categories)).to_numpy()
             block = np.zeros((len(series), len(self.categories) + 1), np.float32)
@@ -240,7 +240,7 @@ def guess(series: pl.Series) -> FeatureSpec:
 
 def _fit_column(name: str, spec: FeatureSpec, series: pl.Series) -> Column:
     if spec.kind == "numeric":
-        x = _numbers(series)
+        x = numbers(series)
         known = x[~np.isnan(x)]
         if len(known) == 0:
             raise DataError(
@@ -255,7 +255,7 @@ def _fit_column(name: str, spec: FeatureSpec, series: pl.Series) -> Column:
             normaliser=normaliser,
             fill=None if fill is None else float(fill),
         )
-    value = _values(series, spec)[1]
+    value = cell_values(series, spec)[1]
     counts = value.alias("value").value_counts().sort(["count", "value"], descending=[True, False])
     kept = counts.filter(pl.col("count") >= spec.min_count).head(spec.max_categories)
     return Column(
@@ -266,7 +266,7 @@ def _fit_column(name: str, spec: FeatureSpec, series: pl.Series) -> Column:
     )
 
 
-def _numbers(series: pl.Series) -> Array:
+def numbers(series: pl.Series) -> Array:
     """(n,) float64; NaN where missing or not a number. Times become days since 1970."""
     if series.dtype.is_temporal():
         series = series.cast(pl.Datetime("ms"), strict=False).dt.epoch("ms") / 86_400_000
@@ -276,7 +276,7 @@ def _numbers(series: pl.Series) -> Array:
     return np.where(np.isfinite(x), x, np.nan)
 
 
-def _values(series: pl.Series, spec: FeatureSpec) -> tuple[Array, pl.Series]:
+def cell_values(series: pl.Series, spec: FeatureSpec) -> tuple[Array, pl.Series]:
     """The row and text of every value in a categorical or multi column, empty ones left out."""
     if spec.kind == "multi" and not isinstance(series.dtype, (pl.List, pl.Array)):
         series = series.cast(pl.String).str.split(spec.separator)

@@ -218,13 +218,20 @@ class FeatureTables:
     """How attribute columns are used, by column; those left out are guessed.
 
     select: keeps only the columns that vary and tell something of the target on train.
-    derived: also gives items their popularity, age and freshness as attributes.
+    derived: also gives items their popularity, age and freshness as attributes, and users the
+        activity, frequency, recency, diversity, mean value and price level of their history, as
+        of each request.
+    price: item column that the price level is the mean of; without it there is none.
+    group: item column whose values count for diversity, of several in a cell the first; the
+        domains where left out.
     """
 
     users: Mapping[str, FeatureSpec] = field(default_factory=dict)
     items: Mapping[str, FeatureSpec] = field(default_factory=dict)
     select: Selection | None = None
     derived: bool = False
+    price: str | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

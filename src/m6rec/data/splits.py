@@ -196,9 +196,10 @@ def given(train: Dataset, test: Dataset) -> Split:
     new = test.users.keys.filter(~test.users.keys.is_in(train.users.keys.implode()))
     users = Vocab(pl.concat([train.users.keys, new]))
     padded = {
-        name: np.pad(block, ((0, len(new)), (0, 0))) for name, block in train.user_features.items()
+        name: np.pad(block, ((0, len(new)), (0, 0)))
+        for name, block in train.user_attributes.items()
     }
-    train = replace(train, users=users, user_features=padded) if len(new) else train
+    train = replace(train, users=users, user_attributes=padded) if len(new) else train
     types = Vocab([event.name for event in train.events])
     item = train.items.encode(test.items.keys)[test.item]
     event = types.encode([event.name for event in test.events])[test.event]
@@ -214,8 +215,8 @@ def given(train: Dataset, test: Dataset) -> Split:
         domains=train.domains,
         item_domain=train.item_domain,
         events=train.events,
-        user_features=train.user_features,
-        item_features=train.item_features,
+        user_attributes=train.user_attributes,
+        item_attributes=train.item_attributes,
         item_text=train.item_text,
         hidden=train.hidden,
         ordered=test.ordered,

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State
+from m6rec.data.derived import DERIVED, USER_NAMES
 from m6rec.data.query import Query
 from m6rec.models import bayes
 from m6rec.models.als import solve
@@ -68,7 +69,8 @@ def attribute_names(query: Query, n: int) -> list[str]:
     """Return a name for each column of ``user_features``."""
     names = ["constant"]
     for name, block in sorted(query.features.items()):
-        names += [name] * block.shape[1]
+        width = block.shape[1]
+        names += USER_NAMES[:width] if name == DERIVED else [name] * width
     return names[:n]
 
 
