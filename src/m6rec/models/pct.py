@@ -74,17 +74,20 @@ class Pct(Recipe):
 
         Further holdouts, for domains that are thin in it, are carved from its train.
         """
-        rngs = [run.rng("holdout", str(r)) for r in range(1, HOLDOUTS)]
-        holdouts = [split, *(holdout(split.train, rng) for rng in rngs)]
+
+        @cache
+        def holdouts(r: int) -> Split:
+            return holdout(split.train, run.rng("holdout", str(r))) if r else split
+
         quiet = replace(run, bars=False)
         phi = cache(lambda: item_features(self, split.train))  # ratings may need no attempt
         ratings = replace(self.ratings, sweeps=min(self.ratings.sweeps, BRIEF))
         brief = replace(self, ratings=ratings)
-        kept: list[Kept] = [{} for _ in holdouts]
+        kept: list[Kept] = [{} for _ in range(HOLDOUTS)]
 
         def attempt(options: dict[str, Local], r: int) -> PctModel:
             recipe = replace(brief, domains=options)
-            return fit(recipe, holdouts[r].train, quiet, phi(), kept[r])
+            return fit(recipe, holdouts(r).train, quiet, phi(), kept[r])
 
         with threads(run.threads):
             options = choose(self.domains, holdouts, attempt, run, self.transfer)

@@ -57,20 +57,21 @@ Options = dict[str, Local]
 
 def choose(
     given: Mapping[str, Local],
-    holdouts: Sequence[Split],
+    holdouts: Callable[[int], Split],
     fit: Callable[[Options, int], Model],
     run: Run,
     transfer: bool,
 ) -> Options:
     """Return the options of every domain: those given, and the others learned on holdouts.
 
-    fit: options, number of a holdout → the model of its train. First each domain alone:
+    holdouts: number, below ``HOLDOUTS`` → holdout. fit: options, number of a holdout → the model
+    of its train. First each domain alone:
     (reg, nu), then alpha. Then ω of its likeliest sources, all alike, then each source left out
     in turn. ω > 0 is kept only where the paired gain over standing alone exceeds ``SURE``
     standard errors: transfer is never forced where it hurts. Elsewhere sources inform only users
     without history in the domain, unless popularity serves those better.
     """
-    train = holdouts[0].train
+    train = holdouts(0).train
     names = [d.name for d in train.domains]
     best: Options = {n: given.get(n, Local()) for n in names}
     steps = list(alone(train, names))
@@ -179,17 +180,20 @@ class Court:
     """The holdouts, each with its judge; the domains that are thin in the first use more."""
 
     def __init__(
-        self, holdouts: Sequence[Split], fit: Callable[[Options, int], Model], run: Run
+        self, holdouts: Callable[[int], Split], fit: Callable[[Options, int], Model], run: Run
     ) -> None:
-        self.fit = fit
-        self.names = [d.name for d in holdouts[0].train.domains]
-        self.judges: list[Judge] = []
-        for r, split in enumerate(holdouts):
-            popular = Popular().fit(split.train, run)
-            self.judges.append(Judge(split, popular, run.rng("rows", str(r))))
+        self.fit, self.run = fit, run
+        self.names = [d.name for d in holdouts(0).train.domains]
+        self.judges = [self._judge(holdouts, 0)]
         rows = np.array([len(rows) for rows in self.judges[0].rows])
         wanted = np.ceil(WANTED / np.maximum(rows, 1))
-        self.uses = np.where(rows < ROWS, wanted, 1).clip(1, len(holdouts)).astype(int)
+        self.uses = np.where(rows < ROWS, wanted, 1).clip(1, HOLDOUTS).astype(int)
+        self.judges += [self._judge(holdouts, r) for r in range(1, self.uses.max())]
+
+    def _judge(self, holdouts: Callable[[int], Split], r: int) -> Judge:
+        split = holdouts(r)
+        popular = Popular().fit(split.train, self.run)
+        return Judge(split, popular, self.run.rng("rows", str(r)))
 
     def heard(self, candidates: Options) -> Iterator[tuple[int, Options]]:
         """Yield each holdout that is used, and the candidates of the domains that use it."""
