@@ -100,23 +100,21 @@ def douban(seeds: range, table: Table) -> None:
         fused = Pct().choose(inner, run)
         for target, (keep, cold) in itertools.product(pair, KEEPS):
             split = datasets.douban(seed, keep=keep, target=target, cold=cold)
-            other = datasets.douban(seed, keep=keep, target=target, cold=cold, shuffle_link=True)
             name = f"{target}, " + ("cold users" if cold else f"{keep:.0%} of its train")
             source = pair[1 - pair.index(target)]
             given = {source: alone.domains[source]}
-            if keep == 1 and not cold:
-                recipes = {"pct": fused, "alone": alone}
-            else:
-                inside = holdout(split.train, run.rng("holdout"))
-                recipes = {
-                    "pct": Pct(domains=given).choose(inside, run),
-                    "alone": Pct(domains=given, transfer=False).choose(inside, run),
-                }
-            inside = holdout(other.train, run.rng("holdout"))
-            stranger = Pct(domains=given).choose(inside, run)
-            for label, recipe in recipes.items():
-                table.add(name, label, answered(recipe), split, run, metrics)
-            table.add(name, "shuffled", answered(stranger), other, run, metrics)
+            inside = holdout(split.train, run.rng("holdout"))
+            tuned = Pct(domains=given)
+            whole = keep == 1 and not cold
+            recipe = fused if whole else tuned.choose(inside, run)
+            table.add(name, "pct", answered(recipe), split, run, metrics)
+            if not cold:  # alone knows nothing of cold users
+                single = replace(tuned, transfer=False)
+                recipe = alone if whole else single.choose(inside, run)
+                table.add(name, "alone", answered(recipe), split, run, metrics)
+                other = datasets.douban(seed, keep=keep, target=target, shuffle_link=True)
+                stranger = tuned.choose(holdout(other.train, run.rng("holdout")), run)
+                table.add(name, "shuffled", answered(stranger), other, run, metrics)
             table.add(name, "popular", Popular(), split, run, metrics)
     table.summary(metrics, "alone")
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from scipy.sparse import random_array
 
-from m6rec.models.als import ridge, solve
+from m6rec.arrays import Floats
+from m6rec.models.als import ridge, solve, solve_all
 
 
+@pytest.mark.parametrize("solver", [solve, solve_all])
 @pytest.mark.parametrize("k", [1, 7, 16, 33])
-def test_solve_equals_the_normal_equations(k: int) -> None:
+def test_solve_equals_the_normal_equations(k: int, solver: Callable[..., Floats]) -> None:
     rng = np.random.default_rng(k)
     rows, n = 40, 30
     matrix = random_array((rows, n), density=0.2, rng=rng, format="csr", dtype=np.float32)
@@ -20,7 +24,7 @@ def test_solve_equals_the_normal_equations(k: int) -> None:
     active = rng.random(rows) < 0.7
     reg = rng.uniform(0.5, 2, rows).astype(np.float32)
     prior = rng.standard_normal((rows, k)).astype(np.float32)
-    found = solve(matrix.indptr, matrix.indices, matrix.data, target, y, gram, active, reg, prior)
+    found = solver(matrix.indptr, matrix.indices, matrix.data, target, y, gram, active, reg, prior)
     for r in range(rows):
         at = slice(matrix.indptr[r], matrix.indptr[r + 1])
         seen = y[matrix.indices[at]].astype(np.float64)
@@ -29,10 +33,11 @@ def test_solve_equals_the_normal_equations(k: int) -> None:
         np.testing.assert_allclose(found[r], np.linalg.solve(a, b), rtol=2e-3, atol=2e-4)
 
 
-def test_a_row_without_entries_is_its_prior() -> None:
+@pytest.mark.parametrize("solver", [solve, solve_all])
+def test_a_row_without_entries_is_its_prior(solver: Callable[..., Floats]) -> None:
     prior = np.array([[1.0, -2.0], [0.0, 3.0]], np.float32)
     nothing = np.zeros(0, np.float32)
-    found = solve(
+    found = solver(
         np.zeros(3, np.int64), nothing.astype(np.int32), nothing, nothing,
         np.ones((4, 2), np.float32), np.eye(2, dtype=np.float32), np.zeros(2, np.bool_),
         np.full(2, 0.7, np.float32), prior,

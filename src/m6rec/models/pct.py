@@ -29,7 +29,7 @@ from m6rec.compiled import threads
 from m6rec.data.dataset import Dataset
 from m6rec.data.splits import Split, holdout
 from m6rec.models import bayes
-from m6rec.models.als import ridge, solve
+from m6rec.models.als import ridge, solve_all
 from m6rec.models.base import Recipe
 from m6rec.models.bayes import Bayes
 from m6rec.models.pct_model import Confidence, Events, PctModel, user_features, vectors_for
@@ -38,7 +38,7 @@ from m6rec.tracking import Run
 
 BY_ITEM = ("items", "bias", "variance")  # arrays of a stage that have a row for each item
 Kept = dict[int, tuple[tuple[float, ...], State, Floats]]  # domain → options, state, vectors
-BRIEF = 8  # sweeps of ratings in a fit that only compares options
+BRIEF = 4  # sweeps where fits only compare options; of ratings, twice as many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,13 +81,12 @@ class Pct(Recipe):
 
         quiet = replace(run, bars=False)
         phi = cache(lambda: item_features(self, split.train))  # ratings may need no attempt
-        ratings = replace(self.ratings, sweeps=min(self.ratings.sweeps, BRIEF))
-        brief = replace(self, ratings=ratings)
+        ratings = replace(self.ratings, sweeps=min(self.ratings.sweeps, 2 * BRIEF))
         kept: list[Kept] = [{} for _ in range(HOLDOUTS)]
 
-        def attempt(options: dict[str, Local], r: int) -> PctModel:
-            recipe = replace(brief, domains=options)
-            return fit(recipe, holdouts(r).train, quiet, phi(), kept[r])
+        def attempt(options: dict[str, Local], r: int, thin: Mask) -> PctModel:
+            recipe = replace(self, ratings=ratings, domains=options)
+            return fit(recipe, holdouts(r).train, quiet, phi(), kept[r], thin)
 
         with threads(run.threads):
             options = choose(self.domains, holdouts, attempt, run, self.transfer)
@@ -103,10 +102,14 @@ class Pct(Recipe):
         return PctModel(self, state, self.confidence, self.attributes)
 
 
-def fit(recipe: Pct, train: Dataset, run: Run, phi: Floats, kept: Kept | None = None) -> PctModel:
+def fit(
+    recipe: Pct, train: Dataset, run: Run, phi: Floats, kept: Kept | None = None,
+    whole: Mask | None = None,
+) -> PctModel:  # fmt: skip
     """Fit every domain alone, then those with sources again with the sources' vectors.
 
-    kept: carries domains alone from one fit to the next on the same train and recipe.
+    kept: carries domains alone from one fit to the next on the same train and recipe. whole: (D,)
+    implicit domains that take all sweeps, the others only a few; None = all of them.
     """
     n_domains, rated = train.n_domains, [d.feedback == "explicit" for d in train.domains]
     k = max(recipe.ratings.dim + 1 if explicit else recipe.dim for explicit in rated)
@@ -162,7 +165,9 @@ def fit(recipe: Pct, train: Dataset, run: Run, phi: Floats, kept: Kept | None = 
                 else:
                     rng = run.rng(stage, names[d])
                     alternate = rate if rated[d] else factorise
-                    found = alternate(recipe, model, d, parts[d], f, phi, rng, advance)
+                    few = whole is not None and not whole[d]
+                    one = replace(recipe, sweeps=min(BRIEF, recipe.sweeps)) if few else recipe
+                    found = alternate(one, model, d, parts[d], f, phi, rng, advance)
                 place(state, stage, d, found, inside[d], k)
                 if stage == "own":
                     users = kept[d][2] if d in kept and kept[d][1] is found else None
@@ -239,13 +244,13 @@ def factorise(
     seen = by_item.count > 0
     for _ in range(recipe.sweeps):
         gram = alpha * (items[seen].T @ items[seen])
-        users = solve(
+        users = solve_all(
             by_user.start, by_user.item, weight, target, items, gram, active, reg_user,
             features @ prior,
         )  # fmt: skip
         prior = ridge(features[active], users[active], reg_user[active], recipe.ridge)
         gram_user = alpha * (users[active].T @ users[active])
-        items = solve(
+        items = solve_all(
             by_item.start, by_item.item, weight[place], target[place], users, gram_user, on,
             reg_item, guess,
         )  # fmt: skip

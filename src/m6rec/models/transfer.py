@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.sparse import csr_array
 
-from m6rec.arrays import Array, Ids
+from m6rec.arrays import Array, Ids, Mask
 from m6rec.config import to_table
 from m6rec.data.dataset import Dataset
 from m6rec.data.splits import Split
@@ -58,18 +58,19 @@ Options = dict[str, Local]
 def choose(
     given: Mapping[str, Local],
     holdouts: Callable[[int], Split],
-    fit: Callable[[Options, int], Model],
+    fit: Callable[[Options, int, Mask], Model],
     run: Run,
     transfer: bool,
 ) -> Options:
     """Return the options of every domain: those given, and the others learned on holdouts.
 
-    holdouts: number, below ``HOLDOUTS`` → holdout. fit: options, number of a holdout → the model
-    of its train. First each domain alone:
-    (reg, nu), then alpha. Then ω of its likeliest sources, all alike, then each source left out
-    in turn. ω > 0 is kept only where the paired gain over standing alone exceeds ``SURE``
-    standard errors: transfer is never forced where it hurts. Elsewhere sources inform only users
-    without history in the domain, unless popularity serves those better.
+    holdouts: number, below ``HOLDOUTS`` → holdout. fit: options, number of a holdout, thin (D,) →
+    the model of its train, in which only thin domains need all sweeps.
+    First each domain alone: (reg, nu), then alpha. Then ω of its likeliest sources, all alike,
+    then each source left out in turn. ω > 0 is kept only where the paired gain over standing
+    alone exceeds ``SURE`` standard errors: transfer is never forced where it hurts. Elsewhere
+    sources inform only users without history in the domain, unless popularity serves those
+    better.
     """
     train = holdouts(0).train
     names = [d.name for d in train.domains]
@@ -180,14 +181,15 @@ class Court:
     """The holdouts, each with its judge; the domains that are thin in the first use more."""
 
     def __init__(
-        self, holdouts: Callable[[int], Split], fit: Callable[[Options, int], Model], run: Run
+        self, holdouts: Callable[[int], Split], fit: Callable[[Options, int, Mask], Model], run: Run
     ) -> None:
         self.fit, self.run = fit, run
         self.names = [d.name for d in holdouts(0).train.domains]
         self.judges = [self._judge(holdouts, 0)]
         rows = np.array([len(rows) for rows in self.judges[0].rows])
+        self.thin: Mask = rows < ROWS
         wanted = np.ceil(WANTED / np.maximum(rows, 1))
-        self.uses = np.where(rows < ROWS, wanted, 1).clip(1, HOLDOUTS).astype(int)
+        self.uses = np.where(self.thin, wanted, 1).clip(1, HOLDOUTS).astype(int)
         self.judges += [self._judge(holdouts, r) for r in range(1, self.uses.max())]
 
     def _judge(self, holdouts: Callable[[int], Split], r: int) -> Judge:
@@ -211,7 +213,7 @@ class Court:
         found: dict[str, list[Array]] = {}
         for r, here in self.heard(candidates):
             others = {n: replace(local, omega={}) for n, local in best.items()}
-            model = self.fit({**others, **here}, r)
+            model = self.fit({**others, **here}, r, self.thin)
             for n in here:
                 found.setdefault(n, []).append(self.judges[r](model, self.names.index(n)))
         return {n: np.concatenate(v) for n, v in found.items()}
@@ -221,7 +223,7 @@ class Court:
         popularity."""
         pairs: dict[str, list[tuple[Array, Array]]] = {}
         for r, here in self.heard(candidates):
-            model = self.fit({**best, **here}, r)
+            model = self.fit({**best, **here}, r, self.thin)
             for n in here:
                 pairs.setdefault(n, []).append(self.judges[r].cold(model, self.names.index(n)))
         return [
