@@ -94,8 +94,7 @@ def douban(seeds: range, table: Table) -> None:
     pair = ("music", "book")
     for seed in seeds:
         run = Run(seed=seed)
-        whole = datasets.douban(seed).train
-        inner = holdout(whole, run.rng("holdout"))
+        inner = holdout(datasets.douban(seed).train, run.rng("holdout"))
         alone = Pct(transfer=False).choose(inner, run)
         fused = Pct().choose(inner, run)
         for target, (keep, cold) in itertools.product(pair, KEEPS):

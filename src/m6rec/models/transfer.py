@@ -69,8 +69,8 @@ def choose(
     First each domain alone: (reg, nu), then alpha. Then ω of its likeliest sources, all alike,
     then each source left out in turn. ω > 0 is kept only where the paired gain over standing
     alone exceeds ``SURE`` standard errors: transfer is never forced where it hurts. Elsewhere
-    sources inform only users without history in the domain, unless popularity serves those
-    better.
+    sources inform only users without history in the domain, and only if those fare better than by
+    popularity, by one standard error.
     """
     train = holdouts(0).train
     names = [d.name for d in train.domains]
@@ -219,8 +219,8 @@ class Court:
         return {n: np.concatenate(v) for n, v in found.items()}
 
     def serves_cold(self, best: Options, candidates: Options) -> list[str]:
-        """Return the domains whose users without history there fare no worse than by
-        popularity."""
+        """Return the domains whose users without history there fare better than by popularity,
+        by a standard error."""
         pairs: dict[str, list[tuple[Array, Array]]] = {}
         for r, here in self.heard(candidates):
             model = self.fit({**best, **here}, r, self.thin)
@@ -229,7 +229,7 @@ class Court:
         return [
             n
             for n, found in pairs.items()
-            if gain(*(np.concatenate(side) for side in zip(*found, strict=True))) > -1.0
+            if gain(*(np.concatenate(side) for side in zip(*found, strict=True))) > 1.0
         ]
 
 
