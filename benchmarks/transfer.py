@@ -27,6 +27,7 @@ from m6rec.models.compose import Fallback
 from m6rec.models.neighbours import Neighbours
 from m6rec.models.pct import Pct
 from m6rec.models.popular import Popular
+from m6rec.models.transfer import Local
 from m6rec.significance import paired
 from m6rec.tracking import Run
 
@@ -89,28 +90,21 @@ class Table:
 
 
 def douban(seeds: range, table: Table) -> None:
-    """Both directions; the source's own options are those found on its whole train."""
+    """Both directions; the source's own options are tuned on a holdout of its whole train."""
     metrics = ("recall@20", "ndcg@20")
     pair = ("music", "book")
-    for seed in seeds:
-        run = Run(seed=seed)
-        inner = holdout(datasets.douban(seed).train, run.rng("holdout"))
-        alone = Pct(transfer=False).choose(inner, run)
-        fused = Pct().choose(inner, run)
-        for target, (keep, cold) in itertools.product(pair, KEEPS):
+    for (keep, cold), seed in itertools.product(KEEPS, seeds):
+        for target, source in (pair, pair[::-1]):
+            run = Run(seed=seed)
             split = datasets.douban(seed, keep=keep, target=target, cold=cold)
             name = f"{target}, " + ("cold users" if cold else f"{keep:.0%} of its train")
-            source = pair[1 - pair.index(target)]
-            given = {source: alone.domains[source]}
-            inside = holdout(split.train, run.rng("holdout"))
-            tuned = Pct(domains=given)
-            whole = keep == 1 and not cold
-            recipe = fused if whole else tuned.choose(inside, run)
-            table.add(name, "pct", answered(recipe), split, run, metrics)
+            inner = holdout(split.train, run.rng("holdout"))
+            first = Pct(domains={target: Local()}, transfer=False).choose(inner, run)
+            tuned = Pct(domains={source: first.domains[source]})
+            table.add(name, "pct", answered(tuned.choose(inner, run)), split, run, metrics)
             if not cold:  # alone knows nothing of cold users
-                single = replace(tuned, transfer=False)
-                recipe = alone if whole else single.choose(inside, run)
-                table.add(name, "alone", answered(recipe), split, run, metrics)
+                single = replace(tuned, transfer=False).choose(inner, run)
+                table.add(name, "alone", answered(single), split, run, metrics)
                 other = datasets.douban(seed, keep=keep, target=target, shuffle_link=True)
                 stranger = tuned.choose(holdout(other.train, run.rng("holdout")), run)
                 table.add(name, "shuffled", answered(stranger), other, run, metrics)
