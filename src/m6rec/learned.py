@@ -15,8 +15,9 @@ from m6rec.models.pct_model import PctModel
 
 @dataclass(frozen=True, kw_only=True)
 class Learned:
-    """A table of weights with a heading and a sentence that says how to read it."""
+    """A table of weights (λ or ω), with a heading and a sentence that says how to read it."""
 
+    symbol: str
     heading: str
     text: str
     frame: pl.DataFrame
@@ -43,6 +44,7 @@ def _lambda(model: BlendModel, domains: Sequence[str]) -> Learned:
         for b, bucket in enumerate(ACTIVITY_NAMES)
     ]
     return Learned(
+        symbol="λ",
         heading="λ: how much each part counts",
         text="By domain, and by how many items of it are in the history; learned on a holdout.",
         frame=pl.DataFrame(rows),
@@ -62,6 +64,7 @@ def _omega(model: PctModel, domains: Sequence[str]) -> Learned:
         for omega, warm in zip(model.omega, model.state()["warm"], strict=True)
     ]
     return Learned(
+        symbol="ω",
         heading="ω: how much one domain trusts another",
         text="Kept where it helped on the holdout; 0 = the domain does not listen to that one.",
         frame=pl.DataFrame({"domain": list(domains), **columns, "for": helped}),

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 FILE = "report.html"
 NOT_DOMAINS = ("activity", "cold", "warm")  # how the names of other slices begin
-COLOURS = ("#1f6feb", "#98a2b3", "#d08c3f", "#4f9d69", "#a35fb0", "#c45252")
+PLOTTED = 6  # most domains whose λ are drawn; the table has all
+COLOURS = ("#1f6feb", "#98a2b3", "#d08c3f", "#4f9d69", "#a35fb0", "#c45252", "#5bb5c9", "#8a6d3b")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +94,8 @@ def _body(
     for found in learned(trained.fitted.model, names):
         yield _h2(found.heading)
         yield _p(found.text)
+        if found.symbol == "λ":
+            yield from _images(images, "weights")
         yield _table(found.frame)
     for section in sections:
         yield _h2(section.heading)
@@ -162,6 +165,7 @@ def figure(entry: Mapping[str, float]) -> str:
 def _plots(trained: Trained) -> Iterable[tuple[str, Figure | None]]:
     yield "models", _models_plot(trained.evaluations)
     yield "activity", _activity_plot(trained.evaluations)
+    yield "weights", _weights_plot(trained)
     yield "data", _data_plot(trained)
 
 
@@ -220,6 +224,33 @@ def _activity_plot(evaluations: Mapping[str, Evaluation]) -> Figure | None:
     return figure
 
 
+def _weights_plot(trained: Trained) -> Figure | None:
+    """λ of each part against how much history a user has, a plot for each domain."""
+    names = [domain.name for domain in trained.stage.prepared.dataset.domains]
+    tables = (found.frame for found in learned(trained.fitted.model, names) if found.symbol == "λ")
+    frame = next(tables, None)
+    if frame is None:
+        return None
+    shown, parts = names[:PLOTTED], frame.columns[2:]
+    figure, axes = _figure(len(shown), 2.4)
+    for axis, domain in zip(axes, shown, strict=True):
+        rows = frame.filter(pl.col("domain") == domain)
+        x, below = np.arange(len(rows)), np.zeros(len(rows))
+        for i, part in enumerate(parts):
+            value = rows[part].cast(pl.Float64).to_numpy()
+            axis.bar(x, value, 0.8, below, color=COLOURS[i % len(COLOURS)], label=part)
+            below = below + value
+        axis.set_title(domain, fontsize=10, loc="left")
+        axis.set_xticks(x, rows["history"].to_list())
+        axis.set_ylim(0, 1)
+        axis.grid(visible=False)
+    axes[0].set_ylabel("λ", fontsize=9)
+    for axis in axes[1:]:
+        axis.tick_params(labelleft=False)
+    axes[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
 def _data_plot(trained: Trained) -> Figure:
     """How events spread over the items of each domain, from the best known to the least."""
     data = trained.stage.prepared.dataset
@@ -274,7 +305,7 @@ def _cell(value: Any) -> str:
 
 def _images(images: Mapping[str, str], name: str) -> Iterable[str]:
     if name in images:
-        width = "" if name == "models" else ' class="narrow"'
+        width = "" if name in ("models", "weights") else ' class="narrow"'
         yield f'<img{width} alt="{name}" src="data:image/png;base64,{images[name]}">'
 
 
