@@ -211,7 +211,8 @@ def test_doctor_without_torch_or_pandas() -> None:
     """Extras hidden from the interpreter: doctor says so and is content."""
     program = (
         "import sys\n"
-        "for name in ('torch', 'pandas', 'sqlalchemy', 'psycopg'): sys.modules[name] = None\n"
+        "for name in ('torch', 'pandas', 'sqlalchemy', 'psycopg', 'tensorboard', 'wandb'):\n"
+        "    sys.modules[name] = None\n"
         "sys.argv = ['m6rec', 'doctor', '--json']\n"
         "from m6rec.cli.app import main; main()"
     )

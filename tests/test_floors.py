@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "m6rec"
 # Every top-level module or folder of src/m6rec and its floor; a half-floor stands on its floor.
 FLOORS: dict[str, float] = {
     "errors": 0, "arrays": 0, "config": 0.5, "compiled": 0.5,
-    "text": 1, "tracking": 1,
+    "text": 1, "trackers": 1, "tracking": 1.5,
     "data": 2,
     "metrics": 3, "rank": 3, "filters": 3, "significance": 3, "results": 3.5,
     "models": 4,
@@ -32,6 +32,8 @@ HEAVY: dict[str, set[str]] = {
     "sqlalchemy": set(),
     "matplotlib": set(),
     "optuna": set(),
+    "tensorboard": set(),
+    "wandb": set(),
     "rich": {"cli"},
     "typer": {"cli"},
 }

@@ -15,6 +15,7 @@ from m6rec.data.splits import SplitConfig
 from m6rec.data.twins import TwinsConfig
 from m6rec.evaluation import SLICES
 from m6rec.models.base import Recipe
+from m6rec.trackers import TrackerName
 from m6rec.tracking import Run
 
 DEFAULT_KIND = "m6rec"
@@ -77,12 +78,14 @@ class RunConfig:
     """The ``[run]`` table.
 
     out: where runs are written. refit: after the evaluation, fit on all events, the test part
-    too, with every choice fixed. threads: None = all cores.
+    too, with every choice fixed. threads: None = all cores. track: where else than in log.jsonl the
+    scalars of training go: TensorBoard, Weights & Biases.
     """
 
     out: str = "runs"
     refit: bool = True
     threads: int | None = None
+    track: tuple[TrackerName, ...] = ()
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:

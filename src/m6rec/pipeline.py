@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
-from m6rec import artifacts, comparison, config
+from m6rec import artifacts, comparison, config, trackers
 from m6rec.arrays import Ids
 from m6rec.artifacts import Fitted
 from m6rec.data.attributes import Attributes
@@ -148,12 +148,19 @@ def train(
     say(f"training {experiment.model.kind}")
     model = experiment.model.fit(ready.split.train, run.child("train"))
     say("evaluating")
-    evaluations = {experiment.model.kind: evaluate_on(ready, model, experiment.evaluate, run)}
+    evaluations: dict[str, Evaluation] = {}
+
+    def measure(name: str, model: Model) -> None:
+        found = evaluations[name] = evaluate_on(ready, model, experiment.evaluate, run)
+        for metric in found.metrics:
+            run.child("test").scalar(f"{metric}/{name}", found[metric], 0)
+
+    measure(experiment.model.kind, model)
     for baseline in experiment.evaluate.baselines:
         name = _free_name(baseline, evaluations)
         say(f"training {name}")
         rival = baseline.fit(ready.split.train, run.child("baselines").child(name))
-        evaluations[name] = evaluate_on(ready, rival, experiment.evaluate, run)
+        measure(name, rival)
     if experiment.run.refit and not experiment.test:
         say(f"training {experiment.model.kind} on all events")
         chosen = replace(experiment, model=model.recipe)
@@ -191,14 +198,16 @@ def save(
     """
     out = out or Path(experiment.run.out)
     with artifacts.draft(out) as folder:
+        table = config.to_table(experiment)
+        name = artifacts.run_name(experiment.name, table)
         run = experiment.tracking(bars=bars, log_file=folder / "log.jsonl")
-        run.log(event="start", model=experiment.model.kind)
-        trained = train(experiment, run=run, say=say)
+        with trackers.opened(experiment.run.track, folder, name, table) as found:
+            run.log(event="start", model=experiment.model.kind)
+            trained = train(experiment, run=replace(run, trackers=found), say=say)
         comparison.write(trained.evaluations, folder)
         extras(trained, folder)
         run.log(event="end")
         artifacts.write(trained.fitted, folder)
-        name = artifacts.run_name(experiment.name, trained.fitted.config)
         path = artifacts.publish(folder, out / name)
     artifacts.set_current(path)
     return replace(trained, fitted=replace(trained.fitted, path=path))

@@ -1,8 +1,9 @@
-"""One training or evaluation run: seed streams, threads, progress bars and a JSONL log."""
+"""One training or evaluation run: seed streams, threads, progress bars, log and scalars."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 import zlib
@@ -14,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from m6rec.trackers import Tracker
+
 
 @dataclass(frozen=True)
 class Run:
@@ -23,12 +26,14 @@ class Run:
     threads: threads for kernels and BLAS.
     bars: show progress bars on stderr.
     log_file: JSONL file that ``log`` appends to, or None.
+    trackers: are given every ``scalar``; whoever opened them closes them.
     """
 
     seed: int = 0
     threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
     bars: bool = False
     log_file: Path | None = None
+    trackers: tuple[Tracker, ...] = ()
     scope: str = ""
 
     def rng(self, *names: str) -> np.random.Generator:
@@ -47,6 +52,14 @@ class Run:
         line = {"time": round(time.time(), 3), "scope": self.scope, **values}
         with self.log_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, ensure_ascii=False, default=float) + "\n")
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        """Record a value at a step, such as a loss, under the scope: in the log, where a value
+        that is not finite is null, and in every tracker."""
+        value = float(value)
+        self.log(scalar=name, value=value if math.isfinite(value) else None, step=step)
+        for tracker in self.trackers:
+            tracker.scalar(f"{self.scope}/{name}" if self.scope else name, value, step)
 
     @contextmanager
     def progress(self, label: str, total: int) -> Iterator[Callable[[int], None]]:

@@ -25,6 +25,8 @@ EXTRAS = {
     "sqlalchemy": "data from SQLite and PostgreSQL",
     "psycopg": "data from PostgreSQL",
     "torch": "deep models",
+    "tensorboard": "scalars of a training",
+    "wandb": "scalars of a training",
 }
 
 

@@ -25,6 +25,7 @@ from m6rec.results import Difference, Evaluation
 TRAIN = show.examples(
     "m6rec train shop.toml",
     "m6rec train shop.toml --set model.kind=linear --set model.reg=200 --out /srv/runs",
+    "m6rec train shop.toml --track tensorboard,wandb",
 )
 EVALUATE = show.examples(
     "m6rec evaluate current",
@@ -44,6 +45,12 @@ def train(
         Path | None,
         typer.Option("--out", metavar="DIR", help="Where runs are written; by default [run] out."),
     ] = None,
+    track: Annotated[
+        str | None,
+        typer.Option(
+            "--track", metavar="tensorboard,wandb", help="Show scalars there; as [run] track."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Fit and evaluate a model, publish the run.
@@ -51,7 +58,9 @@ def train(
     Reads, cleans and splits the data, fits, evaluates beside the baselines, fits again on all
     events, and writes a run with a report.
     """
-    experiment = load(config, set or [])
+    names = _words(track)
+    chosen = [] if names is None else [f"run.track={list(names)}"]
+    experiment = load(config, [*(set or []), *chosen])
     if json:
         trained = pipeline.save(experiment, out, extras=_report)
         show.as_json({"run": str(trained.fitted.path), **trained.fitted.metrics})

@@ -62,7 +62,10 @@ class Blend(Recipe):
                 for i, d in enumerate(split.train.domains)
                 if d.name not in self.weights
             }
-        run.log(weights=learned)
+        for name, rows in learned.items():
+            for bucket, row in enumerate(rows):
+                for i, (part, weight) in enumerate(zip(parts, row, strict=True)):
+                    run.scalar(f"lambda/{name}/{i}-{part.kind}", weight, bucket)
         return replace(chosen, weights={**learned, **self.weights})
 
     def fit(self, train: Dataset, run: Run) -> BlendModel:

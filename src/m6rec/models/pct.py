@@ -90,6 +90,9 @@ class Pct(Recipe):
 
         with threads(run.threads):
             options = choose(self.domains, holdouts, attempt, run, self.transfer)
+        for target, local in options.items():
+            for source, omega in local.omega.items():
+                run.scalar(f"omega/{target}/from {source}", omega, 0)
         return replace(self, domains=options)
 
     def fit(self, train: Dataset, run: Run) -> PctModel:

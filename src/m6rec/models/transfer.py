@@ -183,7 +183,7 @@ class Court:
     def __init__(
         self, holdouts: Callable[[int], Split], fit: Callable[[Options, int, Mask], Model], run: Run
     ) -> None:
-        self.fit, self.run = fit, run
+        self.fit, self.run, self.tried = fit, run, 0
         self.names = [d.name for d in holdouts(0).train.domains]
         self.judges = [self._judge(holdouts, 0)]
         rows = np.array([len(rows) for rows in self.judges[0].rows])
@@ -216,7 +216,12 @@ class Court:
             model = self.fit({**others, **here}, r, self.thin)
             for n in here:
                 found.setdefault(n, []).append(self.judges[r](model, self.names.index(n)))
-        return {n: np.concatenate(v) for n, v in found.items()}
+        values = {n: np.concatenate(v) for n, v in found.items()}
+        for n, each in values.items():
+            if len(each):
+                self.run.scalar(f"holdout/{n}", each.mean(), self.tried)
+        self.tried += 1
+        return values
 
     def serves_cold(self, best: Options, candidates: Options) -> list[str]:
         """Return the domains whose users without history there fare better than by popularity,
