@@ -9,6 +9,7 @@ is known of them takes the place of an id.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ClassVar, Self
@@ -19,12 +20,13 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from m6rec import text
-from m6rec.arrays import Floats, Ids, Mask, Scores, State, nest, unnest
+from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State, nest, unnest
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query
 from m6rec.data.splits import Split, holdout
 from m6rec.metrics import ranked
-from m6rec.models.base import Model, Recipe
+from m6rec.models.attribution import integrated_gradients
+from m6rec.models.base import Model, Reason, Recipe
 from m6rec.models.encoders import EncoderKind
 from m6rec.models.networks import Towers as Network
 from m6rec.models.networks import from_state, to_state
@@ -215,6 +217,7 @@ class Learner:
             "trained": self.trained,
             "width": np.array(self.user_blocks.shape[1]),
             "vectors": vectors,
+            "average": np.average(vectors, axis=0, weights=self.count + 1e-9).astype(np.float32),
             "item_bias": np.where(self.trained, bias, 0).astype(np.float32),
             "item_domain": self.data.item_domain,
             "known": (self.trained | described) & ~self.data.explicit,
@@ -223,9 +226,8 @@ class Learner:
         return TowersModel(self.recipe, network, state)
 
 
-def user_features(recipe: Towers, blocks: object, n: int) -> Floats:
+def user_features(recipe: Towers, blocks: Mapping[str, Array], n: int) -> Floats:
     """Return the user attributes side by side: (n, p)."""
-    assert isinstance(blocks, dict) or hasattr(blocks, "items")
     found = [b for _, b in sorted(blocks.items())] if recipe.attributes else []
     return np.hstack([np.zeros((n, 0), np.float32), *found]).astype(np.float32)
 
@@ -249,7 +251,8 @@ def judge(learner: Learner, split: Split, rng: np.random.Generator) -> float:
 
 class TowersModel(Model):
     """State: phi (n_items, p), trained, known (n_items,), width = user attributes, vectors
-    (n_items, d) and item_bias (n_items,), item_domain, and the weights under net/."""
+    (n_items, d), average (d,) = the mean vector of events, item_bias (n_items,), item_domain,
+    and the weights under net/."""
 
     recipe: Towers
 
@@ -281,11 +284,44 @@ class TowersModel(Model):
         found: Floats = np.hstack([self.vectors, self.bias[:, None]])
         return np.where((self.item_domain == domain)[:, None], found, np.float32(0))
 
+    def explain(self, query: Query, items: Ids) -> list[list[list[Reason]]]:
+        """Split a score by integrated gradients over the history; attributes add up as they are.
+
+        The baseline, told as "an average history", is a history of as many average items.
+        """
+        history, count = histories(query, self.recipe.length, self._counts)
+        blocks = self.user_blocks(query)
+        names = [n for n, block in sorted(query.features.items()) for _ in range(block.shape[1])]
+        weight = self._state.get("net/described.weight", np.zeros((self.vectors.shape[1], 0)))
+        result: list[list[list[Reason]]] = []
+        for b, row in enumerate(items):
+            result.append([[] for _ in row])
+            known = np.flatnonzero((row >= 0) & self.known[np.maximum(row, 0)])
+            if not len(known) or not (count[b] or blocks[b].any()):
+                continue
+            vectors, seen = self.vectors[row[known]], history[b, : count[b]]
+            path = self.vectors[seen] if count[b] else np.zeros_like(vectors[:1])
+            average = self._state["average"] if count[b] else path[0]
+            parts, base = integrated_gradients(self.network, path, average, vectors)
+            given = vectors @ (weight * blocks[b])  # (C, p)
+            for c, place in enumerate(known):
+                constant = float(base[c]) + float(self.bias[row[place]])
+                reasons = [Reason(kind="bias", value=constant, name="an average history")]
+                reasons += [
+                    Reason(kind="history", value=float(v), item=int(i))
+                    for i, v in zip(seen, parts[c], strict=bool(count[b]))
+                ]
+                reasons += [
+                    Reason(kind="attribute", value=float(given[c, p]), name=names[p])
+                    for p in np.flatnonzero(blocks[b])
+                ]
+                result[b][place] = reasons
+        return result
+
     def users(self, query: Query) -> Floats:
         """Return (B, d) user vectors; NaN where nothing is known of a user."""
         item, count = histories(query, self.recipe.length, self._counts)
-        blocks = user_features(self.recipe, query.features, len(query))
-        blocks = blocks[:, : self._state["width"].item()]
+        blocks = self.user_blocks(query)
         with torch.inference_mode():
             described = torch.from_numpy(blocks) if blocks.shape[1] else None
             vectors = torch.from_numpy(self.vectors[np.maximum(item, 0)] * (item >= 0)[..., None])
@@ -294,3 +330,8 @@ class TowersModel(Model):
             users: Floats = states[torch.arange(len(count)), last].numpy().copy()
         users[(count == 0) & ~blocks.any(axis=1)] = np.nan
         return users
+
+    def user_blocks(self, query: Query) -> Floats:
+        """Return the user attributes that the tower takes: (B, p)."""
+        width = self._state["width"].item()
+        return user_features(self.recipe, query.features, len(query))[:, :width]
