@@ -23,7 +23,7 @@ class ItemTower(nn.Module):
         super().__init__()
         n, p = phi.shape
         self.embedding = nn.Embedding(n, dim)
-        nn.init.normal_(self.embedding.weight, std=0.1 / np.sqrt(dim) * 4)
+        nn.init.normal_(self.embedding.weight, std=0.4 / np.sqrt(dim))
         self.register_buffer("phi", torch.from_numpy(phi), persistent=False)
         trained_ = torch.from_numpy(trained.astype(np.float32))
         self.register_buffer("trained", trained_, persistent=False)
@@ -41,29 +41,68 @@ class ItemTower(nn.Module):
         return torch.as_tensor(v)
 
 
-class Towers(nn.Module):
-    """u = encoder(v of the history) + W a: the dot product with v_i, and a bias, scores an item."""
+class Dot(nn.Module):
+    """score = u · v."""
 
-    attributes: Tensor
+    def users(self, u: Tensor) -> Tensor:
+        return u
+
+    def items(self, v: Tensor) -> Tensor:
+        return v
+
+
+class Additive(nn.Module):
+    """score = g(u, v) = W₃ (f(u) + f(v)) + b₃ with f(x) = W₁ σ(W₂ x + b₂) + b₁, as in the source.
+
+    It is Σ of a term of the user and a term of the item, so it ranks items alike for everybody;
+    written as the dot product of (W₃ f(u) + b₃, 1) and (1, W₃ f(v)).
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.inner, self.outer, self.last = (
+            nn.Linear(dim, dim),
+            nn.Linear(dim, dim),
+            nn.Linear(dim, 1),
+        )
+
+    def f(self, x: Tensor) -> Tensor:
+        return torch.as_tensor(self.outer(torch.sigmoid(self.inner(x))))
+
+    def users(self, u: Tensor) -> Tensor:
+        value = self.last(self.f(u))
+        return torch.cat([value, torch.ones_like(value)], dim=-1)
+
+    def items(self, v: Tensor) -> Tensor:
+        value = self.f(v) @ self.last.weight.T
+        return torch.cat([torch.ones_like(value), value], dim=-1)
+
+
+class Towers(nn.Module):
+    """u = encoder(v of the history) + W a; the head and a bias of the item score u with v."""
 
     def __init__(
         self, phi: Floats, trained: Array, width: int, encoder: EncoderKind, dim: int,
-        layers: int, heads: int, dropout: float, id_dropout: float,
+        layers: int, heads: int, dropout: float, id_dropout: float, additive: bool,
     ) -> None:  # fmt: skip
         super().__init__()
         self.items = ItemTower(phi, trained, dim, id_dropout)
         self.encoder = make_encoder(encoder, dim, layers, heads, dropout)
+        self.head: Dot | Additive = Additive(dim) if additive else Dot()
         self.dropout = nn.Dropout(dropout)
         self.bias = nn.Embedding(len(phi), 1)
         nn.init.zeros_(self.bias.weight)
         self.described = nn.Linear(width, dim, bias=False) if width else None
 
-    def users(self, v: Tensor, attributes: Tensor | None) -> Tensor:
-        """Return (B, T, d) states after each of the items whose vectors v (B, T, d) are."""
+    def users(self, v: Tensor, attributes: Tensor) -> Tensor:
+        """Return (B, T, e) states, ready for the dot product, after each item of a history.
+
+        v: (B, T, d) the items' vectors; attributes: (B, p), p may be 0.
+        """
         states = self.encoder(self.dropout(v * v.shape[-1] ** 0.5))
-        if self.described is not None and attributes is not None:
+        if self.described is not None:
             states = states + self.described(attributes)[:, None]
-        return torch.as_tensor(states)
+        return self.head.users(states)
 
 
 def to_state(network: nn.Module) -> State:

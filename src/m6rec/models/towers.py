@@ -9,10 +9,10 @@ is known of them takes the place of an id.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -47,6 +47,7 @@ class Towers(Recipe):
     dim: length of vectors. layers, heads, dropout: of the encoder. length: newest items that
     are encoded. ids, attributes: what the towers see; text_dim: size of the text vectors, 0 =
     none. id_dropout: share of items that are shown without their id, so that the rest learns.
+    head: "dot", or "additive" = the source's W₃ (f(u) + f(v)) + b₃, which ranks alike for all.
     loss: "softmax", "bce" or "bpr"; negatives: items drawn for each step; popular: exponent of
     their popularity, 0 = uniform; a domain that has no more items is taken whole.
     training: see there; its epochs are found on a holdout unless ``epochs`` fixes them.
@@ -62,6 +63,7 @@ class Towers(Recipe):
     attributes: bool = True
     text_dim: int = 64
     id_dropout: float = 0.1
+    head: Literal["dot", "additive"] = "dot"
     loss: Loss = "softmax"
     negatives: int = 2048
     popular: float = 0.5
@@ -102,7 +104,7 @@ class Towers(Recipe):
 def make_network(recipe: Towers, phi: Floats, trained: Mask, width: int) -> Network:
     return Network(
         phi, trained, width, recipe.encoder, recipe.dim, recipe.layers, recipe.heads,
-        recipe.dropout, recipe.id_dropout,
+        recipe.dropout, recipe.id_dropout, recipe.head == "additive",
     )  # fmt: skip
 
 
@@ -137,20 +139,17 @@ class Learner:
         ]
 
     def learn(self, training: Training, judged: partial[float] | None = None) -> int:
-        rng = self.run.rng("negatives")
-        found = train(
-            self.network,
-            lambda epoch: self.pieces.batches(training.batch, self.run.rng("epoch", str(epoch))),
-            lambda batch: self.loss(batch, rng),
-            training,
-            self.run,
-            judged,
-        )
-        return found.epochs
+        return train(self.network, self.batches, self.loss, training, self.run, judged).epochs
 
-    def loss(self, batch: Batch, rng: np.random.Generator) -> Tensor:
+    def batches(self, epoch: int) -> Iterator[tuple[Batch, np.random.Generator]]:
+        """Yield the batches of an epoch, each with the stream that its negatives come from."""
+        rng = self.run.rng("epoch", str(epoch))
+        for batch in self.pieces.batches(self.recipe.training.batch, rng):
+            yield batch, rng
+
+    def loss(self, given: tuple[Batch, np.random.Generator]) -> Tensor:
         """Return the mean loss of the targets of a batch, each among items of its domain."""
-        network = self.network
+        network, (batch, rng) = self.network, given
         row, column = np.nonzero(batch.target >= 0)
         target = batch.target[row, column]
         domain = self.data.item_domain[target]
@@ -164,8 +163,9 @@ class Learner:
         vectors, bias = network.items(tensor), network.bias(tensor)[:, 0]
         inputs = torch.from_numpy(place[np.maximum(batch.item, 0)])
         inside = torch.from_numpy(batch.item >= 0)[..., None]
-        described = torch.from_numpy(self.user_blocks[batch.user]) if self.has_users else None
+        described = torch.from_numpy(self.user_blocks[batch.user])
         states = network.users(vectors[inputs] * inside, described)
+        vectors = network.head.items(vectors)
         states = states[torch.from_numpy(row), torch.from_numpy(column)]
         total = states.new_zeros(())
         for d, (negative, expected) in drawn.items():
@@ -200,16 +200,14 @@ class Learner:
         expected = -np.expm1(-n * weight[drawn] / weight.sum())
         return pool[drawn], expected.astype(np.float32)
 
-    @property
-    def has_users(self) -> bool:
-        return bool(self.user_blocks.shape[1])
-
     def model(self) -> TowersModel:
         """Return the model as it stands, its item vectors computed once."""
         network = self.network.eval()
         with torch.inference_mode():
             codes = torch.arange(self.data.n_items)
-            vectors = network.items(codes).numpy().copy()
+            inner = network.items(codes)
+            vectors = inner.numpy().copy()
+            keys = network.head.items(inner).numpy().copy()
             bias = network.bias(codes)[:, 0].numpy().copy()
         described = self.phi.any(axis=1)
         state: State = {
@@ -217,6 +215,7 @@ class Learner:
             "trained": self.trained,
             "width": np.array(self.user_blocks.shape[1]),
             "vectors": vectors,
+            "keys": keys,
             "average": np.average(vectors, axis=0, weights=self.count + 1e-9).astype(np.float32),
             "item_bias": np.where(self.trained, bias, 0).astype(np.float32),
             "item_domain": self.data.item_domain,
@@ -251,14 +250,15 @@ def judge(learner: Learner, split: Split, rng: np.random.Generator) -> float:
 
 class TowersModel(Model):
     """State: phi (n_items, p), trained, known (n_items,), width = user attributes, vectors
-    (n_items, d), average (d,) = the mean vector of events, item_bias (n_items,), item_domain,
-    and the weights under net/."""
+    (n_items, d), keys (n_items, e) = what meets a user's vector, average (d,) = the mean vector
+    of events, item_bias (n_items,), item_domain, and the weights under net/."""
 
     recipe: Towers
 
     def __init__(self, recipe: Towers, network: Network, state: State) -> None:
         self.recipe, self.network, self._state = recipe, network, state
         self.vectors: Floats = state["vectors"]
+        self.keys: Floats = state["keys"]
         self.bias: Floats = state["item_bias"]
         self.known: Mask = state["known"]
         self.item_domain: Ids = state["item_domain"]
@@ -270,60 +270,60 @@ class TowersModel(Model):
 
     def score(self, query: Query, items: Ids | None = None) -> Scores:
         codes = np.arange(self.n_items) if items is None else np.asarray(items)
-        scores: Scores = self.users(query) @ self.vectors[codes].T + self.bias[codes]
+        scores: Scores = self.users(query) @ self.keys[codes].T + self.bias[codes]
         scores[:, ~self.known[codes]] = np.nan
         return scores
 
     def embed_query(self, query: Query, domain: int) -> Floats:
-        """Return (B, d + 1): the user's vector, and a 1 for the item's bias."""
+        """Return (B, e + 1): the user's vector, and a 1 for the item's bias."""
         users = self.users(query)
         return np.hstack([users, np.ones((len(users), 1), np.float32)])
 
     def embed_items(self, domain: int) -> Floats:
-        """Return (n_items, d + 1): the item's vector and its bias; zero outside the domain."""
-        found: Floats = np.hstack([self.vectors, self.bias[:, None]])
+        """Return (n_items, e + 1): the item's vector and its bias; zero outside the domain."""
+        found: Floats = np.hstack([self.keys, self.bias[:, None]])
         return np.where((self.item_domain == domain)[:, None], found, np.float32(0))
 
     def explain(self, query: Query, items: Ids) -> list[list[list[Reason]]]:
-        """Split a score by integrated gradients over the history; attributes add up as they are.
+        """Split a score by integrated gradients over the history and the attributes.
 
-        The baseline, told as "an average history", is a history of as many average items.
+        The baseline, told as "an average history", is as many average items and no attributes.
         """
         history, count = histories(query, self.recipe.length, self._counts)
         blocks = self.user_blocks(query)
         names = [n for n, block in sorted(query.features.items()) for _ in range(block.shape[1])]
-        weight = self._state.get("net/described.weight", np.zeros((self.vectors.shape[1], 0)))
         result: list[list[list[Reason]]] = []
         for b, row in enumerate(items):
             result.append([[] for _ in row])
             known = np.flatnonzero((row >= 0) & self.known[np.maximum(row, 0)])
             if not len(known) or not (count[b] or blocks[b].any()):
                 continue
-            vectors, seen = self.vectors[row[known]], history[b, : count[b]]
-            path = self.vectors[seen] if count[b] else np.zeros_like(vectors[:1])
+            seen = history[b, : count[b]]
+            path = self.vectors[seen] if count[b] else np.zeros_like(self.vectors[:1])
             average = self._state["average"] if count[b] else path[0]
-            parts, base = integrated_gradients(self.network, path, average, vectors)
-            given = vectors @ (weight * blocks[b])  # (C, p)
+            of_items, attributes, base = integrated_gradients(
+                self.network, path, blocks[b], average, self.keys[row[known]]
+            )
             for c, place in enumerate(known):
                 constant = float(base[c]) + float(self.bias[row[place]])
                 reasons = [Reason(kind="bias", value=constant, name="an average history")]
                 reasons += [
                     Reason(kind="history", value=float(v), item=int(i))
-                    for i, v in zip(seen, parts[c], strict=bool(count[b]))
+                    for i, v in zip(seen, of_items[c], strict=bool(count[b]))
                 ]
                 reasons += [
-                    Reason(kind="attribute", value=float(given[c, p]), name=names[p])
+                    Reason(kind="attribute", value=float(attributes[c, p]), name=names[p])
                     for p in np.flatnonzero(blocks[b])
                 ]
                 result[b][place] = reasons
         return result
 
     def users(self, query: Query) -> Floats:
-        """Return (B, d) user vectors; NaN where nothing is known of a user."""
+        """Return (B, e) user vectors; NaN where nothing is known of a user."""
         item, count = histories(query, self.recipe.length, self._counts)
         blocks = self.user_blocks(query)
         with torch.inference_mode():
-            described = torch.from_numpy(blocks) if blocks.shape[1] else None
+            described = torch.from_numpy(blocks)
             vectors = torch.from_numpy(self.vectors[np.maximum(item, 0)] * (item >= 0)[..., None])
             states = self.network.users(vectors, described)
             last = torch.from_numpy(np.maximum(count - 1, 0))
