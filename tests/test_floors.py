@@ -15,7 +15,7 @@ FLOORS: dict[str, float] = {
     "errors": 0, "arrays": 0, "config": 0.5, "compiled": 0.5,
     "text": 1, "trackers": 1, "tracking": 1.5,
     "data": 2,
-    "metrics": 3, "rank": 3, "filters": 3, "significance": 3, "results": 3.5,
+    "metrics": 3, "rank": 3, "training": 3, "filters": 3, "significance": 3, "results": 3.5,
     "models": 4,
     "evaluation": 5, "explanation": 5, "learned": 5, "artifacts": 5,
     "comparison": 5.5, "experiment": 5.5,
@@ -27,7 +27,7 @@ FLOORS: dict[str, float] = {
 
 # Libraries that only the named modules may import when they are themselves imported.
 HEAVY: dict[str, set[str]] = {
-    "torch": set(),
+    "torch": {"training", "models"},
     "pandas": set(),
     "sqlalchemy": set(),
     "matplotlib": set(),

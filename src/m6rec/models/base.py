@@ -25,6 +25,7 @@ KINDS: dict[str, str] = {
     "rp3beta": "m6rec.models.neighbours:RP3Beta",
     "window": "m6rec.models.window:Window",
     "pct": "m6rec.models.pct:Pct",
+    "towers": "m6rec.models.towers:Towers",
     "text": "m6rec.models.text:Text",
     "seeds": "m6rec.models.seeds:Seeds",
     "blend": "m6rec.models.compose:Blend",

@@ -1,0 +1,337 @@
+"""Towers: deep models of users and items that meet in a dot product.
+
+The item tower takes the item's id, attributes and text; the user tower encodes the sequence of
+item vectors (``encoders``) and the user's attributes. Every place of a sequence learns to tell
+what came next from the items of the same domain (sampled softmax with the sampling probability
+taken off, Bengio & Senécal 2008; Yi et al. 2019). New items and users need no retraining: what
+is known of them takes the place of an id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from m6rec import text
+from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State, nest, unnest
+from m6rec.data.dataset import Dataset
+from m6rec.data.query import Query
+from m6rec.data.splits import Split, holdout
+from m6rec.metrics import ranked
+from m6rec.models.attribution import integrated_gradients
+from m6rec.models.base import Model, Reason, Recipe
+from m6rec.models.encoders import EncoderKind
+from m6rec.models.networks import Towers as Network
+from m6rec.models.networks import from_state, to_state
+from m6rec.tracking import Run
+from m6rec.training.loop import Training, train
+from m6rec.training.losses import Loss, ranking_loss
+from m6rec.training.sequences import Batch, Pieces, histories
+
+JUDGED = 3000  # most holdout users that an epoch is judged by
+BATCH = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Towers(Recipe):
+    """Deep towers over ids, attributes, texts and the sequence of a user's items.
+
+    encoder: "attention" (SASRec), "gru" (GRU4Rec), "cnn" (NextItNet) or "mlp" (pooled history).
+    dim: length of vectors. layers, heads, dropout: of the encoder. length: newest items that
+    are encoded. ids, attributes: what the towers see; text_dim: size of the text vectors, 0 =
+    none. id_dropout: share of items that are shown without their id, so that the rest learns.
+    head: "dot", or "additive" = the source's W₃ (f(u) + f(v)) + b₃, which ranks alike for all.
+    loss: "softmax", "bce" or "bpr"; negatives: items drawn for each step; popular: exponent of
+    their popularity, 0 = uniform; a domain that has no more items is taken whole.
+    training: see there; its epochs are found on a holdout unless ``epochs`` fixes them.
+    """
+
+    kind: ClassVar[str] = "towers"
+    encoder: EncoderKind = "attention"
+    dim: int = 64
+    layers: int = 2
+    heads: int = 2
+    dropout: float = 0.3
+    length: int = 50
+    attributes: bool = True
+    text_dim: int = 64
+    id_dropout: float = 0.1
+    head: Literal["dot", "additive"] = "dot"
+    loss: Loss = "softmax"
+    negatives: int = 2048
+    popular: float = 0.5
+    metric: str = "ndcg@10"
+    epochs: int | None = None
+    training: Training = field(default_factory=Training)
+
+    def __post_init__(self) -> None:
+        for name in ("dim", "layers", "heads", "length", "negatives"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)}: must be at least 1")
+        if self.dim % self.heads:
+            raise ValueError(f"dim = {self.dim} must be a multiple of heads = {self.heads}")
+        if not 0 <= self.dropout < 1 or not 0 <= self.id_dropout < 1:
+            raise ValueError("dropout and id_dropout must be at least 0 and below 1")
+
+    def choose(self, split: Split, run: Run) -> Self:
+        """Find the number of epochs on the holdout, by early stopping."""
+        if self.epochs is not None:
+            return self
+        learner = Learner(self, split.train, run)
+        found = learner.learn(self.training, partial(judge, learner, split, run.rng("judged")))
+        return replace(self, epochs=max(1, found))
+
+    def fit(self, train: Dataset, run: Run) -> TowersModel:
+        if self.epochs is None:
+            return self.choose(holdout(train, run.rng("holdout")), run).fit(train, run)
+        learner = Learner(self, train, run)
+        learner.learn(replace(self.training, epochs=self.epochs))
+        return learner.model()
+
+    def restore(self, state: State) -> TowersModel:
+        network = make_network(self, state["phi"], state["trained"], state["width"].item())
+        from_state(network, unnest("net", state))
+        return TowersModel(self, network, state)
+
+
+def make_network(recipe: Towers, phi: Floats, trained: Mask, width: int) -> Network:
+    return Network(
+        phi, trained, width, recipe.encoder, recipe.dim, recipe.layers, recipe.heads,
+        recipe.dropout, recipe.id_dropout, recipe.head == "additive",
+    )  # fmt: skip
+
+
+def item_features(recipe: Towers, data: Dataset) -> Floats:
+    """Return φ (n_items, p): attribute blocks and text vectors, each column of deviation ≤ 1."""
+    blocks = [np.zeros((data.n_items, 0), np.float32)]
+    if recipe.attributes:
+        blocks += [block for _, block in sorted(data.item_features.items())]
+    if data.item_text is not None and recipe.text_dim:
+        dim = min(recipe.text_dim, data.n_items)
+        vectors = text.TextEncoder(dim=dim).fit(data.item_text).encode(data.item_text)
+        blocks.append(vectors * np.float32(np.sqrt(vectors.shape[1])))
+    return np.hstack(blocks).astype(np.float32)
+
+
+class Learner:
+    """A network in training on a dataset."""
+
+    def __init__(self, recipe: Towers, data: Dataset, run: Run) -> None:
+        self.recipe, self.data, self.run = recipe, data, run
+        torch.set_num_threads(run.threads)
+        self.pieces = Pieces.of(data, recipe.length)
+        self.count = np.bincount(self.pieces.item, minlength=data.n_items)
+        self.trained: Mask = self.count > 0
+        self.phi = item_features(recipe, data)
+        self.user_blocks = user_features(recipe, data.user_features, data.n_users)
+        seed = int(run.rng("weights").integers(2**31))
+        torch.manual_seed(seed)
+        self.network = make_network(recipe, self.phi, self.trained, self.user_blocks.shape[1])
+        self.pools = [
+            np.flatnonzero(self.trained & (data.item_domain == d)) for d in range(data.n_domains)
+        ]
+
+    def learn(self, training: Training, judged: partial[float] | None = None) -> int:
+        return train(self.network, self.batches, self.loss, training, self.run, judged).epochs
+
+    def batches(self, epoch: int) -> Iterator[tuple[Batch, np.random.Generator]]:
+        """Yield the batches of an epoch, each with the stream that its negatives come from."""
+        rng = self.run.rng("epoch", str(epoch))
+        for batch in self.pieces.batches(self.recipe.training.batch, rng):
+            yield batch, rng
+
+    def loss(self, given: tuple[Batch, np.random.Generator]) -> Tensor:
+        """Return the mean loss of the targets of a batch, each among items of its domain."""
+        network, (batch, rng) = self.network, given
+        row, column = np.nonzero(batch.target >= 0)
+        target = batch.target[row, column]
+        domain = self.data.item_domain[target]
+        drawn = {int(d): self.draw(int(d), rng) for d in np.unique(domain)}
+        used = np.zeros(self.data.n_items, np.bool_)
+        for codes in (batch.item[row, column], target, *(codes for codes, _ in drawn.values())):
+            used[codes] = True
+        codes = np.flatnonzero(used)
+        place = np.cumsum(used) - 1  # of each used item among the codes
+        tensor = torch.from_numpy(codes)
+        vectors, bias = network.items(tensor), network.bias(tensor)[:, 0]
+        inputs = torch.from_numpy(place[np.maximum(batch.item, 0)])
+        inside = torch.from_numpy(batch.item >= 0)[..., None]
+        described = torch.from_numpy(self.user_blocks[batch.user])
+        states = network.users(vectors[inputs] * inside, described)
+        vectors = network.head.items(vectors)
+        states = states[torch.from_numpy(row), torch.from_numpy(column)]
+        total = states.new_zeros(())
+        for d, (negative, expected) in drawn.items():
+            rows = np.flatnonzero(domain == d)
+            u = states[torch.from_numpy(rows)]
+            own = torch.from_numpy(place[target[rows]])
+            others = torch.from_numpy(place[negative])
+            at = np.full(self.data.n_items, -1)
+            at[negative] = np.arange(len(negative))
+            same = torch.from_numpy(at[target[rows]])
+            shift = torch.from_numpy(np.log(expected))
+            positive = (u * vectors[own]).sum(1) + bias[own]
+            part = ranking_loss(
+                self.recipe.loss, positive, u, vectors[others], bias[others] - shift, same
+            )
+            total = total + part * (len(rows) / len(target))
+        return total
+
+    def draw(self, domain: int, rng: np.random.Generator) -> tuple[Ids, Floats]:
+        """Return distinct negatives of a domain (N,), and how often each is expected among them.
+
+        Weighted sampling without replacement by exponential keys (Efraimidis & Spirakis 2006).
+        """
+        pool, n = self.pools[domain], self.recipe.negatives
+        if len(pool) <= n:
+            return pool, np.ones(len(pool), np.float32)
+        weight = self.count[pool] ** self.recipe.popular
+        keys = rng.exponential(size=len(pool)) / weight
+        drawn = np.argpartition(keys, n)[:n]
+        if self.recipe.loss != "softmax":
+            return pool[drawn], np.ones(n, np.float32)
+        expected = -np.expm1(-n * weight[drawn] / weight.sum())
+        return pool[drawn], expected.astype(np.float32)
+
+    def model(self) -> TowersModel:
+        """Return the model as it stands, its item vectors computed once."""
+        network = self.network.eval()
+        with torch.inference_mode():
+            codes = torch.arange(self.data.n_items)
+            inner = network.items(codes)
+            vectors = inner.numpy().copy()
+            keys = network.head.items(inner).numpy().copy()
+            bias = network.bias(codes)[:, 0].numpy().copy()
+        described = self.phi.any(axis=1)
+        state: State = {
+            "phi": self.phi,
+            "trained": self.trained,
+            "width": np.array(self.user_blocks.shape[1]),
+            "vectors": vectors,
+            "keys": keys,
+            "average": np.average(vectors, axis=0, weights=self.count + 1e-9).astype(np.float32),
+            "item_bias": np.where(self.trained, bias, 0).astype(np.float32),
+            "item_domain": self.data.item_domain,
+            "known": (self.trained | described) & ~self.data.explicit,
+            **nest("net", to_state(network)),
+        }
+        return TowersModel(self.recipe, network, state)
+
+
+def user_features(recipe: Towers, blocks: Mapping[str, Array], n: int) -> Floats:
+    """Return the user attributes side by side: (n, p)."""
+    found = [b for _, b in sorted(blocks.items())] if recipe.attributes else []
+    return np.hstack([np.zeros((n, 0), np.float32), *found]).astype(np.float32)
+
+
+def judge(learner: Learner, split: Split, rng: np.random.Generator) -> float:
+    """Return the mean metric of holdout users over the domains."""
+    model, values = learner.model(), []
+    for d in range(split.train.n_domains):
+        items = np.flatnonzero((split.train.item_domain == d) & model.known)
+        targets = csr_array(split.test.positives[:, items])
+        users = np.flatnonzero(np.diff(targets.indptr))
+        users = np.sort(np.random.default_rng(0).permutation(users)[:JUDGED])
+        for at in range(0, len(users), BATCH):
+            query = split.context.query(users[at : at + BATCH])
+            scores = model.score(query, items)
+            seen = csr_array(query.history[:, items])
+            found = ranked(scores, csr_array(targets[users[at : at + BATCH]]), seen)
+            values.append(np.nan_to_num(found.metric(learner.recipe.metric)))
+    return float(np.concatenate(values).mean()) if values else 0.0
+
+
+class TowersModel(Model):
+    """State: phi (n_items, p), trained, known (n_items,), width = user attributes, vectors
+    (n_items, d), keys (n_items, e) = what meets a user's vector, average (d,) = the mean vector
+    of events, item_bias (n_items,), item_domain, and the weights under net/."""
+
+    recipe: Towers
+
+    def __init__(self, recipe: Towers, network: Network, state: State) -> None:
+        self.recipe, self.network, self._state = recipe, network, state
+        self.vectors: Floats = state["vectors"]
+        self.keys: Floats = state["keys"]
+        self.bias: Floats = state["item_bias"]
+        self.known: Mask = state["known"]
+        self.item_domain: Ids = state["item_domain"]
+        self.n_items = len(self.vectors)
+        self._counts = self.known.astype(np.int64)
+
+    def state(self) -> State:
+        return self._state
+
+    def score(self, query: Query, items: Ids | None = None) -> Scores:
+        codes = np.arange(self.n_items) if items is None else np.asarray(items)
+        scores: Scores = self.users(query) @ self.keys[codes].T + self.bias[codes]
+        scores[:, ~self.known[codes]] = np.nan
+        return scores
+
+    def embed_query(self, query: Query, domain: int) -> Floats:
+        """Return (B, e + 1): the user's vector, and a 1 for the item's bias."""
+        users = self.users(query)
+        return np.hstack([users, np.ones((len(users), 1), np.float32)])
+
+    def embed_items(self, domain: int) -> Floats:
+        """Return (n_items, e + 1): the item's vector and its bias; zero outside the domain."""
+        found: Floats = np.hstack([self.keys, self.bias[:, None]])
+        return np.where((self.item_domain == domain)[:, None], found, np.float32(0))
+
+    def explain(self, query: Query, items: Ids) -> list[list[list[Reason]]]:
+        """Split a score by integrated gradients over the history and the attributes.
+
+        The baseline, told as "an average history", is as many average items and no attributes.
+        """
+        history, count = histories(query, self.recipe.length, self._counts)
+        blocks = self.user_blocks(query)
+        names = [n for n, block in sorted(query.features.items()) for _ in range(block.shape[1])]
+        result: list[list[list[Reason]]] = []
+        for b, row in enumerate(items):
+            result.append([[] for _ in row])
+            known = np.flatnonzero((row >= 0) & self.known[np.maximum(row, 0)])
+            if not len(known) or not (count[b] or blocks[b].any()):
+                continue
+            seen = history[b, : count[b]]
+            path = self.vectors[seen] if count[b] else np.zeros_like(self.vectors[:1])
+            average = self._state["average"] if count[b] else path[0]
+            of_items, attributes, base = integrated_gradients(
+                self.network, path, blocks[b], average, self.keys[row[known]]
+            )
+            for c, place in enumerate(known):
+                constant = float(base[c]) + float(self.bias[row[place]])
+                reasons = [Reason(kind="bias", value=constant, name="an average history")]
+                reasons += [
+                    Reason(kind="history", value=float(v), item=int(i))
+                    for i, v in zip(seen, of_items[c], strict=bool(count[b]))
+                ]
+                reasons += [
+                    Reason(kind="attribute", value=float(attributes[c, p]), name=names[p])
+                    for p in np.flatnonzero(blocks[b])
+                ]
+                result[b][place] = reasons
+        return result
+
+    def users(self, query: Query) -> Floats:
+        """Return (B, e) user vectors; NaN where nothing is known of a user."""
+        item, count = histories(query, self.recipe.length, self._counts)
+        blocks = self.user_blocks(query)
+        with torch.inference_mode():
+            described = torch.from_numpy(blocks)
+            vectors = torch.from_numpy(self.vectors[np.maximum(item, 0)] * (item >= 0)[..., None])
+            states = self.network.users(vectors, described)
+            last = torch.from_numpy(np.maximum(count - 1, 0))
+            users: Floats = states[torch.arange(len(count)), last].numpy().copy()
+        users[(count == 0) & ~blocks.any(axis=1)] = np.nan
+        return users
+
+    def user_blocks(self, query: Query) -> Floats:
+        """Return the user attributes that the tower takes: (B, p)."""
+        width = self._state["width"].item()
+        return user_features(self.recipe, query.features, len(query))[:, :width]

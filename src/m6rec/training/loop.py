@@ -1,0 +1,162 @@
+"""The one training loop: optimiser, schedule, clipping, early stopping, resumable checkpoints."""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from m6rec.tracking import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a network is trained.
+
+    epochs: passes over the data; with a judge, the most. batch: rows of a step. optimiser,
+    lr, weight_decay. schedule: "cosine" falls to 0 at the last epoch. warmup: steps in which lr
+    rises from 0. clip: greatest norm of a step's gradient; 0 = any. patience: epochs without a
+    better judgement after which training stops.
+    precision: "bf16" = autocast; "auto" = where the hardware has it.
+    """
+
+    epochs: int = 60
+    batch: int = 256
+    optimiser: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: int = 100
+    clip: float = 5.0
+    patience: int = 5
+    precision: Literal["auto", "float32", "bf16"] = "float32"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "patience"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)}: must be at least 1")
+        if self.lr <= 0:
+            raise ValueError(f"lr = {self.lr}: must be above 0")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """epochs: passes that gave the best judgement (or all). value: it; NaN without a judge."""
+
+    epochs: int
+    value: float
+
+
+def train(
+    network: nn.Module,
+    batches: Callable[[int], Iterator[Any]],
+    loss: Callable[[Any], Tensor],
+    options: Training,
+    run: Run,
+    judge: Callable[[], float] | None = None,
+    checkpoint: Path | None = None,
+) -> Trained:
+    """Train in place, and leave the network with the weights of the best epoch.
+
+    batches: epoch → its batches; the same epoch must give the same batches. loss: batch →
+    mean loss. judge: value on the holdout, higher is better, asked after each epoch.
+    checkpoint: a file from which a killed training goes on, to the same result; it is removed
+    at the end.
+    """
+    optimiser = _optimiser(network, options)
+    bf16 = options.precision == "bf16" or (options.precision == "auto" and _has_bf16())
+    best = Trained(0, -np.inf if judge else np.nan)
+    kept: dict[str, Tensor] = {}
+    first, step = 0, 0
+    if checkpoint is not None and checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        network.load_state_dict(saved["network"])
+        optimiser.load_state_dict(saved["optimiser"])
+        torch.set_rng_state(saved["rng"])
+        first, step, kept = saved["epoch"], saved["step"], saved["kept"]
+        best = Trained(saved["best_epoch"], saved["best_value"])
+    with run.progress("epochs", options.epochs) as advance:
+        advance(first)
+        for epoch in range(first, options.epochs):
+            if judge and epoch - best.epochs >= options.patience and best.epochs:
+                break
+            network.train()
+            began, total, count = time.perf_counter(), 0.0, 0
+            for batch in batches(epoch):
+                for group in optimiser.param_groups:
+                    group["lr"] = options.lr * _rate(options, epoch, step)
+                with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                    value = loss(batch)
+                optimiser.zero_grad(set_to_none=True)
+                value.backward()  # type: ignore[no-untyped-call]
+                if options.clip:
+                    nn.utils.clip_grad_norm_(network.parameters(), options.clip)
+                optimiser.step()
+                total, count, step = total + float(value.detach()), count + 1, step + 1
+            network.eval()
+            found = judge() if judge else np.nan
+            seconds = time.perf_counter() - began
+            figures = {"loss": total / max(count, 1), "seconds": seconds}
+            figures["lr"] = optimiser.param_groups[0]["lr"]
+            if judge:
+                figures["holdout"] = found
+            for name, figure in figures.items():
+                run.scalar(name, figure, epoch + 1)
+            if not judge:
+                best = Trained(epoch + 1, np.nan)
+            elif found > best.value:
+                best, kept = Trained(epoch + 1, found), copy.deepcopy(network.state_dict())
+            if checkpoint is not None:
+                _save(checkpoint, network, optimiser, epoch + 1, step, kept, best)
+            advance(1)
+    if kept:
+        network.load_state_dict(kept)
+    network.eval()
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+    return best
+
+
+def _optimiser(network: nn.Module, options: Training) -> torch.optim.Optimizer:
+    weights, decay = list(network.parameters()), options.weight_decay
+    if options.optimiser == "sgd":
+        return torch.optim.SGD(weights, lr=options.lr, momentum=0.9, weight_decay=decay)
+    kind = torch.optim.Adam if options.optimiser == "adam" else torch.optim.AdamW
+    return kind(weights, lr=options.lr, weight_decay=decay, fused=True)
+
+
+def _rate(options: Training, epoch: int, step: int) -> float:
+    """Return the share of lr at a step."""
+    rise = min(1.0, (step + 1) / options.warmup) if options.warmup else 1.0
+    if options.schedule == "constant":
+        return rise
+    return rise * 0.5 * float(1 + np.cos(np.pi * epoch / options.epochs))
+
+
+def _has_bf16() -> bool:
+    return bool(torch.backends.mkldnn.is_available() and torch.cpu._is_amx_tile_supported())  # type: ignore[no-untyped-call]
+
+
+def _save(
+    path: Path, network: nn.Module, optimiser: torch.optim.Optimizer, epoch: int, step: int,
+    kept: dict[str, Tensor], best: Trained,
+) -> None:  # fmt: skip
+    """Write a checkpoint atomically."""
+    part = path.with_suffix(".part")
+    torch.save(
+        {
+            "network": network.state_dict(), "optimiser": optimiser.state_dict(),
+            "rng": torch.get_rng_state(), "epoch": epoch, "step": step, "kept": kept,
+            "best_epoch": best.epochs, "best_value": best.value,
+        },
+        part,
+    )  # fmt: skip
+    os.replace(part, path)

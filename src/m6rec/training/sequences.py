@@ -1,0 +1,99 @@
+"""Users' events as pieces of sequences, and batches of pieces of like length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from m6rec.arrays import Ids
+from m6rec.data.dataset import Dataset
+from m6rec.data.query import Query
+
+SORTED = 20  # batches among which pieces are sorted by length
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Rows padded on the right with -1. item: (B, T) what was seen; target: (B, T) what came
+    next, user: (B,)."""
+
+    item: Ids
+    target: Ids
+    user: Ids
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pieces:
+    """Pieces of at most ``length`` targets, each with the events before them.
+
+    item: (N,) liked items by user, oldest first. first: (M,) place of the first input of a
+    piece. size: (M,) its targets. user: (M,).
+    """
+
+    item: Ids
+    first: Ids
+    size: Ids
+    user: Ids
+
+    @classmethod
+    def of(cls, train: Dataset, length: int) -> Pieces:
+        """Cut each user's liked items of implicit domains, the newest piece being whole."""
+        kept = (train.weight > 0) & ~train.explicit[train.item]
+        item, user = train.item[kept], train.user[kept]
+        start = np.searchsorted(user, np.arange(train.n_users + 1))
+        targets = np.maximum(np.diff(start) - 1, 0)
+        count = -(-targets // length)
+        owner = np.repeat(np.arange(train.n_users), count)
+        back = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)  # 0 = newest
+        last = start[owner + 1] - 1 - back * length  # place after the piece's last input
+        first = np.maximum(last - length, start[owner])
+        return cls(item, first, last - first, owner)
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def batches(self, size: int, rng: np.random.Generator) -> Iterator[Batch]:
+        """Yield all pieces once, in random order, in batches of like length."""
+        order = rng.permutation(len(self))
+        block = size * SORTED
+        parts = [order[at : at + block] for at in range(0, len(order), block)]
+        parts = [part[np.argsort(self.size[part], kind="stable")] for part in parts]
+        cut = [part[at : at + size] for part in parts for at in range(0, len(part), size)]
+        for i in rng.permutation(len(cut)):
+            rows = cut[i]
+            place = np.arange(self.size[rows].max())
+            at = self.first[rows][:, None] + place
+            inside = place < self.size[rows][:, None]
+            at = np.where(inside, at, 0)
+            yield Batch(
+                np.where(inside, self.item[at], -1),
+                np.where(inside, self.item[at + 1], -1),
+                self.user[rows],
+            )
+
+
+def histories(query: Query, length: int, known: Ids) -> tuple[Ids, Ids]:
+    """Return the newest liked items of requests: (B, T) padded on the right with -1, and (B,)
+    their number. known: (n_items,) 1 for items that count.
+
+    An item whose newest event is negative, by the history, is left out.
+    """
+    item = query.sequence
+    liked = item >= 0
+    liked &= known[np.maximum(item, 0)] > 0
+    if (query.history.data <= 0).any():
+        row = np.repeat(np.arange(len(query)), np.diff(query.history.indptr))
+        bad = query.history.data <= 0
+        cell = row[bad].astype(np.int64) * len(known) + query.history.indices[bad]
+        mine = np.arange(len(query))[:, None] * len(known) + np.maximum(item, 0)
+        liked &= ~np.isin(mine, cell)
+    count = np.minimum(liked.sum(axis=1), length)
+    width = max(1, int(count.max(initial=0)))
+    from_end = np.cumsum(liked[:, ::-1], axis=1)[:, ::-1]  # 1 = newest liked
+    kept = liked & (from_end <= count[:, None])
+    out = np.full((len(query), width), -1, np.int64)
+    row, column = np.nonzero(kept)
+    out[row, count[row] - from_end[row, column]] = item[row, column]
+    return out, count

@@ -1,0 +1,125 @@
+"""Towers: each encoder learns an order; causality; heads; items and users without a past."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from m6rec.data.dataset import Dataset
+from m6rec.data.schema import Domain
+from m6rec.models.encoders import make_encoder
+from m6rec.models.networks import Additive
+from m6rec.models.towers import Towers
+from m6rec.tracking import Run
+from m6rec.training.loop import Training
+from world import own_group_share, world
+
+ENCODERS = ("mlp", "cnn", "gru", "attention")
+
+
+def circle(n: int = 12, users: int = 80) -> Dataset:
+    """Users walk around a circle of items in steps of one, from different starts."""
+    rng = np.random.default_rng(0)
+    start = rng.integers(0, n, users)
+    item = (start[:, None] + np.arange(7)) % n
+    user = np.repeat(np.arange(users), 7)
+    return Dataset.build(user=user, item=item.ravel(), users=users, items=n, ordered=True)
+
+
+def recipe(**options: object) -> Towers:
+    chosen = {"dim": 16, "dropout": 0.1, "epochs": 40, "training": Training(lr=0.01, batch=16)}
+    return Towers(**{**chosen, **options})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_every_encoder_learns_what_comes_next(encoder: str) -> None:
+    data = circle()
+    model = recipe(encoder=encoder).fit(data, Run(threads=1))
+    query = data.query(np.arange(40))
+    last = query.sequence[:, -1]
+    assert (model.score(query).argmax(axis=1) == (last + 1) % 12).mean() > 0.9
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_encoders_do_not_look_ahead(encoder: str) -> None:
+    torch.manual_seed(0)
+    network = make_encoder(encoder, 8, 2, 2, 0.0).eval()  # type: ignore[arg-type]
+    x = torch.randn(3, 6, 8)
+    changed = x.clone()
+    changed[:, 4:] = 0
+    with torch.inference_mode():
+        torch.testing.assert_close(network(x)[:, :4], network(changed)[:, :4])
+        torch.testing.assert_close(network(x)[:, :4], network(x[:, :4]), rtol=1e-5, atol=1e-5)
+
+
+def test_the_additive_head_is_the_formula_of_the_source() -> None:
+    torch.manual_seed(0)
+    head = Additive(5)
+    u, v = torch.randn(4, 5), torch.randn(6, 5)
+    w1, b1, w2, b2 = head.outer.weight, head.outer.bias, head.inner.weight, head.inner.bias
+    w3, b3 = head.last.weight, head.last.bias
+    for i in range(4):
+        for j in range(6):
+            f_u = w1 @ torch.sigmoid(w2 @ u[i] + b2) + b1
+            f_v = w1 @ torch.sigmoid(w2 @ v[j] + b2) + b1
+            g = w3 @ (f_u + f_v) + b3
+            torch.testing.assert_close((head.users(u[i]) @ head.items(v[j])).reshape(1), g)
+
+
+def test_the_additive_head_trains_and_ranks_alike_for_all() -> None:
+    data = world()
+    model = recipe(head="additive", epochs=3).fit(data, Run(threads=1))
+    order = np.argsort(-model.score(data.query(np.arange(9))), axis=1)
+    assert (order == order[0]).all()
+
+
+@pytest.mark.parametrize("loss", ["softmax", "bce", "bpr"])
+@pytest.mark.parametrize("negatives", [4, 500])
+def test_every_loss_finds_the_taste(loss: str, negatives: int) -> None:
+    data = world()
+    model = recipe(loss=loss, negatives=negatives, epochs=15).fit(data, Run(threads=1))
+    users = np.arange(data.n_users)
+    scores = model.score(data.query(users))
+    seen = data.positives.toarray() > 0
+    assert own_group_share(scores, users, seen) > 0.8
+
+
+def test_an_item_without_events_is_scored_by_what_is_known_of_it() -> None:
+    data = world()
+    unseen = np.arange(data.n_items) >= data.n_items - 4
+    train = data.take(~unseen[data.item])
+    model = recipe(epochs=15, id_dropout=0.3).fit(train, Run(threads=1))
+    users = np.arange(data.n_users)
+    scores = model.score(train.query(users), np.flatnonzero(unseen))
+    best = np.flatnonzero(unseen)[scores.argmax(axis=1)]
+    assert (best % 4 == users % 4).mean() > 0.6
+    bare = recipe(epochs=2, attributes=False, text_dim=0).fit(train, Run(threads=1))
+    assert np.isnan(bare.score(train.query(users))[:, unseen]).all()
+
+
+def test_a_user_is_scored_by_attributes_alone_and_nobody_by_nothing() -> None:
+    data = world()
+    model = recipe(epochs=15).fit(data, Run(threads=1))
+    empty = data.take(np.zeros(len(data), np.bool_)).query(np.arange(8))
+    scores = model.score(empty)
+    assert own_group_share(scores, np.arange(8), np.zeros(scores.shape, np.bool_)) > 0.6
+    assert np.isnan(model.score(data.query(np.array([-1])))).all()
+
+
+def test_the_epochs_are_found_on_a_holdout_and_kept() -> None:
+    data = world()
+    model = recipe(epochs=None, training=Training(epochs=4, lr=0.01)).fit(data, Run(threads=1))
+    assert 1 <= model.recipe.epochs <= 4
+
+
+def test_explicit_domains_are_left_to_others() -> None:
+    data = circle()
+    rated = Domain(name="items", feedback="explicit")
+    both = Dataset.build(
+        user=np.r_[data.user, data.user], item=np.r_[data.item, data.item + 12],
+        users=80, items=24, ordered=True, item_domain=np.repeat([0, 1], 12),
+        domains=(Domain(name="walk"), rated),
+    )  # fmt: skip
+    model = recipe(epochs=2).fit(both, Run(threads=1))
+    assert np.isnan(model.score(both.query(np.arange(3)))[:, 12:]).all()
