@@ -49,7 +49,7 @@ class Pct(Recipe):
     confidence: c of an event of weight w: "log" = log2(1 + w), "linear" = w, "binary" = 1.
     attributes: whether user and item attributes and texts enter as priors.
     encoder: of the text vectors in φ, "hashed" or "sentence", as of "text"; "auto" = "hashed",
-    which was as good or better here. text_dim: their size; 0 leaves texts out.
+    which finds more new items here. text_dim: their size; 0 leaves texts out.
     domains: options by domain; a domain without an entry has its options learned on a holdout.
     transfer: False keeps every domain alone (all ω = 0).
     ratings: how explicit domains are factorised; reg, nu and alpha play no part in them.
