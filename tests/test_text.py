@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
-from m6rec.text import HashedText, TextEncoder
+from m6rec.text import HashedEncoder, HashedText
 
 TOPICS = (
     "dragon castle sword knight",
@@ -21,7 +21,7 @@ TEXTS = [f"{topic} {n}" for n in range(30) for topic in TOPICS]
 
 @pytest.fixture(scope="module")
 def encoder() -> HashedText:
-    return TextEncoder(dim=16).fit(TEXTS)
+    return HashedEncoder(dim=16).fit(TEXTS)
 
 
 def test_same_topic_is_nearest(encoder: HashedText) -> None:
@@ -70,7 +70,9 @@ _kept: list[HashedText] = []
 
 def _shared() -> HashedText:
     if not _kept:
-        _kept.append(TextEncoder(dim=8).fit(["abc d", "é ab c", "手机信用卡", "a b c d", "卡 abc"]))
+        _kept.append(
+            HashedEncoder(dim=8).fit(["abc d", "é ab c", "手机信用卡", "a b c d", "卡 abc"])
+        )
     return _kept[0]
 
 
@@ -84,20 +86,20 @@ def test_saved_equals_before(encoder: HashedText) -> None:
 
 
 def test_same_seed_same_encoder(encoder: HashedText) -> None:
-    again = TextEncoder(dim=16).fit(TEXTS)
+    again = HashedEncoder(dim=16).fit(TEXTS)
     np.testing.assert_allclose(again.encode(TEXTS), encoder.encode(TEXTS), atol=1e-6)
 
 
 def test_no_text_at_all() -> None:
-    assert not TextEncoder(dim=4).fit(["", " "]).encode(["anything"]).any()
+    assert not HashedEncoder(dim=4).fit(["", " "]).encode(["anything"]).any()
 
 
 def test_long_input_is_cut_into_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = _shared().encode(TEXTS)
-    monkeypatch.setattr("m6rec.text.BLOCK", 50)
+    monkeypatch.setattr("m6rec.text.hashed.BLOCK", 50)
     np.testing.assert_array_equal(_shared().encode(TEXTS), whole)
 
 
 def test_options_are_checked() -> None:
     with pytest.raises(ValueError, match="dim and buckets"):
-        TextEncoder(dim=0)
+        HashedEncoder(dim=0)

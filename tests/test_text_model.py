@@ -24,7 +24,8 @@ ROBOTS = np.arange(40) % 4 == 1  # items with the words robot, laser, planet
 
 
 def fitted(data: Dataset, **options: object) -> TextModel:
-    return Text(dim=16, **options).fit(data, Run(seed=1))  # type: ignore[arg-type]
+    """With the hashed encoder, unless an option says otherwise."""
+    return Text(**{"encoder": "hashed", "dim": 16} | options).fit(data, Run(seed=1))  # type: ignore[arg-type]
 
 
 def asked(data: Dataset, *texts: str, user: int = NOBODY) -> Query:
@@ -56,9 +57,12 @@ def log(
 TEXTS = ("dragon castle", "robot laser", "castle knight dragon", "laser robot beam", "", "dragon")
 
 
-def test_a_question_is_answered_without_any_history() -> None:
+@pytest.mark.parametrize("encoder", ["hashed", "sentence"])
+def test_a_question_is_answered_without_any_history(encoder: str) -> None:
     data = world()
-    scores = fitted(data).score(asked(data, "a robot on the planet", "wedding kiss"))
+    scores = fitted(data, encoder=encoder).score(
+        asked(data, "a robot on the planet", "wedding kiss")
+    )
     assert scores[0, ROBOTS].min() > scores[0, ~ROBOTS].max() + 0.5
     assert scores[1, np.arange(40) % 4 == 2].min() > 0.5
 
@@ -140,10 +144,11 @@ def test_data_without_text(texts: tuple[str, ...] | None) -> None:
     assert model.explain(asked(data, "robot", user=0), np.array([[1, 2]])) == [[[], []]]
 
 
+@pytest.mark.parametrize("encoder", ["hashed", "sentence"])
 @pytest.mark.parametrize("scope", ["all", "domain"])
-def test_reasons_are_words_and_history_and_add_up(scope: str) -> None:
+def test_reasons_are_words_and_history_and_add_up(scope: str, encoder: str) -> None:
     data = world()
-    model = fitted(data, scope=scope)
+    model = fitted(data, scope=scope, encoder=encoder)
     query = asked(data, "castle robot robot", "planet of swords", user=3)
     items = np.array([[1, 25, 38, -1], [0, 4, 21, 17]])
     reasons = model.explain(query, items)
@@ -177,7 +182,7 @@ def test_embeddings_give_the_scores(scope: str) -> None:
 def test_a_blend_gives_half_to_what_reads_the_words() -> None:
     data = world()
     rows = {name: ((1.0, 0.0),) * 4 for name in ("films", "books")}
-    model = Blend(parts=(Popular(), Text(dim=16)), weights=rows).fit(data, Run())
+    model = Blend(parts=(Popular(), Text(encoder="hashed", dim=16)), weights=rows).fit(data, Run())
     assert isinstance(model.parts[1], Reads) and not isinstance(model.parts[0], Reads)
     lambdas = model.lambdas(asked(data, "robot", "qqxzv"))
     np.testing.assert_allclose(lambdas[0], 0.5, atol=1e-5)
@@ -197,7 +202,7 @@ def test_default_answers_a_question_by_words_not_seeds() -> None:
     for texts in (None, ("same",) * 40):
         plain = default_parts(replace(data, item_text=texts))
         assert "text" not in [part.kind for part in plain]
-    parts = (Neighbours(k=10), Popular(), Text(dim=16))
+    parts = (Neighbours(k=10), Popular(), Text(encoder="hashed", dim=16))
     model = M6Rec(parts=parts).fit(data, Run(seed=1))
     scores = model.score(asked(data, "robot"))[0]
     assert scores[ROBOTS].min() > scores[~ROBOTS].max()

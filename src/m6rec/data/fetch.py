@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import polars as pl
 
+from m6rec.cache import cache_dir
 from m6rec.data.drops import Drops
 from m6rec.data.readers import read, title_and_year
 from m6rec.data.schema import Table
@@ -36,11 +36,6 @@ SUMS = "SHA256SUMS"
 TIMEOUT = 10  # seconds for the archive's server to answer
 WHEEL_TIMEOUT = 120
 Tables = dict[str, pl.DataFrame]  # file stem → its rows
-
-
-def cache_dir() -> Path:
-    """Return where fetched data is kept: $M6REC_CACHE, else ~/.cache/m6rec."""
-    return Path(os.environ.get("M6REC_CACHE") or Path.home() / ".cache" / "m6rec")
 
 
 def fetch(name: str, cache: Path | None = None, run: Run | None = None) -> Path:

@@ -23,7 +23,6 @@ from typing import ClassVar, Self
 import numpy as np
 from scipy.sparse import csr_array
 
-from m6rec import text
 from m6rec.arrays import Floats, Mask, State
 from m6rec.compiled import threads
 from m6rec.data.dataset import Dataset
@@ -34,6 +33,7 @@ from m6rec.models.base import Recipe
 from m6rec.models.bayes import Bayes
 from m6rec.models.pct_model import Confidence, Events, PctModel, user_features, vectors_for
 from m6rec.models.transfer import HOLDOUTS, Local, choose
+from m6rec.text import Choice, encoder_of, plain
 from m6rec.tracking import Run
 
 BY_ITEM = ("items", "bias", "variance")  # arrays of a stage that have a row for each item
@@ -48,7 +48,8 @@ class Pct(Recipe):
     dim: latent size k. sweeps: alternations. ridge: shrinkage of A, B and W.
     confidence: c of an event of weight w: "log" = log2(1 + w), "linear" = w, "binary" = 1.
     attributes: whether user and item attributes and texts enter as priors.
-    text_dim: size of the text vectors in φ; 0 leaves texts out.
+    encoder: of the text vectors in φ, "hashed" or "sentence", as of "text"; "auto" = "hashed",
+    which finds more new items here. text_dim: their size; 0 leaves texts out.
     domains: options by domain; a domain without an entry has its options learned on a holdout.
     transfer: False keeps every domain alone (all ω = 0).
     ratings: how explicit domains are factorised; reg, nu and alpha play no part in them.
@@ -60,6 +61,7 @@ class Pct(Recipe):
     ridge: float = 1.0
     confidence: Confidence = "log"
     attributes: bool = True
+    encoder: Choice = "auto"
     text_dim: int = 64
     transfer: bool = True
     domains: Mapping[str, Local] = field(default_factory=dict)
@@ -80,26 +82,28 @@ class Pct(Recipe):
             return holdout(split.train, run.rng("holdout", str(r))) if r else split
 
         quiet = replace(run, bars=False)
-        phi = cache(lambda: item_features(self, split.train))  # ratings may need no attempt
+        fixed = replace(self, encoder=plain(self.encoder))
         ratings = replace(self.ratings, sweeps=min(self.ratings.sweeps, 2 * BRIEF))
         kept: list[Kept] = [{} for _ in range(HOLDOUTS)]
 
         def attempt(options: dict[str, Local], r: int, thin: Mask) -> PctModel:
-            recipe = replace(self, ratings=ratings, domains=options)
-            return fit(recipe, holdouts(r).train, quiet, phi(), kept[r], thin)
+            recipe = replace(fixed, ratings=ratings, domains=options)
+            return fit(recipe, holdouts(r).train, quiet, phi, kept[r], thin)
 
         with threads(run.threads):
+            phi = item_features(fixed, split.train, run)
             options = choose(self.domains, holdouts, attempt, run, self.transfer)
         for target, local in options.items():
             for source, omega in local.omega.items():
                 run.scalar(f"omega/{target}/from {source}", omega, 0)
-        return replace(self, domains=options)
+        return replace(fixed, domains=options)
 
     def fit(self, train: Dataset, run: Run) -> PctModel:
         if any(domain.name not in self.domains for domain in train.domains):
             return self.choose(holdout(train, run.rng("holdout")), run).fit(train, run)
+        fixed = replace(self, encoder=plain(self.encoder))
         with threads(run.threads):
-            return fit(self, train, run, item_features(self, train))
+            return fit(fixed, train, run, item_features(fixed, train, run))
 
     def restore(self, state: State) -> PctModel:
         return PctModel(self, state, self.confidence, self.attributes)
@@ -211,14 +215,15 @@ def extended(
     return kept | {"prior": ridge(features[active], users[active], strength, recipe.ridge)}
 
 
-def item_features(recipe: Pct, data: Dataset) -> Floats:
+def item_features(recipe: Pct, data: Dataset, run: Run) -> Floats:
     """Return φ (n_items, p): attribute blocks and text vectors side by side; p may be 0."""
     if not recipe.attributes:
         return np.zeros((data.n_items, 0), np.float32)
     blocks = [block for _, block in sorted(data.item_features.items())]
     if data.item_text is not None and recipe.text_dim:
         dim = min(recipe.text_dim, data.n_items)
-        blocks.append(text.TextEncoder(dim=dim).fit(data.item_text).encode(data.item_text))
+        encoder = encoder_of(plain(recipe.encoder), dim)
+        blocks.append(encoder.fit_encode(data.item_text, run)[1])
     return np.hstack([np.zeros((data.n_items, 0), np.float32), *blocks]).astype(np.float32)
 
 

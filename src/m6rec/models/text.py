@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -16,11 +15,9 @@ from m6rec.data.query import Query
 from m6rec.models.additive import Reasons, history_reasons
 from m6rec.models.base import Model, Reason, Recipe
 from m6rec.models.kernels import row_of, spread
-from m6rec.text import HashedText, TextEncoder
+from m6rec.text import Choice, FittedText, encoder_of, plain, resolve
 from m6rec.tracking import Run
 
-SAMPLE = 500  # item texts whose words tell how long the share of a known word is
-WEAK = 0.05  # share of their words that would not be understood alone
 CANCELLED = 1e-6  # length, next to what was summed, below which a vector says nothing
 
 
@@ -34,19 +31,23 @@ class Text(Recipe):
     add up to must be longer than the shortest 1 in 20 words of item texts. Needs no events of a
     domain. Abstains on items without text and in explicit domains; reads no ratings.
 
-    dim: length of the text vectors. half_life: events back after which what was read counts
+    encoder: what turns texts into vectors: "hashed" words, or "sentence", a pretrained
+    multilingual network (an extra: text); "auto" = "sentence" where that is installed, as the
+    saved run then says. dim: length of the vectors; None = 128 of "hashed", 512 of "sentence",
+    less where the texts span less. half_life: events back after which what was read counts
     half; None = all the same, as where the data has no order. history: weight of p beside words.
     scope: "domain" = only history of the item's domain counts.
     """
 
     kind: ClassVar[str] = "text"
-    dim: int = 128
+    encoder: Choice = "auto"
+    dim: int | None = None
     half_life: float | None = 20.0
     history: float = 0.3
     scope: Literal["all", "domain"] = "all"
 
     def __post_init__(self) -> None:
-        if self.dim < 1:
+        if self.dim is not None and self.dim < 1:
             raise ValueError(f"dim = {self.dim}: must be at least 1")
         if self.half_life is not None and self.half_life <= 0:
             raise ValueError(f"half_life = {self.half_life}: must be above 0 events")
@@ -55,25 +56,18 @@ class Text(Recipe):
 
     def fit(self, train: Dataset, run: Run) -> TextModel:
         texts = train.item_text or ("",) * train.n_items
+        name = resolve(self.encoder)
+        fixed = replace(self, encoder=name)
         with threads(run.threads):
-            encoder = TextEncoder(dim=self.dim).fit(texts)
-            vectors = encoder.encode(texts)
+            encoder, vectors = encoder_of(name, self.dim).fit_encode(texts, run)
         vectors[train.explicit] = 0
-        least = _weakest(encoder, texts, run.rng("words"))
-        return TextModel(self, encoder, vectors, train.item_domain, train.ordered, least)
+        least = encoder.least(texts, run.rng("words"))
+        return TextModel(fixed, encoder, vectors, train.item_domain, train.ordered, least)
 
     def restore(self, state: State) -> TextModel:
-        encoder = TextEncoder(dim=self.dim).restore(unnest("encoder", state))
+        encoder = encoder_of(plain(self.encoder), self.dim).restore(unnest("encoder", state))
         ordered, least = bool(state["ordered"][0]), float(state["least"][0])
         return TextModel(self, encoder, state["vectors"], state["item_domain"], ordered, least)
-
-
-def _weakest(encoder: HashedText, texts: Sequence[str], rng: np.random.Generator) -> float:
-    """Length that all but the weakest words of the texts have in the encoder's space."""
-    told = [text for text in texts if text.strip()]
-    chosen = rng.permutation(len(told))[:SAMPLE].tolist()
-    lengths = [_length(share) for i in chosen for _, share in encoder.parts(told[i])]
-    return float(np.quantile(lengths, WEAK)) if lengths else 0.0
 
 
 class TextModel(Model):
@@ -85,7 +79,7 @@ class TextModel(Model):
     recipe: Text
 
     def __init__(
-        self, recipe: Text, encoder: HashedText, vectors: Floats, item_domain: Ids, ordered: bool,
+        self, recipe: Text, encoder: FittedText, vectors: Floats, item_domain: Ids, ordered: bool,
         least: float,
     ) -> None:  # fmt: skip
         self.recipe, self.encoder, self.vectors = recipe, encoder, vectors
@@ -178,13 +172,11 @@ class TextModel(Model):
 
     def _words(self, query: Query) -> Floats:
         """(B, dim) vectors of length 1 of the requests' words; zeros where none is understood."""
-        vectors = np.zeros((len(query), self.encoder.dim), np.float32)
-        texts = np.array(query.text or (), np.str_)
-        for text in np.unique(texts).tolist():
-            total = np.sum([share for _, share in self.encoder.parts(text)], axis=0)
-            if (length := _length(total)) > max(self.least, CANCELLED):
-                vectors[texts == text] = total / length
-        return vectors
+        if query.text is None:
+            return np.zeros((len(query), self.encoder.dim), np.float32)
+        different, place = np.unique(np.array(query.text, np.str_), return_inverse=True)
+        sums = self.encoder.sums(different.tolist())
+        return _unit(sums, max(self.least, CANCELLED))[place]
 
     def _read(self, query: Query) -> csr_array:
         """(B, n_items) float32 weights of the history items that have a text."""

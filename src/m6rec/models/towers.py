@@ -19,7 +19,6 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from m6rec import text
 from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State, nest, unnest
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query
@@ -30,6 +29,7 @@ from m6rec.models.base import Model, Reason, Recipe
 from m6rec.models.encoders import EncoderKind
 from m6rec.models.networks import Towers as Network
 from m6rec.models.networks import from_state, to_state
+from m6rec.text import Name, encoder_of
 from m6rec.tracking import Run
 from m6rec.training.loop import Training, train
 from m6rec.training.losses import Loss, ranking_loss
@@ -45,12 +45,14 @@ class Towers(Recipe):
 
     encoder: "attention" (SASRec), "gru" (GRU4Rec), "cnn" (NextItNet) or "mlp" (pooled history).
     dim: length of vectors. layers, heads, dropout: of the encoder. length: newest items that
-    are encoded. ids, attributes: what the towers see; text_dim: size of the text vectors, 0 =
-    none. id_dropout: share of items that are shown without their id, so that the rest learns.
+    are encoded. attributes: whether the towers see them; text_dim: size of the text vectors, 0 =
+    none; texts: the encoder that makes them, "hashed" or "sentence". id_dropout: share of items
+    that are shown without their id, so that the rest learns.
     head: "dot", or "additive" = the source's W₃ (f(u) + f(v)) + b₃, which ranks alike for all.
     loss: "softmax", "bce" or "bpr"; negatives: items drawn for each step; popular: exponent of
     their popularity, 0 = uniform; a domain that has no more items is taken whole.
-    training: see there; its epochs are found on a holdout unless ``epochs`` fixes them.
+    metric: what the number of epochs is chosen by, where epochs does not fix it.
+    training: see there; its epochs are the most that are tried.
     """
 
     kind: ClassVar[str] = "towers"
@@ -62,6 +64,7 @@ class Towers(Recipe):
     length: int = 50
     attributes: bool = True
     text_dim: int = 64
+    texts: Name = "hashed"
     id_dropout: float = 0.1
     head: Literal["dot", "additive"] = "dot"
     loss: Loss = "softmax"
@@ -108,14 +111,14 @@ def make_network(recipe: Towers, phi: Floats, trained: Mask, width: int) -> Netw
     )  # fmt: skip
 
 
-def item_features(recipe: Towers, data: Dataset) -> Floats:
+def item_features(recipe: Towers, data: Dataset, run: Run) -> Floats:
     """Return φ (n_items, p): attribute blocks and text vectors, each column of deviation ≤ 1."""
     blocks = [np.zeros((data.n_items, 0), np.float32)]
     if recipe.attributes:
         blocks += [block for _, block in sorted(data.item_features.items())]
     if data.item_text is not None and recipe.text_dim:
         dim = min(recipe.text_dim, data.n_items)
-        vectors = text.TextEncoder(dim=dim).fit(data.item_text).encode(data.item_text)
+        vectors = encoder_of(recipe.texts, dim).fit_encode(data.item_text, run)[1]
         blocks.append(vectors * np.float32(np.sqrt(vectors.shape[1])))
     return np.hstack(blocks).astype(np.float32)
 
@@ -129,7 +132,7 @@ class Learner:
         self.pieces = Pieces.of(data, recipe.length)
         self.count = np.bincount(self.pieces.item, minlength=data.n_items)
         self.trained: Mask = self.count > 0
-        self.phi = item_features(recipe, data)
+        self.phi = item_features(recipe, data, run)
         self.user_blocks = user_features(recipe, data.user_features, data.n_users)
         seed = int(run.rng("weights").integers(2**31))
         torch.manual_seed(seed)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,31 +16,20 @@ from scipy.sparse import csr_array
 
 from m6rec.arrays import Array, Floats, Ids, State
 from m6rec.compiled import compiled, structure
+from m6rec.tracking import Run
 
 BLOCK = 1_000_000  # code points hashed at a time
 FIT_TEXTS = 20_000  # texts that the projection is fitted on; idf counts all
+SAMPLE = 500  # texts whose words tell how long the share of a known word is
+WEAK = 0.05  # share of their words that would not be understood alone
 NONE, WORD, IDEOGRAPH = 0, 1, 2
 _BASIS, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)  # FNV-1a, 64 bits
 _SHIFT, _MIX = np.uint64(33), np.uint64(0xFF51AFD7ED558CCD)
 _EDGE, _GRAM = np.uint64(1), np.uint64(2)  # marks of a word's ends and of character n-grams
 
 
-class FittedText(Protocol):
-    """A fitted text encoder: what models and explanations ask of any of them."""
-
-    @property
-    def dim(self) -> int:
-        """Length of a vector."""
-
-    def encode(self, texts: Sequence[str]) -> Floats:
-        """Return (n, dim) float32 vectors of length 1; zeros where nothing in a text is known."""
-
-    def parts(self, text: str) -> list[tuple[str, Floats]]:
-        """Return each word with its (dim,) share; the shares add up to the vector in direction."""
-
-
 @dataclass(frozen=True, kw_only=True)
-class TextEncoder:
+class HashedEncoder:
     """Latent semantic analysis over hashed words, word pairs and character n-grams.
 
     Words are runs of letters and digits; Chinese and Japanese characters count one by one and
@@ -62,6 +51,15 @@ class TextEncoder:
             raise ValueError("dim and buckets must be at least 1")
         if self.chars < 0:
             raise ValueError(f"chars = {self.chars}: must not be below 0")
+
+    def fit_encode(self, texts: Sequence[str], run: Run) -> tuple[HashedText, Floats]:
+        """Fit on texts; return the encoder and their (n, dim) vectors."""
+        with run.progress("texts", 2) as advance:
+            encoder = self.fit(texts)
+            advance(1)
+            vectors = encoder.encode(texts)
+            advance(1)
+        return encoder, vectors
 
     def fit(self, texts: Sequence[str]) -> HashedText:
         """Fit idf and projection on texts; empty ones are left out."""
@@ -91,7 +89,7 @@ class TextEncoder:
 class HashedText:
     """idf: (buckets,) float32, 0 = never seen; projection: (buckets, dim) float32."""
 
-    def __init__(self, recipe: TextEncoder, idf: Floats, projection: Floats) -> None:
+    def __init__(self, recipe: HashedEncoder, idf: Floats, projection: Floats) -> None:
         self.recipe = recipe
         self.idf = idf
         self.projection = projection
@@ -102,12 +100,23 @@ class HashedText:
 
     def encode(self, texts: Sequence[str]) -> Floats:
         """Return (n, dim) float32 vectors of length 1; zeros where nothing in a text is known."""
-        counts = _count(texts, self.recipe.buckets, self.recipe.chars)
-        counts.data *= self.idf[counts.indices]
-        vectors = _times(counts, self.projection)
+        vectors = self.sums(texts)
         norm = np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors /= np.where(norm > 0, norm, 1)
         return vectors
+
+    def sums(self, texts: Sequence[str]) -> Floats:
+        """Return (n, dim) float32 sums of the parts; the longer, the more was understood."""
+        counts = _count(texts, self.recipe.buckets, self.recipe.chars)
+        counts.data *= self.idf[counts.indices]
+        return _times(counts, self.projection)
+
+    def least(self, texts: Sequence[str], rng: np.random.Generator) -> float:
+        """Return the length that all but the weakest words of texts have, by a sample."""
+        told = [text for text in texts if text.strip()]
+        chosen = rng.permutation(len(told))[:SAMPLE].tolist()
+        lengths = [np.linalg.norm(share) for i in chosen for _, share in self.parts(told[i])]
+        return float(np.quantile(lengths, WEAK)) if lengths else 0.0
 
     def parts(self, text: str) -> list[tuple[str, Floats]]:
         """Return each word with its (dim,) share of the vector before it is scaled to length 1.
