@@ -8,10 +8,12 @@ import torch
 
 from m6rec.data.dataset import Dataset
 from m6rec.data.schema import Domain
+from m6rec.models import towers
 from m6rec.models.encoders import make_encoder
 from m6rec.models.networks import Additive
 from m6rec.models.towers import Towers
 from m6rec.tracking import Run
+from m6rec.training import loop
 from m6rec.training.loop import Training
 from world import own_group_share, world
 
@@ -123,3 +125,29 @@ def test_explicit_domains_are_left_to_others() -> None:
     )  # fmt: skip
     model = recipe(epochs=2).fit(both, Run(threads=1))
     assert np.isnan(model.score(both.query(np.arange(3)))[:, 12:]).all()
+
+
+def test_a_killed_training_goes_on_from_its_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, run = circle(), Run(threads=1)
+    whole = recipe(epochs=4).fit(data, run)
+    monkeypatch.setattr(loop.train, "__defaults__", (None, None, 0.0))
+    batches = towers.Learner.batches
+
+    def killed(self: towers.Learner, epoch: int) -> object:
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return batches(self, epoch)
+
+    monkeypatch.setattr(towers.Learner, "batches", killed)
+    with pytest.raises(KeyboardInterrupt):
+        recipe(epochs=4).fit(data, run)
+    asked: list[int] = []
+
+    def watched(self: towers.Learner, epoch: int) -> object:
+        asked.append(epoch)
+        return batches(self, epoch)
+
+    monkeypatch.setattr(towers.Learner, "batches", watched)
+    rest = recipe(epochs=4).fit(data, run)
+    assert asked == [2, 3]
+    np.testing.assert_array_equal(rest.vectors, whole.vectors)

@@ -120,11 +120,22 @@ def test_a_killed_training_resumes_to_the_same_result(tmp_path: Path, optimiser:
 
     part, file = Line(), tmp_path / "checkpoint"
     with pytest.raises(Killed):
-        train(part, until_third, part.loss, options, Run(seed=3), checkpoint=file)
+        train(part, until_third, part.loss, options, Run(seed=3), checkpoint=file, every=0)
     torch.manual_seed(99)
     rest = Line()
-    train(rest, batches, rest.loss, options, Run(seed=3), checkpoint=file)
+    train(rest, batches, rest.loss, options, Run(seed=3), checkpoint=file, every=0)
     torch.testing.assert_close(rest.w.weight, whole.w.weight, rtol=0, atol=0)
+    assert not file.exists()
+
+
+def test_a_damaged_checkpoint_is_none(tmp_path: Path) -> None:
+    file = tmp_path / "checkpoint"
+    file.write_bytes(b"damaged")
+    whole = Line()
+    train(whole, batches, whole.loss, Training(epochs=2), Run())
+    other = Line()
+    train(other, batches, other.loss, Training(epochs=2), Run(), checkpoint=file)
+    torch.testing.assert_close(other.w.weight, whole.w.weight, rtol=0, atol=0)
     assert not file.exists()
 
 

@@ -9,6 +9,8 @@ is known of them takes the place of an id.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,6 +22,8 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State, nest, unnest
+from m6rec.cache import cache_dir
+from m6rec.config import to_table
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query
 from m6rec.data.splits import Split, holdout
@@ -142,7 +146,14 @@ class Learner:
         ]
 
     def learn(self, training: Training, judged: partial[float] | None = None) -> int:
-        return train(self.network, self.batches, self.loss, training, self.run, judged).epochs
+        """Train, from a checkpoint if the same training was killed; return the best epochs."""
+        table = [to_table(replace(self.recipe, training=training)), self.run.seed, self.run.scope]
+        digest = hashlib.sha256(json.dumps([table, judged is None]).encode())
+        for array in (self.data.user, self.data.item, self.phi, self.user_blocks):
+            digest.update(np.ascontiguousarray(array).data)
+        checkpoint = cache_dir() / "checkpoints" / digest.hexdigest()[:32]
+        found = train(self.network, self.batches, self.loss, training, self.run, judged, checkpoint)
+        return found.epochs
 
     def batches(self, epoch: int) -> Iterator[tuple[Batch, np.random.Generator]]:
         """Yield the batches of an epoch, each with the stream that its negatives come from."""

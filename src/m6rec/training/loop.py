@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import pickle
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -63,21 +64,22 @@ def train(
     run: Run,
     judge: Callable[[], float] | None = None,
     checkpoint: Path | None = None,
+    every: float = 60.0,
 ) -> Trained:
     """Train in place, and leave the network with the weights of the best epoch.
 
     batches: epoch → its batches; the same epoch must give the same batches. loss: batch →
     mean loss. judge: value on the holdout, higher is better, asked after each epoch.
-    checkpoint: a file from which a killed training goes on, to the same result; it is removed
-    at the end.
+    checkpoint: a file from which a killed training goes on, to the same result; written at most
+    once in ``every`` seconds, and removed at the end. One that cannot be read or written is none.
     """
     optimiser = _optimiser(network, options)
     bf16 = options.precision == "bf16" or (options.precision == "auto" and _has_bf16())
     best = Trained(0, -np.inf if judge else np.nan)
     kept: dict[str, Tensor] = {}
     first, step = 0, 0
-    if checkpoint is not None and checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
+    saved, written = _saved(checkpoint), time.monotonic()
+    if saved is not None:
         network.load_state_dict(saved["network"])
         optimiser.load_state_dict(saved["optimiser"])
         torch.set_rng_state(saved["rng"])
@@ -114,8 +116,9 @@ def train(
                 best = Trained(epoch + 1, np.nan)
             elif found > best.value:
                 best, kept = Trained(epoch + 1, found), copy.deepcopy(network.state_dict())
-            if checkpoint is not None:
+            if checkpoint is not None and time.monotonic() - written >= every:
                 _save(checkpoint, network, optimiser, epoch + 1, step, kept, best)
+                written = time.monotonic()
             advance(1)
     if kept:
         network.load_state_dict(kept)
@@ -145,18 +148,32 @@ def _has_bf16() -> bool:
     return bool(torch.backends.mkldnn.is_available() and torch.cpu._is_amx_tile_supported())  # type: ignore[no-untyped-call]
 
 
+def _saved(path: Path | None) -> dict[str, Any] | None:
+    """Return what a checkpoint holds, None where there is none that can be read."""
+    if path is None:
+        return None
+    try:
+        found: dict[str, Any] = torch.load(path, weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+        return None
+    return found
+
+
 def _save(
     path: Path, network: nn.Module, optimiser: torch.optim.Optimizer, epoch: int, step: int,
     kept: dict[str, Tensor], best: Trained,
 ) -> None:  # fmt: skip
     """Write a checkpoint atomically."""
-    part = path.with_suffix(".part")
-    torch.save(
-        {
-            "network": network.state_dict(), "optimiser": optimiser.state_dict(),
-            "rng": torch.get_rng_state(), "epoch": epoch, "step": step, "kept": kept,
-            "best_epoch": best.epochs, "best_value": best.value,
-        },
-        part,
-    )  # fmt: skip
-    os.replace(part, path)
+    part = path.with_name(f"{path.name}-{os.getpid()}.part")
+    held = {
+        "network": network.state_dict(), "optimiser": optimiser.state_dict(),
+        "rng": torch.get_rng_state(), "epoch": epoch, "step": step, "kept": kept,
+        "best_epoch": best.epochs, "best_value": best.value,
+    }  # fmt: skip
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            torch.save(held, file)
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
