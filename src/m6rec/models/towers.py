@@ -48,14 +48,19 @@ class Towers(Recipe):
     """Deep towers over ids, attributes, texts and the sequence of a user's items.
 
     encoder: "attention" (SASRec), "gru" (GRU4Rec), "cnn" (NextItNet) or "mlp" (pooled history).
-    dim: length of vectors. layers, heads, dropout: of the encoder. length: newest items that
-    are encoded. attributes: whether the towers see them; text_dim: size of the text vectors, 0 =
-    none; texts: the encoder that makes them, "hashed" or "sentence". id_dropout: share of items
-    that are shown without their id, so that the rest learns.
+    dim: length of vectors.
+    layers, heads, dropout: of the encoder.
+    length: newest items that are encoded.
+    attributes: whether the towers see attributes and texts.
+    text_dim: size of the text vectors, 0 = none.
+    texts: the encoder that makes them, "hashed" or "sentence".
+    id_dropout: share of items that are shown without their id, so that the rest learns.
     head: "dot", or "additive" = the source's W₃ (f(u) + f(v)) + b₃, which ranks alike for all.
-    loss: "softmax", "bce" or "bpr"; negatives: items drawn for each step; popular: exponent of
-    their popularity, 0 = uniform; a domain that has no more items is taken whole.
-    metric: what the number of epochs is chosen by, where epochs does not fix it.
+    loss: "softmax", "bce" or "bpr".
+    negatives: items drawn for each step; a domain that has no more is taken whole.
+    popular: exponent of their popularity, 0 = uniform.
+    metric: what the number of epochs is chosen by.
+    epochs: passes over the data; found on a holdout if left out.
     training: see there; its epochs are the most that are tried.
     """
 
@@ -118,8 +123,9 @@ def make_network(recipe: Towers, phi: Floats, trained: Mask, width: int) -> Netw
 def item_features(recipe: Towers, data: Dataset, run: Run) -> Floats:
     """Return φ (n_items, p): attribute blocks and text vectors, each column of deviation ≤ 1."""
     blocks = [np.zeros((data.n_items, 0), np.float32)]
-    if recipe.attributes:
-        blocks += [block for _, block in sorted(data.item_features.items())]
+    if not recipe.attributes:
+        return blocks[0]
+    blocks += [block for _, block in sorted(data.item_features.items())]
     if data.item_text is not None and recipe.text_dim:
         dim = min(recipe.text_dim, data.n_items)
         vectors = encoder_of(recipe.texts, dim).fit_encode(data.item_text, run)[1]

@@ -22,10 +22,15 @@ from m6rec.tracking import Run
 class Training:
     """How a network is trained.
 
-    epochs: passes over the data; with a judge, the most. batch: rows of a step. optimiser,
-    lr, weight_decay. schedule: "cosine" falls to 0 at the last epoch. warmup: steps in which lr
-    rises from 0. clip: greatest norm of a step's gradient; 0 = any. patience: epochs without a
-    better judgement after which training stops.
+    epochs: passes over the data; with a judge, the most.
+    batch: rows of a step.
+    optimiser: "adam", "adamw" or "sgd" (with momentum 0.9).
+    lr: greatest learning rate.
+    weight_decay: of the optimiser.
+    schedule: "cosine" falls to 0 at the last epoch.
+    warmup: steps in which lr rises from 0.
+    clip: greatest norm of a step's gradient; 0 = any.
+    patience: epochs without a better judgement after which training stops.
     precision: "bf16" = autocast; "auto" = where the hardware has it.
     """
 
