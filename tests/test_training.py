@@ -41,11 +41,11 @@ def test_pieces_hold_every_target_once_with_what_came_before(length: int) -> Non
 
 def test_histories_are_the_newest_liked_items_padded_on_the_right() -> None:
     data = sequences()
-    item, count = histories(data.query(np.array([2, 1, 3])), 3, np.ones(8, np.int64))
+    item, count = histories(data.query(np.array([2, 1, 3])), 3, np.ones(8, np.bool_))
     assert count.tolist() == [3, 2, 0]
     assert item.tolist() == [[4, 5, 6], [3, 4, -1], [-1, -1, -1]]
-    known = np.ones(8, np.int64)
-    known[5] = 0
+    known = np.ones(8, np.bool_)
+    known[5] = False
     item, count = histories(data.query(np.array([2])), 3, known)
     assert item.tolist() == [[3, 4, 6]]
 

@@ -35,7 +35,7 @@ from m6rec.models.networks import Towers as Network
 from m6rec.models.networks import from_state, to_state
 from m6rec.text import Name, encoder_of
 from m6rec.tracking import Run
-from m6rec.training.loop import Training, train
+from m6rec.training.loop import Training, deterministic, train
 from m6rec.training.losses import Loss, ranking_loss
 from m6rec.training.sequences import Batch, Pieces, histories
 
@@ -97,7 +97,7 @@ class Towers(Recipe):
         if self.epochs is not None:
             return self
         learner = Learner(self, split.train, run)
-        found = learner.learn(self.training, partial(judge, learner, split, run.rng("judged")))
+        found = learner.learn(self.training, partial(judge, learner, split))
         return replace(self, epochs=max(1, found))
 
     def fit(self, train: Dataset, run: Run) -> TowersModel:
@@ -155,10 +155,15 @@ class Learner:
         """Train, from a checkpoint if the same training was killed; return the best epochs."""
         table = [to_table(replace(self.recipe, training=training)), self.run.seed, self.run.scope]
         digest = hashlib.sha256(json.dumps([table, judged is None]).encode())
-        for array in (self.data.user, self.data.item, self.phi, self.user_blocks):
+        pieces, domain = self.pieces, self.data.item_domain
+        seen = (pieces.item, pieces.first, pieces.size, pieces.user, domain)
+        for array in (*seen, self.phi, self.user_blocks):
             digest.update(np.ascontiguousarray(array).data)
         checkpoint = cache_dir() / "checkpoints" / digest.hexdigest()[:32]
-        found = train(self.network, self.batches, self.loss, training, self.run, judged, checkpoint)
+        with deterministic():
+            found = train(
+                self.network, self.batches, self.loss, training, self.run, judged, checkpoint
+            )
         return found.epochs
 
     def batches(self, epoch: int) -> Iterator[tuple[Batch, np.random.Generator]]:
@@ -251,14 +256,15 @@ def user_features(recipe: Towers, blocks: Mapping[str, Array], n: int) -> Floats
     return np.hstack([np.zeros((n, 0), np.float32), *found]).astype(np.float32)
 
 
-def judge(learner: Learner, split: Split, rng: np.random.Generator) -> float:
+def judge(learner: Learner, split: Split) -> float:
     """Return the mean metric of holdout users over the domains."""
     model, values = learner.model(), []
     for d in range(split.train.n_domains):
         items = np.flatnonzero((split.train.item_domain == d) & model.known)
         targets = csr_array(split.test.positives[:, items])
         users = np.flatnonzero(np.diff(targets.indptr))
-        users = np.sort(np.random.default_rng(0).permutation(users)[:JUDGED])
+        rng = learner.run.rng("judged", str(d))  # the same users after every epoch
+        users = np.sort(rng.permutation(users)[:JUDGED])
         for at in range(0, len(users), BATCH):
             query = split.context.query(users[at : at + BATCH])
             scores = model.score(query, items)
@@ -283,7 +289,6 @@ class TowersModel(Model):
         self.known: Mask = state["known"]
         self.item_domain: Ids = state["item_domain"]
         self.n_items = len(self.vectors)
-        self._counts = self.known.astype(np.int64)
 
     def state(self) -> State:
         return self._state
@@ -309,7 +314,7 @@ class TowersModel(Model):
 
         The baseline, told as "an average history", is as many average items and no attributes.
         """
-        history, count = histories(query, self.recipe.length, self._counts)
+        history, count = histories(query, self.recipe.length, self.known)
         blocks = self.user_blocks(query)
         names = [n for n, block in sorted(query.features.items()) for _ in range(block.shape[1])]
         result: list[list[list[Reason]]] = []
@@ -340,7 +345,7 @@ class TowersModel(Model):
 
     def users(self, query: Query) -> Floats:
         """Return (B, e) user vectors; NaN where nothing is known of a user."""
-        item, count = histories(query, self.recipe.length, self._counts)
+        item, count = histories(query, self.recipe.length, self.known)
         blocks = self.user_blocks(query)
         with torch.inference_mode():
             described = torch.from_numpy(blocks)

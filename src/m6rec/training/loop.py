@@ -7,6 +7,7 @@ import os
 import pickle
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -131,6 +132,17 @@ def train(
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     return best
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Make sums over repeated items independent of how threads run."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def _optimiser(network: nn.Module, options: Training) -> torch.optim.Optimizer:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from m6rec.arrays import Ids
+from m6rec.arrays import Ids, Mask
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query
 
@@ -74,15 +74,15 @@ class Pieces:
             )
 
 
-def histories(query: Query, length: int, known: Ids) -> tuple[Ids, Ids]:
+def histories(query: Query, length: int, known: Mask) -> tuple[Ids, Ids]:
     """Return the newest liked items of requests: (B, T) padded on the right with -1, and (B,)
-    their number. known: (n_items,) 1 for items that count.
+    their number. known: (n_items,) items that count.
 
     An item whose newest event is negative, by the history, is left out.
     """
     item = query.sequence
     liked = item >= 0
-    liked &= known[np.maximum(item, 0)] > 0
+    liked &= known[np.maximum(item, 0)]
     if (query.history.data <= 0).any():
         row = np.repeat(np.arange(len(query)), np.diff(query.history.indptr))
         bad = query.history.data <= 0
