@@ -19,7 +19,7 @@ from m6rec.data.fetch import publish
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NAMES = ["tour.ipynb", "transfer.ipynb"]
 SIZE = 300_000  # bytes, of a stored notebook
-N_USERS, N_EVENTS = 200, 6000
+N_USERS, N_EVENTS = 200, 9000
 GENRES = ("Action|Sci-Fi", "Thriller", "Comedy", "Animation|Children's", "Drama", "Drama|Romance")
 ASKED = ("Alien", "Blade Runner", "Star Wars", "The Terminator")  # films that the tour names
 KNOWN = 405  # a user whom it names
@@ -28,13 +28,14 @@ KNOWN = 405  # a user whom it names
 def stand_in() -> dict[str, pl.DataFrame]:
     """Tables such as ``fetch`` gives, of people with one of two tastes."""
     rng = np.random.default_rng(0)
-    n_films = 30 * len(GENRES)
+    n_films = 60 * len(GENRES)
     item = np.arange(1, n_films + 1)
     titles = [*ASKED, *(f"Film {n}" for n in item[len(ASKED) :])]
     genres = [GENRES[0]] * len(ASKED) + [GENRES[n % len(GENRES)] for n in item[len(ASKED) :]]
     films = {"item": item, "title": titles, "year": 1960 + item % 40, "genres": genres}
     people = np.arange(KNOWN, KNOWN + N_USERS)
-    person, film = rng.integers(N_USERS, size=N_EVENTS), rng.integers(n_films, size=N_EVENTS)
+    person = (N_USERS * rng.random(N_EVENTS) ** 2).astype(int)  # some are busy, most are not
+    film = rng.integers(n_films, size=N_EVENTS)
     alike = person % 2 == film // len(GENRES) % 2
     events = {
         "user": people[person],
