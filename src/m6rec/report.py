@@ -134,11 +134,16 @@ def verdict(evaluations: Mapping[str, Evaluation]) -> str:
     found = compare(evaluations[own], evaluations[best], metric)[0]
     if np.isnan(found.p):
         return f"Too few users were tested to tell whether {own} is better than {best} on {metric}."
-    better = sign * found.difference > 0
     p = f"p = {found.p:.3f}" if found.p >= 0.001 else "p < 0.001"
+    size = f"{abs(found.difference):.4f}"
+    if float(size) == 0:
+        relation, size = "level with", ""
+    else:
+        relation = "better than" if sign * found.difference > 0 else "worse than"
+        size = f", by {size}"
     return (
-        f"On {metric}, {own} is {'better' if better else 'worse'} than {best}, the best of the "
-        f"others, by {abs(found.difference):.4f} (95 % interval of the difference "
+        f"On {metric}, {own} is {relation} {best}, the best of the others{size} "
+        f"(95 % interval of the difference "
         f"{found.low:+.4f} … {found.high:+.4f}, {p}, paired bootstrap over users)."
     )
 
