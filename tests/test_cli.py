@@ -65,6 +65,14 @@ def test_train_prints_tables(folder: Path) -> None:
     assert "protocol full" in m6rec("evaluate", folder / "others" / "current").stdout
 
 
+def test_train_prints_what_selection_kept(folder: Path) -> None:
+    chosen = ("--set", "data.features.select.min_information=0.001", "--out", folder / "chosen")
+    found = m6rec("train", folder / "shop.toml", *chosen)
+    assert re.search(r"Features: \d+ of \d+ columns kept", found.stdout)
+    page = next((folder / "chosen").glob("2*/report.html")).read_text()
+    assert "Features that were kept" in page
+
+
 def test_a_model_beside_the_toml(folder: Path) -> None:
     source = "from m6rec.models.popular import Popular\n\n\nclass Mine(Popular):\n    kind = {!r}\n"
     (folder / "beside.py").write_text(source.format("beside:Mine"))

@@ -17,6 +17,7 @@ import polars as pl
 
 from m6rec import __version__, config
 from m6rec.data.query import ACTIVITY_NAMES
+from m6rec.data.select import Figure as Selected
 from m6rec.learned import learned
 from m6rec.metrics import parse
 from m6rec.pipeline import Trained
@@ -110,6 +111,9 @@ def _body(
         yield "<h3>Left out</h3>"
         heads = ("step", "table", "why", "rows", "for example")
         yield _table(pl.DataFrame(drops, schema=heads, orient="row"))
+    if figures := trained.fitted.attributes.figures:
+        yield "<h3>Features that were kept</h3>"
+        yield _table(selection_frame(figures))
     yield _h2("Settings")
     yield f"<pre>{escape(config.dumps(dict(trained.fitted.config)))}</pre>"
 
@@ -121,6 +125,22 @@ def evaluation_frame(evaluations: Mapping[str, Evaluation]) -> pl.DataFrame:
         line = found.to_json()["slices"]["all"]
         rows.append({"model": name, **{m: figure(line[m]) for m in found.metrics}})
     return pl.DataFrame(rows)
+
+
+def selection_frame(figures: Sequence[Selected]) -> pl.DataFrame:
+    """Return one row a feature column: what selection measured, and whether it was kept."""
+    return pl.DataFrame(
+        [
+            {
+                "of": f.of,
+                "column": f.name,
+                "variance": f"{f.variance:.4f}",
+                "information": f"{f.information:.4f}",
+                "kept": "yes" if f.kept else "no",
+            }
+            for f in figures
+        ]
+    )
 
 
 def verdict(evaluations: Mapping[str, Evaluation]) -> str:
