@@ -207,6 +207,11 @@ class BlendModel(Model):
         said = [~np.isnan(s) for s, own in zip(scores, self.personal, strict=True) if own]
         return np.logical_or.reduce(said) if said else np.ones(scores[0].shape, np.bool_)
 
+    def reads(self, query: Query) -> Mask:
+        """Return (B,) requests whose words some part understands."""
+        said = [part.reads(query) for part in self.parts if isinstance(part, Reads)]
+        return np.logical_or.reduce(said) if said else np.zeros(len(query), np.bool_)
+
     def lambdas(self, query: Query) -> Floats:
         """Return λ (B, D, P) of the parts, in the order of ``parts``.
 
