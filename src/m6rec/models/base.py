@@ -27,6 +27,7 @@ KINDS: dict[str, str] = {
     "pct": "m6rec.models.pct:Pct",
     "towers": "m6rec.models.towers:Towers",
     "text": "m6rec.models.text:Text",
+    "normalised": "m6rec.models.normalised:Normalised",
     "seeds": "m6rec.models.seeds:Seeds",
     "blend": "m6rec.models.compose:Blend",
     "fallback": "m6rec.models.compose:Fallback",
