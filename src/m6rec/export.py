@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,7 @@ def parts(model: Model, place: str = "") -> Iterator[tuple[str, Model]]:
             yield from parts(part, f"{place}/{i}" if place else str(i))
 
 
-def replaced(model: Model, made: dict[str, OnnxModel], place: str = "") -> Model:
+def replaced(model: Model, made: Mapping[str, Model], place: str = "") -> Model:
     """Return the model with the parts at these places replaced."""
     if place in made:
         return made[place]
