@@ -181,6 +181,8 @@ def slug(title: str) -> str:
 def options(cls: type) -> list[str]:
     """What the class says of itself, and a table of its options."""
     intro, texts = documented(cls)
+    for base in filter(dataclasses.is_dataclass, cls.__mro__[1:]):
+        texts = documented(base)[1] | texts  # of inherited options
     lines = ["| option | type | default | meaning |", "|---|---|---|---|"]
     for name, hint in fields(cls):
         about = meaning(name, hint, intro, texts)

@@ -26,6 +26,8 @@ KINDS: dict[str, str] = {
     "window": "m6rec.models.window:Window",
     "pct": "m6rec.models.pct:Pct",
     "towers": "m6rec.models.towers:Towers",
+    "distilled": "m6rec.models.distil:Distilled",
+    "onnx": "m6rec.models.onnx:Onnx",
     "text": "m6rec.models.text:Text",
     "normalised": "m6rec.models.normalised:Normalised",
     "seeds": "m6rec.models.seeds:Seeds",

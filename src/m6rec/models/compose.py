@@ -190,6 +190,10 @@ class BlendModel(Model):
             state |= nest(str(i), part.state())
         return state
 
+    def with_parts(self, recipe: Recipe, parts: Sequence[Model]) -> Self:
+        """Return this model with other parts in the places of its own; recipe: names them."""
+        return type(self)(recipe, parts, self._state)
+
     def score(self, query: Query, items: Ids | None = None) -> Scores:
         codes = np.arange(self.n_items) if items is None else np.asarray(items)
         scores = self.part_scores(query, codes)

@@ -294,9 +294,13 @@ class TowersModel(Model):
         return self._state
 
     def score(self, query: Query, items: Ids | None = None) -> Scores:
-        codes = np.arange(self.n_items) if items is None else np.asarray(items)
-        scores: Scores = self.users(query) @ self.keys[codes].T + self.bias[codes]
-        scores[:, ~self.known[codes]] = np.nan
+        users = self.users(query)
+        if items is None or 2 * len(items) > self.n_items:  # rows of keys are copied if picked
+            everything: Scores = users @ self.keys.T + self.bias
+            everything[:, ~self.known] = np.nan
+            return everything if items is None else everything[:, items]
+        scores: Scores = users @ self.keys[items].T + self.bias[items]
+        scores[:, ~self.known[items]] = np.nan
         return scores
 
     def embed_query(self, query: Query, domain: int) -> Floats:
