@@ -26,6 +26,7 @@ KINDS: dict[str, str] = {
     "window": "m6rec.models.window:Window",
     "pct": "m6rec.models.pct:Pct",
     "towers": "m6rec.models.towers:Towers",
+    "deepfm": "m6rec.models.deepfm:DeepFM",
     "text": "m6rec.models.text:Text",
     "seeds": "m6rec.models.seeds:Seeds",
     "blend": "m6rec.models.compose:Blend",
