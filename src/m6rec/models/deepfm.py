@@ -263,14 +263,14 @@ class Learner:
         tables, k = network.tables, self.recipe.dim
         with torch.inference_mode():
             fields = network.item_fields(torch.arange(self.data.n_items))
-            items = network.side(fields, network.of_item)
+            items = network.items(torch.arange(self.data.n_items))
             vectors = fields[..., :k]
             pairs = (vectors * (items.total[:, None] - vectors)).sum(dim=2) / 2
             arrays = {
                 "item_total": items.total,
                 "item_hidden": items.hidden,
                 "item_parts": fields[..., k] + pairs,
-                "first": network.of_user.weight,
+                "first": network.of_user,
                 "history": tables["history"],
                 "user_attributes": tables["user_attributes"],
             }

@@ -108,8 +108,10 @@ class DeepFM(nn.Module):
         self.register_buffer("domain", domain, persistent=False)
         n_user_fields = 1 + given.rated + (given.n_users > 0) + len(given.user_widths)
         width = hidden[0] if hidden else 0
-        self.of_user = nn.Linear(n_user_fields * dim, width, bias=False)
-        self.of_item = nn.Linear((2 + len(given.item_widths)) * dim, width)
+        n_item_fields = 2 + len(given.item_widths)
+        self.of_user = first_layer(n_user_fields * dim, width)
+        self.of_item = first_layer(n_item_fields * dim, width)
+        self.of_item_bias = nn.Parameter(torch.zeros(width))
         sizes = [*hidden, 1] if hidden else []
         layers = [nn.Linear(a, b) for a, b in pairwise(sizes)]
         self.layers = nn.ModuleList(layers)
@@ -150,14 +152,16 @@ class DeepFM(nn.Module):
         mine = table[bags.own]
         return torch.as_tensor(sums[bags.user] - (mine if own is None else mine * own[:, None]))
 
-    def side(self, fields: Tensor, first: nn.Linear) -> Side:
-        """Return what the fields (R, F, k + 1) of one side bring to a score."""
+    def side(self, fields: Tensor, first: Tensor) -> Side:
+        """Return what the fields (R, F, k + 1) of one side bring to a score; first: (H, F k)."""
         vectors, weights = fields[..., : self.dim], fields[..., self.dim]
         bias = weights.sum(dim=1) + second_order(vectors)
-        return Side(vectors.sum(dim=1), bias, first(vectors.flatten(1)))
+        return Side(vectors.sum(dim=1), bias, vectors.flatten(1) @ first.T)
 
     def items(self, items: Tensor) -> Side:
-        return self.side(self.item_fields(items), self.of_item)
+        """Return the item side of items (M,)."""
+        side = self.side(self.item_fields(items), self.of_item)
+        return side._replace(hidden=side.hidden + self.of_item_bias)
 
     def deep(self, hidden: Tensor) -> Tensor:
         """Return (…,): the MLP after its first layer's sums (…, H)."""
@@ -187,6 +191,11 @@ class DeepFM(nn.Module):
             table = self.tables[name]
             norm = table.norm(dim=1, keepdim=True).clamp(min=1e-12)
             table *= (1 - step * (self.dim + 1) ** 0.5 / norm).clamp(min=0)
+
+
+def first_layer(inputs: int, width: int) -> nn.Parameter:
+    """Return weights (width, inputs) of one side of the MLP's first layer."""
+    return nn.Parameter(torch.randn(width, inputs) * inputs**-0.5)
 
 
 def attribute_fields(blocks: Tensor, table: Tensor, widths: Sequence[int]) -> list[Tensor]:

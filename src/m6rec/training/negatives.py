@@ -13,12 +13,15 @@ def draw(
     """Return distinct items of a pool (N,), and how often each is expected among them (N,).
 
     pool: (M,) item codes; no more than n are taken whole. weight: (M,) above 0. What is expected
-    is 1 unless ``corrected``. By exponential keys (Efraimidis & Spirakis 2006).
+    is 1 unless ``corrected``; else it is given the n-th key, so that sums over the drawn divided
+    by it are unbiased. By exponential keys (Efraimidis & Spirakis 2006; Cohen & Kaplan 2007).
     """
     if len(pool) <= n:
         return pool, np.ones(len(pool), np.float32)
-    drawn = np.argpartition(rng.exponential(size=len(pool)) / weight, n)[:n]
+    keys = rng.exponential(size=len(pool)) / weight
+    order = np.argpartition(keys, n)
+    drawn = order[:n]
     if not corrected:
         return pool[drawn], np.ones(n, np.float32)
-    expected = -np.expm1(-n * weight[drawn] / weight.sum())
+    expected = -np.expm1(-keys[order[n]] * weight[drawn])
     return pool[drawn], expected.astype(np.float32)
