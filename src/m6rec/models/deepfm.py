@@ -69,7 +69,7 @@ class DeepFM(Recipe):
     user_ids: bool = False
     id_dropout: float = 0.1
     loss: Loss = "softmax"
-    negatives: int = 256
+    negatives: int = 128
     popular: float = 0.5
     penalty: Literal["none", "group", "frequency"] = "none"
     reg: float = 0.1
