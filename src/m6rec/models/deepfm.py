@@ -34,6 +34,7 @@ from m6rec.training.negatives import draw
 
 JUDGED = 3000  # most holdout users that an epoch is judged by
 BATCH = 512
+STRENGTHS = {"none": 0.0, "group": 0.1, "frequency": 1.0}  # where reg is left out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,8 @@ class DeepFM(Recipe):
     popular: exponent of their popularity, 0 = uniform.
     penalty: of embedding rows, one for each value of a feature: "group" makes rows exactly zero;
         "frequency" adds reg · (n + 1)^power · ‖row‖² for the n events of each to the loss's sum.
-    reg: strength of the penalty; of "group", beside a gradient of Adam, which is about 1.
+    reg: strength of the penalty. Left out, 1 of "frequency" and 0.1 of "group", which stands
+        beside Adam's steps of about 1.
     power: see ``penalty``.
     metric: what the number of epochs is chosen by in ranked domains; less the error of ratings.
     epochs: passes over the data; found on a holdout if left out.
@@ -71,8 +73,8 @@ class DeepFM(Recipe):
     loss: Loss = "softmax"
     negatives: int = 128
     popular: float = 0.5
-    penalty: Literal["none", "group", "frequency"] = "none"
-    reg: float = 0.1
+    penalty: Literal["none", "group", "frequency"] = "frequency"
+    reg: float | None = None
     power: float = 0.5
     metric: str = "ndcg@10"
     epochs: int | None = None
@@ -86,8 +88,13 @@ class DeepFM(Recipe):
             raise ValueError(f"hidden = {list(self.hidden)}: sizes must be at least 1")
         if not 0 <= self.dropout < 1 or not 0 <= self.id_dropout < 1:
             raise ValueError("dropout and id_dropout must be at least 0 and below 1")
-        if self.reg < 0:
+        if self.reg is not None and self.reg < 0:
             raise ValueError(f"reg = {self.reg}: must not be below 0")
+
+    @property
+    def strength(self) -> float:
+        """reg, or what stands for it where it is left out."""
+        return STRENGTHS[self.penalty] if self.reg is None else self.reg
 
     def choose(self, split: Split, run: Run) -> Self:
         """Find the number of epochs on the holdout, by early stopping."""
@@ -176,7 +183,7 @@ class Learner:
         return found.epochs
 
     def shrink(self, names: list[str], lr: float) -> None:
-        self.network.shrink(lr * self.recipe.reg, names)
+        self.network.shrink(lr * self.recipe.strength, names)
 
     def batches(self, epoch: int) -> Iterator[tuple[Ids, np.random.Generator]]:
         """Yield the cells of each batch, with the stream that its negatives come from."""
@@ -240,7 +247,7 @@ class Learner:
                 len(part) / len(rows)
             )
         if self.recipe.penalty == "frequency":
-            strength = self.recipe.reg / len(self.user)
+            strength = self.recipe.strength / len(self.user)
             weight = {n: strength * (f + 1) ** self.recipe.power for n, f in self.frequency.items()}
             total = total + network.frequency_penalty(weight)
         return total
