@@ -195,6 +195,16 @@ def test_reasons_of_a_history_name_the_items_that_matter() -> None:
     assert best.item % 4 == 1
 
 
+@pytest.mark.parametrize("explicit", [False, True])
+@pytest.mark.parametrize("hidden", [(), (16, 8)])
+def test_reasons_add_up_with_ids_and_any_depth(explicit: bool, hidden: tuple[int, ...]) -> None:
+    data = world(explicit=explicit)
+    model = recipe(hidden=hidden, user_ids=True, epochs=5).fit(data, RUN)
+    query, items = data.query(np.arange(4)), np.tile(np.arange(40), (4, 1))
+    sums = [[sum(r.value for r in cell) for cell in row] for row in model.explain(query, items)]
+    np.testing.assert_allclose(sums, model.score(query), atol=1e-4)
+
+
 def test_losses_on_scores_are_those_on_vectors() -> None:
     torch.manual_seed(0)
     positive, scores = torch.randn(4), torch.randn(4, 6)

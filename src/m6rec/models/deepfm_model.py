@@ -238,7 +238,7 @@ class DeepFMModel(Model):
         unknown user, what the quadrature misses being spread by size.
         """
         u, first = self.users(query), self._state["first"]
-        of_field = first.reshape(len(first), -1, self.dim)  # (H, F, k)
+        of_field = first.reshape(len(first), u.fields.shape[1], self.dim)  # (H, F, k)
         result: list[list[list[Reason]]] = []
         for b, row in enumerate(np.asarray(items)):
             result.append([[] for _ in row])
