@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import os
 import re
 import types
@@ -272,7 +273,7 @@ def default_of(cls: type, name: str) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, tuple):
-        return "`[" + ", ".join(f'"{each}"' for each in value) + "]`"
+        return f"`{json.dumps(value, default=str)}`"
     return f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
 
 

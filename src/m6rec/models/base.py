@@ -28,6 +28,7 @@ KINDS: dict[str, str] = {
     "towers": "m6rec.models.towers:Towers",
     "distilled": "m6rec.models.distil:Distilled",
     "onnx": "m6rec.models.onnx:Onnx",
+    "deepfm": "m6rec.models.deepfm:DeepFM",
     "text": "m6rec.models.text:Text",
     "normalised": "m6rec.models.normalised:Normalised",
     "seeds": "m6rec.models.seeds:Seeds",
