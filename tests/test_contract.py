@@ -31,15 +31,7 @@ OPTIONS: dict[str, dict[str, object]] = {
 ANSWERS_NOBODY = {"popular", "seeds", "fallback", "m6rec"}  # kinds that answer an empty query
 KNOWS_NOTHING_PERSONAL = {"popular", "seeds"}
 # kinds that predict ratings
-EXPLICIT = ["popular", "neighbours", "pct", "normalised", "blend", "m6rec"]
-EXPLICIT = [
-    "popular",
-    "neighbours",
-    "pct",
-    "deepfm",
-    "blend",
-    "m6rec",
-]  # kinds that predict ratings
+EXPLICIT = ["popular", "neighbours", "pct", "normalised", "deepfm", "blend", "m6rec"]
 
 CASES = [(kind, False) for kind in KINDS] + [(kind, True) for kind in EXPLICIT]
 _fitted: dict[tuple[str, bool], tuple[Model, Dataset]] = {}
