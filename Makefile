@@ -1,5 +1,6 @@
 # make demo    install, fetch MovieLens-100k, train, evaluate, recommend, explain, report
 # make test    install, then everything that must hold: ruff, mypy, all tests
+# make notebooks  run the notebooks of examples/ and store what they show
 # make check   the quick form of it, for an environment that is set up
 
 PYTHON ?= python3
@@ -25,6 +26,10 @@ lint: .venv/dev.stamp
 
 check: lint
 	$(BIN)/pytest -x tests/test_floors.py tests/test_contract.py tests/test_cli.py
+
+.PHONY: notebooks
+notebooks: .venv/dev.stamp
+	cd examples && ../$(BIN)/jupyter execute --inplace tour.ipynb transfer.ipynb
 
 .PHONY: docs
 docs: .venv/dev.stamp

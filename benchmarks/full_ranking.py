@@ -20,8 +20,10 @@ from m6rec.models.compose import Blend
 from m6rec.models.graph import Graph
 from m6rec.models.linear import Linear
 from m6rec.models.neighbours import Neighbours, RP3Beta
+from m6rec.models.pct import Pct
 from m6rec.tracking import Run
 
+SHARP = Graph(user_power=0.3, item_power=0.4, low_pass=0.1, sharpen=3.0, lift=0.45)
 SETS = {
     "yelp18": (
         yelp18,
@@ -29,7 +31,8 @@ SETS = {
             Neighbours(k=100, binary=True),
             RP3Beta(),
             Graph(low_pass=0.3, sharpen=0.0, lift=0.5),  # GF-CF as published
-            Graph(user_power=0.3, item_power=0.4, low_pass=0.1, sharpen=3.0, lift=0.45),
+            SHARP,
+            Blend(parts=(SHARP, Pct(dim=128)), metric="ndcg@20"),
         ),
     ),
     "ml-1m": (

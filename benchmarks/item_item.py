@@ -1,7 +1,8 @@
 """Item-item cosine, top 100, on 50k users × 40k items, against the peers in the same run.
 
-Usage: item_item.py [--peers PYTHON] [--rounds N]. The peers (implicit, and rectools and lenskit
-where they build the same matrix) run in their own environment, with the same two threads.
+Usage: item_item.py [--peers PYTHON] [--lenskit PYTHON] [--rounds N]. The peers run in
+environments of their own (implicit and lenskit want different numpy), with the same two threads;
+the item kNN of rectools is that of implicit.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ def timed(name: str, matrix: csr_matrix, rounds: int) -> list[float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peers", default="/tmp/peers/bin/python", help="python with the peers")
+    parser.add_argument("--peers", default="/tmp/peers/bin/python", help="python with implicit")
+    parser.add_argument("--lenskit", default="/tmp/lk/bin/python", help="python with lenskit")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -86,11 +88,13 @@ def main() -> None:
         name, file = options.worker
         print(*timed(name, csr_matrix(load_npz(file)), options.rounds))
         return
-    if not Path(options.peers).exists():
-        sys.exit(
-            f"{options.peers} is missing: make an environment with "
-            "`pip install implicit==0.7.3 lenskit rectools` and name its python with --peers"
-        )
+    pythons = {"ours": sys.executable, "implicit": options.peers, "lenskit": options.lenskit}
+    for name in PEERS:
+        if not Path(pythons[name]).exists():
+            sys.exit(
+                f"{pythons[name]} is missing: make an environment with {name} in it "
+                "and name its python (see --help)"
+            )
     matrix = zipf()
     print(f"{matrix.shape[0]:,} users × {matrix.shape[1]:,} items, {matrix.nnz:,} interactions")
     results: dict[str, list[float]] = {name: [] for name in ("ours", *PEERS)}
@@ -99,8 +103,7 @@ def main() -> None:
         save_npz(file, matrix)
         for _ in range(2):  # interleaved, so that a busy machine hits all alike
             for name in results:
-                python = sys.executable if name == "ours" else options.peers
-                command = [python, __file__, "--worker", name, file]
+                command = [pythons[name], __file__, "--worker", name, file]
                 command += ["--rounds", str(options.rounds)]
                 done = subprocess.run(command, capture_output=True, text=True, check=False)
                 if done.returncode:

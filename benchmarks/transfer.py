@@ -1,11 +1,11 @@
 """PCT against itself without transfer: douban-music-book, amazon-cdr, amazon-cold.
 
-    python benchmarks/transfer.py douban|cdr|cold [--seeds N] [--out FILE.json]
+    python benchmarks/transfer.py douban|cdr|cold [--seeds N] [--only 5% 20%] [--out FILE.json]
 
 Options and ω are learned on a holdout of train; "alone" is PCT without transfer, tuned by
 itself on the same holdout; on douban, where PCT abstains, popularity answers for both.
-"shuffled" permutes which source user is whom and learns ω anew. Figures are means over seeds; ±
-is the spread over seeds, and the gain has a paired bootstrap over users.
+"shuffled" permutes which source user is whom and learns ω anew. Figures are means over divisions
+or draws; ± is the spread over them, and the gain has a paired bootstrap over users.
 """
 
 from __future__ import annotations
@@ -31,7 +31,12 @@ from m6rec.models.transfer import Local
 from m6rec.significance import paired
 from m6rec.tracking import Run
 
-KEEPS = ((0.05, False), (0.2, False), (1.0, False), (1.0, True))  # of the target's train, cold
+KEEPS = {  # share of the target's train; whether the test is of users cold in it
+    "5%": (0.05, False),
+    "20%": (0.2, False),
+    "100%": (1.0, False),
+    "cold": (1.0, True),
+}
 
 
 def answered(recipe: Pct) -> Fallback:
@@ -74,8 +79,7 @@ class Table:
         for condition, models in self.rows.items():
             print(f"\n{condition}")
             for name, seeds in models.items():
-                means = {m: np.array([r.mean(m) for r in seeds]) for m in metrics}
-                text = "  ".join(f"{m} {v.mean():.4f} ± {v.std():.4f}" for m, v in means.items())
+                text = "  ".join(f"{m} {mean_and_spread(seeds, m)}" for m in metrics)
                 base = models.get(against)
                 if base and name != against:
                     m = metrics[-1]
@@ -89,11 +93,18 @@ class Table:
                 print(f"  {name:<14} {text}", flush=True)
 
 
-def douban(seeds: range, table: Table) -> None:
+def mean_and_spread(seeds: list[Rows], metric: str) -> str:
+    """Return the mean over divisions ± their spread; over draws, where there is one division."""
+    means = np.array([rows.mean(metric) for rows in seeds])
+    spread = means.std() if len(seeds) > 1 else seeds[0].spread(metric)
+    return f"{means.mean():.4f} ± {spread:.4f}"
+
+
+def douban(seeds: range, table: Table, only: list[str]) -> None:
     """Both directions; the source's own options are tuned on a holdout of its whole train."""
     metrics = ("recall@20", "ndcg@20")
     pair = ("music", "book")
-    for (keep, cold), seed in itertools.product(KEEPS, seeds):
+    for (keep, cold), seed in itertools.product([KEEPS[name] for name in only], seeds):
         for target, source in (pair, pair[::-1]):
             run = Run(seed=seed)
             split = datasets.douban(seed, keep=keep, target=target, cold=cold)
@@ -154,7 +165,10 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first", type=int, default=0, help="first seed of the divisions")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--only", nargs="+", choices=list(KEEPS), default=list(KEEPS))
     given = parser.parse_args()
-    {"douban": douban, "cdr": cdr, "cold": cold}[given.what](
-        range(given.first, given.first + given.seeds), Table(given.out)
-    )
+    seeds, table = range(given.first, given.first + given.seeds), Table(given.out)
+    if given.what == "douban":
+        douban(seeds, table, given.only)
+    else:
+        {"cdr": cdr, "cold": cold}[given.what](seeds, table)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import os
 import re
 import types
@@ -181,6 +182,8 @@ def slug(title: str) -> str:
 def options(cls: type) -> list[str]:
     """What the class says of itself, and a table of its options."""
     intro, texts = documented(cls)
+    for base in filter(dataclasses.is_dataclass, cls.__mro__[1:]):
+        texts = documented(base)[1] | texts  # of inherited options
     lines = ["| option | type | default | meaning |", "|---|---|---|---|"]
     for name, hint in fields(cls):
         about = meaning(name, hint, intro, texts)
@@ -270,7 +273,7 @@ def default_of(cls: type, name: str) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, tuple):
-        return "`[" + ", ".join(f'"{each}"' for each in value) + "]`"
+        return f"`{json.dumps(value, default=str)}`"
     return f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
 
 

@@ -8,6 +8,7 @@ import polars as pl
 
 from m6rec.data.check import check
 from m6rec.data.frames import from_frames
+from m6rec.data.twins import TwinsConfig
 
 LOG = pl.DataFrame(
     [
@@ -59,3 +60,19 @@ def test_ratings_and_no_times() -> None:
     assert report.domains[0].values == (2.0, 3.5, 5.0)
     assert report.overlaps == ()
     assert any("no times" in note for note in report.notes)
+
+
+def test_notes_say_what_will_happen() -> None:
+    log = pl.DataFrame(
+        [(f"u{n}", "same", name) for n in range(4) for name in ("films", "books")],
+        schema=["user", "item", "domain"],
+        orient="row",
+    )
+    prepared = from_frames(log)
+    said = {
+        "link": check(prepared).notes,
+        "report": check(prepared, TwinsConfig(action="report")).notes,
+    }
+    assert any("whoever had one is not recommended the other" in note for note in said["link"])
+    assert any("link or drop them" in note for note in said["report"])
+    assert any("they have no attributes either" in note for note in said["link"])

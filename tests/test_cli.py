@@ -18,7 +18,7 @@ from shop import write_shop
 
 VERBS = (
     *("demo", "fetch", "init", "check", "train", "evaluate", "compare"),
-    *("recommend", "similar", "score", "explain", "tune", "doctor"),
+    *("recommend", "similar", "score", "explain", "tune", "export", "doctor"),
 )
 
 
@@ -63,6 +63,14 @@ def test_train_prints_tables(folder: Path) -> None:
     assert "popular" in found.stdout
     assert f'(now also called "{folder / "others" / "current"}")' in found.stdout
     assert "protocol full" in m6rec("evaluate", folder / "others" / "current").stdout
+
+
+def test_train_prints_what_selection_kept(folder: Path) -> None:
+    chosen = ("--set", "data.features.select.min_information=0.001", "--out", folder / "chosen")
+    found = m6rec("train", folder / "shop.toml", *chosen)
+    assert re.search(r"Features: \d+ of \d+ columns kept", found.stdout)
+    page = next((folder / "chosen").glob("2*/report.html")).read_text()
+    assert "Features that were kept" in page
 
 
 def test_a_model_beside_the_toml(folder: Path) -> None:
@@ -116,6 +124,11 @@ def test_unknown_user_is_said(run: str) -> None:
     assert "nothing to recommend" in found.stderr
 
 
+def test_words_that_no_part_reads_are_said(run: str) -> None:
+    found = m6rec("recommend", run, "--user", "u1", "--text", "castle", "-k", 1)
+    assert 'the model makes nothing of the words "castle"' in found.stderr
+
+
 def test_similar_and_explain(run: str) -> None:
     rows = json.loads(m6rec("similar", run, "films/i1", "-k", 2, "--json").stdout)
     assert len(rows) == 2
@@ -139,9 +152,15 @@ def test_score_writes_the_nightly_export(run: str, tmp_path: Path, suffix: str) 
 
 
 def test_score_of_a_file_of_users(run: str, tmp_path: Path) -> None:
-    (tmp_path / "vip.txt").write_text("u1\nu2\n\n")
-    m6rec("score", run, "--users", tmp_path / "vip.txt", "--out", tmp_path / "recs.parquet")
-    assert set(pl.read_parquet(tmp_path / "recs.parquet")["user"]) == {"u1", "u2"}
+    out = tmp_path / "recs.parquet"
+    (tmp_path / "vip.txt").write_text("u1\nu2\n\nu1\nnobody\n")
+    found = m6rec("score", run, "--users", tmp_path / "vip.txt", "--out", out, "-k", 2)
+    assert "1 of 3 users are unknown" in found.stderr
+    assert pl.read_parquet(out)["user"].to_list() == ["u1", "u1", "u2", "u2"]
+    for name, content in (("a.parquet", b"x"), ("a.csv", b""), ("a.txt", b"\xff"), ("b.txt", b"")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=f"{name}: (cannot be read as|names no user)"):
+            m6rec("score", run, "--users", tmp_path / name, "--out", out)
 
 
 def test_compare(run: str, folder: Path) -> None:

@@ -22,13 +22,24 @@ OPTIONS: dict[str, dict[str, object]] = {
     "graph": {"dim": 8},
     "linear": {"reg": 20.0},
     "pct": {"dim": 16},
+    "normalised": {"part": {"kind": "neighbours", "k": 10}},
+    "deepfm": {"dim": 8, "hidden": [16], "training": {"batch": 64, "lr": 0.01, "epochs": 20}},
     "blend": {"parts": [{"kind": "neighbours", "k": 10}, {"kind": "pct", "dim": 16}]},
     "fallback": {"parts": [{"kind": "neighbours", "k": 10}, {"kind": "popular"}]},
     "m6rec": {"parts": [{"kind": "neighbours", "k": 10}, {"kind": "pct", "dim": 16}]},
 }
 ANSWERS_NOBODY = {"popular", "seeds", "fallback", "m6rec"}  # kinds that answer an empty query
 KNOWS_NOTHING_PERSONAL = {"popular", "seeds"}
-EXPLICIT = ["popular", "neighbours", "pct", "blend", "m6rec"]  # kinds that predict ratings
+# kinds that predict ratings
+EXPLICIT = ["popular", "neighbours", "pct", "normalised", "blend", "m6rec"]
+EXPLICIT = [
+    "popular",
+    "neighbours",
+    "pct",
+    "deepfm",
+    "blend",
+    "m6rec",
+]  # kinds that predict ratings
 
 CASES = [(kind, False) for kind in KINDS] + [(kind, True) for kind in EXPLICIT]
 _fitted: dict[tuple[str, bool], tuple[Model, Dataset]] = {}

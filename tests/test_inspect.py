@@ -124,3 +124,6 @@ def test_nothing_usable(tmp_path: Path) -> None:
     ITEMS.write_csv(tmp_path / "items.csv")
     with pytest.raises(DataError, match="no file has both a user and an item"):
         draft([tmp_path / "items.csv"], tmp_path)
+    (tmp_path / "shop.db").write_bytes(b"SQLite format 3\x00" + bytes(80))
+    with pytest.raises(DataError, match=r'shop\.db: is a database; say sql = "sqlite:///shop\.db"'):
+        draft([tmp_path / "shop.db"], tmp_path)

@@ -67,6 +67,18 @@ def test_similarities_are_the_source_formula(measure: str, shrink: float) -> Non
     )
 
 
+def test_values_of_any_sign_are_compared() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.integers(-2, 3, (300, 9)).astype(np.float32)  # many sums cancel on the way
+    full = csr_array((rows.ravel(), np.tile(np.arange(9), 300), np.arange(0, 2701, 9)))
+    size = np.sqrt((rows**2).sum(axis=1)) + 1e-9
+    expected = np.maximum(rows @ rows.T / np.outer(size, size), 0)
+    np.fill_diagonal(expected, 0)
+    expected[expected < 1e-6] = 0
+    found = similarities(full, "cosine", 300).toarray()
+    np.testing.assert_allclose(np.where(found < 1e-6, 0, found), expected, atol=1e-5)
+
+
 def test_only_the_k_most_similar_are_kept() -> None:
     rows = implicit().matrix.toarray().T
     every = literal_similarity(rows, "cosine")

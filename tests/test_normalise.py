@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from m6rec.data.normalise import Kind, Normaliser, RatingNormaliser
+from m6rec.data.normalise import Kind, Normaliser
 from m6rec.errors import ConfigError
 
 KINDS = get_args(Kind)
@@ -59,13 +59,10 @@ def test_quantile_of_ties_is_the_middle_of_their_range() -> None:
     assert fitted.inverse(np.array([0.5]))[0] == 2
 
 
-def test_ratings_within_users() -> None:
-    user, item = np.array([0, 0, 1, 1, 2]), np.array([0, 1, 0, 1, 0])
-    value = np.array([5.0, 3.0, 2.0, 4.0, 5.0])
-    fitted = RatingNormaliser.fit(user, item, value, "center", "user", n_users=4, n_items=2)
-    np.testing.assert_allclose(fitted.apply(user, item, value), [1, -1, -1, 1, 0])
-    nobody = np.array([-1, 3])  # unknown, and known without ratings: the overall mean
-    np.testing.assert_allclose(fitted.inverse(nobody, item[:2], np.zeros(2)), value.mean())
+def test_the_overall_figures_may_be_of_other_values() -> None:
+    value, group = np.array([5.0, 3.0, 2.0]), np.array([0, 0, 1])
+    fitted = Normaliser.fit(value, "center", group, 3, overall=np.array([1.0, 2.0]))
+    np.testing.assert_allclose(fitted.center, [4, 2, 1.5, 1.5])
 
 
 def test_equal_ratings_take_the_overall_scale() -> None:

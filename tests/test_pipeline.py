@@ -24,6 +24,7 @@ from m6rec.models.default import M6Rec, default_parts
 from m6rec.models.pct_model import PctModel
 from m6rec.pipeline import Trained
 from m6rec.recommender import Recommender
+from m6rec.report import verdict
 from shop import write_shop
 
 
@@ -71,6 +72,14 @@ def test_evaluation_of_a_saved_run_repeats_training(trained: Trained, run: Recom
     assert m6rec.evaluate(run, metrics=["mrr@5"], by=[])["mrr@5"] > 0
     with pytest.raises(ConfigError, match="did you mean"):
         m6rec.evaluate(run, protocl="full")
+
+
+def test_verdict_says_when_there_is_no_difference(trained: Trained) -> None:
+    own = trained.evaluations["neighbours"]
+    popular = trained.evaluations["popular"]
+    assert "a is better than b" in verdict({"a": own, "b": popular})
+    assert "b is worse than a" in verdict({"b": popular, "a": own})
+    assert "a is level with b, the best of the others (95 %" in verdict({"a": own, "b": own})
 
 
 def test_refitted_model_has_seen_everything(trained: Trained, run: Recommender) -> None:

@@ -50,10 +50,12 @@ def test_formats_agree(tmp_path: Path) -> None:
     frame.write_csv(tmp_path / "a.csv")
     frame.write_parquet(tmp_path / "a.parquet")
     frame.write_ndjson(tmp_path / "a.jsonl")
-    (tmp_path / "a.csv.gz").write_bytes(gzip.compress((tmp_path / "a.csv").read_bytes()))
+    for name in ("a.csv", "a.jsonl"):
+        zipped = gzip.compress((tmp_path / name).read_bytes())
+        (tmp_path / f"{name}.gz").write_bytes(zipped)
     head = "user:token\titem:token\trating:float\n"
     (tmp_path / "a.inter").write_text(head + "".join(f"{u}\t{i}\t{r}\n" for u, i, r in ROWS))
-    for name in ("a.csv", "a.parquet", "a.jsonl", "a.csv.gz", "a.inter"):
+    for name in ("a.csv", "a.parquet", "a.jsonl", "a.csv.gz", "a.jsonl.gz", "a.inter"):
         assert triples(table_of(tmp_path / name)) == ROWS, name
 
 
@@ -178,6 +180,16 @@ def test_unreadable_is_one_sentence(
     assert "\n" not in str(caught.value)
 
 
+def test_damaged_archives_and_folders_are_one_sentence(tmp_path: Path) -> None:
+    whole = gzip.compress(b"".join(b"user%d,item%d\n" % (n, n * n) for n in range(500)))
+    (tmp_path / "a.csv.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"a\.csv\.gz: cannot be read as csv"):
+        table_of(tmp_path / "a.csv.gz")
+    (tmp_path / "logs").mkdir()
+    with pytest.raises(DataError, match="logs: is a folder; name a file in it"):
+        table_of(tmp_path / "logs")
+
+
 def test_late_encoding_error_names_the_line(tmp_path: Path) -> None:
     good = b"user,item\n" + b"ann,1\n" * 30_000
     (tmp_path / "a.csv").write_bytes(good + "José,1\n".encode("latin-1"))
@@ -236,6 +248,9 @@ def test_sql(tmp_path: Path, url: str) -> None:
         assert sorted(triples(frame)) == sorted(ROWS)
         with pytest.raises(DataError, match=r"the query failed: .*nowhere"):
             read(Table(sql=url, query="select * from nowhere"), tmp_path, Drops())
+        with pytest.raises(DataError, match="returns no table; write a select"):
+            read(Table(sql=url, query="delete from m6rec_test_log"), tmp_path, Drops())
+        assert read(Table(sql=url, query=query), tmp_path, Drops()).collect().height == len(ROWS)
     finally:
         log.drop(engine)
         engine.dispose()
@@ -246,6 +261,7 @@ def test_sql(tmp_path: Path, url: str) -> None:
     [
         ("sqlite:///none.db", "no such SQLite file"),
         ("nonsense", "not a database URL"),
+        ("postgresql://shop:$M6REC_NO_SUCH@db/shop", r"\$M6REC_NO_SUCH is not set"),
         ("postgresql://127.0.0.1:9/none", "the query failed"),
     ],
 )
@@ -272,5 +288,7 @@ def test_names_choose_formats() -> None:
     assert format_of(Table(path="x/u.item")) == "movielens"
     assert format_of(Table(path="x/a.item")) == "recbole"
     assert format_of(Table(path="a.PARQUET")) == "parquet"
+    assert format_of(Table(path="a.jsonl.gz")) == "jsonl"
+    assert format_of(Table(path="a.csv.gz")) == "csv"
     assert format_of(Table(path="a.dat", format="sequence")) == "sequence"
     assert sniff(["a,b c", "d,e f"]) == ","

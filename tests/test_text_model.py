@@ -187,6 +187,7 @@ def test_a_blend_gives_half_to_what_reads_the_words() -> None:
     lambdas = model.lambdas(asked(data, "robot", "qqxzv"))
     np.testing.assert_allclose(lambdas[0], 0.5, atol=1e-5)
     np.testing.assert_allclose(lambdas[1, :, 0], 1, atol=1e-5)
+    assert model.reads(asked(data, "robot", "qqxzv")).tolist() == [True, False]
     query = asked(data, "robot")
     scores = model.score(query)[0]
     assert ROBOTS[np.argsort(-scores)[:8]].all()

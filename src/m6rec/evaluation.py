@@ -91,7 +91,10 @@ def evaluate(
                     found[kind].append(_rows(part, places, mask, wanted, train, lists, beyond))
                 advance(len(part))
     if not found["all"]:
-        raise DataError("the test part holds no positive event to evaluate; choose another split")
+        raise DataError(
+            "the test part holds no positive event to evaluate (what is in the history already "
+            "does not count); choose another split or test"
+        )
     tables = {kind: Rows.joined(rows) for kind, rows in found.items()}
     slices = {"all": tables["all"], **_slices(tables["all"], by, split)}
     slices |= {kind: rows for kind, rows in tables.items() if kind != "all" and len(rows)}

@@ -19,7 +19,7 @@ from m6rec.data.query import Query, make_query
 from m6rec.errors import QueryError, suggestion
 from m6rec.explanation import Explanation, explain
 from m6rec.filters import Filter
-from m6rec.models.base import Model, Recipe
+from m6rec.models.base import Model, Reads, Recipe
 from m6rec.rank import Lists, rank, with_twins
 from m6rec.tracking import Run
 
@@ -183,6 +183,12 @@ class Recommender:
     def knows(self, name: str) -> bool:
         """Whether an item has this key or title."""
         return name in self.dataset.items or name.casefold().strip() in self._by_title
+
+    def reads(self, text: str) -> bool:
+        """Whether the model understands something of these words; else they change nothing."""
+        if not isinstance(self.model, Reads):
+            return False
+        return bool(self.model.reads(self.query([None], text=text)).any())
 
     def allowed(self, domain: str | None = None, filter: str | None = None) -> Mask:
         """Return (n_items,) items of a domain (None = all) that a filter lets through."""

@@ -17,6 +17,7 @@ import polars as pl
 
 from m6rec import __version__, config
 from m6rec.data.query import ACTIVITY_NAMES
+from m6rec.data.select import Figure as Selected
 from m6rec.learned import learned
 from m6rec.metrics import parse
 from m6rec.pipeline import Trained
@@ -110,6 +111,9 @@ def _body(
         yield "<h3>Left out</h3>"
         heads = ("step", "table", "why", "rows", "for example")
         yield _table(pl.DataFrame(drops, schema=heads, orient="row"))
+    if figures := trained.fitted.attributes.figures:
+        yield "<h3>Features that were kept</h3>"
+        yield _table(selection_frame(figures))
     yield _h2("Settings")
     yield f"<pre>{escape(config.dumps(dict(trained.fitted.config)))}</pre>"
 
@@ -123,6 +127,22 @@ def evaluation_frame(evaluations: Mapping[str, Evaluation]) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
+def selection_frame(figures: Sequence[Selected]) -> pl.DataFrame:
+    """Return one row a feature column: what selection measured, and whether it was kept."""
+    return pl.DataFrame(
+        [
+            {
+                "of": f.of,
+                "column": f.name,
+                "variance": f"{f.variance:.4f}",
+                "information": f"{f.information:.4f}",
+                "kept": "yes" if f.kept else "no",
+            }
+            for f in figures
+        ]
+    )
+
+
 def verdict(evaluations: Mapping[str, Evaluation]) -> str:
     """Return one sentence: the first model against the best of the others, with its interval."""
     own, *others = evaluations
@@ -134,11 +154,16 @@ def verdict(evaluations: Mapping[str, Evaluation]) -> str:
     found = compare(evaluations[own], evaluations[best], metric)[0]
     if np.isnan(found.p):
         return f"Too few users were tested to tell whether {own} is better than {best} on {metric}."
-    better = sign * found.difference > 0
     p = f"p = {found.p:.3f}" if found.p >= 0.001 else "p < 0.001"
+    size = f"{abs(found.difference):.4f}"
+    if float(size) == 0:
+        relation, size = "level with", ""
+    else:
+        relation = "better than" if sign * found.difference > 0 else "worse than"
+        size = f", by {size}"
     return (
-        f"On {metric}, {own} is {'better' if better else 'worse'} than {best}, the best of the "
-        f"others, by {abs(found.difference):.4f} (95 % interval of the difference "
+        f"On {metric}, {own} is {relation} {best}, the best of the others{size} "
+        f"(95 % interval of the difference "
         f"{found.low:+.4f} … {found.high:+.4f}, {p}, paired bootstrap over users)."
     )
 

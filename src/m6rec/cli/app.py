@@ -8,7 +8,7 @@ import sys
 import typer
 
 from m6rec import __version__
-from m6rec.cli import ask, data, demo, doctor, training
+from m6rec.cli import ask, data, demo, doctor, export, training
 from m6rec.errors import M6RecError
 
 app = typer.Typer(
@@ -50,6 +50,7 @@ for verb, epilog in (
     (ask.score, ask.SCORE),
     (ask.explain, ask.EXPLAIN),
     (training.tune, training.TUNE),
+    (export.export, export.EXAMPLES),
     (doctor.doctor, doctor.EXAMPLES),
 ):
     app.command(epilog=epilog)(verb)

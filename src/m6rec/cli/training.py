@@ -18,7 +18,7 @@ from m6rec.cli.data import Config, Json, Set, show_drops
 from m6rec.errors import ConfigError
 from m6rec.experiment import load
 from m6rec.learned import learned
-from m6rec.report import NOT_DOMAINS, evaluation_frame, figure, verdict
+from m6rec.report import NOT_DOMAINS, evaluation_frame, figure, selection_frame, verdict
 from m6rec.report import write as write_report
 from m6rec.results import Difference, Evaluation
 
@@ -69,6 +69,7 @@ def train(
     trained = pipeline.save(experiment, out, bars=show.bars(), say=say, extras=_report)
     say("done")
     show_drops(trained.stage.prepared.drops.rows())
+    show_selection(trained)
     show_evaluations(trained.evaluations)
     show_learned(trained)
     show.heading("Run")
@@ -200,6 +201,15 @@ def show_evaluations(found: Mapping[str, Evaluation]) -> None:
         ]
         show.heading(f"{metric} by domain")
         show.table(("model", *domains), rows)
+
+
+def show_selection(trained: pipeline.Trained) -> None:
+    """Print what feature selection measured and kept, if it was asked for."""
+    if figures := trained.fitted.attributes.figures:
+        kept = sum(figure.kept for figure in figures)
+        show.heading(f"Features: {kept} of {len(figures)} columns kept")
+        show.caption("information: with the target, in nats, on the events that the model knows.")
+        show.frame(selection_frame(figures))
 
 
 def show_learned(trained: pipeline.Trained) -> None:

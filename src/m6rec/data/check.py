@@ -82,7 +82,9 @@ def check(prepared: Prepared, twins: TwinsConfig | None = None) -> Report:
     active = np.zeros((data.n_users, data.n_domains), np.bool_)
     active[data.user, data.item_domain[data.item]] = True
     timed = data.time[data.time >= 0]
+    twins = twins or TwinsConfig()
     pairs = find_twins(data, twins)
+    domains = _domains(prepared, active)
     overlaps = _overlaps(data, active, pairs.first, pairs.second)
     counts = np.bincount(data.event, minlength=len(data.events))
     return Report(
@@ -97,13 +99,13 @@ def check(prepared: Prepared, twins: TwinsConfig | None = None) -> Report:
         if data.n_users
         else 0.0,
         event_types={t.name: int(n) for t, n in zip(data.events, counts, strict=True)},
-        domains=_domains(prepared, active),
+        domains=domains,
         overlaps=overlaps,
         twins=tuple(
             (data.items.key(a), data.items.key(b))
             for a, b in zip(pairs.first[:20], pairs.second[:20], strict=True)
         ),
-        notes=(*prepared.drops.notes, *_notes(data, overlaps)),
+        notes=(*prepared.drops.notes, *_notes(domains, overlaps, twins)),
     )
 
 
@@ -165,7 +167,9 @@ def _filled(frame: pl.DataFrame) -> Any:
     return frame.select(pl.any_horizontal(pl.all().is_not_null())).to_series().to_numpy()
 
 
-def _notes(data: Dataset, overlaps: Sequence[Overlap]) -> list[str]:
+def _notes(
+    domains: Sequence[DomainStats], overlaps: Sequence[Overlap], twins: TwinsConfig
+) -> list[str]:
     notes = []
     for pair in overlaps:
         if not pair.users:
@@ -175,8 +179,17 @@ def _notes(data: Dataset, overlaps: Sequence[Overlap]) -> list[str]:
         if pair.twins:
             notes.append(
                 f"{pair.first} and {pair.second} list {pair.twins} products twice (twins): "
-                "link or drop them, or an evaluation flatters transfer"
+                + _TWINS[twins.action]
             )
-    if data.item_text is None:
-        notes.append("no item has a text: new items are scored by attributes only")
+    if not any(domain.with_text for domain in domains):
+        some = any(domain.with_attributes for domain in domains)
+        how = "scored by attributes only" if some else "not scored: they have no attributes either"
+        notes.append(f"no item has a text: new items are {how}")
     return notes
+
+
+_TWINS = {
+    "report": "link or drop them, or an evaluation flatters transfer",
+    "link": "whoever had one is not recommended the other ([twins] action)",
+    "drop": "those of other domains lose their events ([twins] action)",
+}

@@ -20,6 +20,7 @@ GUESSES: dict[str, tuple[str, ...]] = {  # part → names, letters and digits on
     "value": ("value", "rating", "score", "stars", "weight", "count", "plays", "playcount",
               "quantity", "qty", "overall"),
     "time": ("time", "timestamp", "ts", "date", "datetime", "eventtime", "createdat", "created",
+             "boughtat", "purchasedat", "orderedat", "orderdate", "purchasedate", "viewedat",
              "unixreviewtime", "t"),
     "event": ("event", "eventtype", "type", "action", "behavior", "behaviour", "behaviortype"),
     "domain": ("domain", "category", "market", "site", "vertical", "channel"),

@@ -17,6 +17,7 @@ from m6rec.data.schema import Columns, Role, Table
 from m6rec.errors import DataError
 
 ROWS = 10_000  # looked at in each file
+SQLITE = b"SQLite format 3\x00"  # how such a file begins
 NEGATIVE = ("dislike", "hide", "return", "refund", "skip", "downvote", "notinterested", "report")
 STRONG = {"purchase": 4, "buy": 4, "order": 4, "cart": 2, "addtocart": 2, "favorite": 3, "like": 3}
 RATINGS = ("rating", "stars", "score", "overall")
@@ -89,6 +90,10 @@ def look(file: Path, base: Path) -> Seen:
     if not file.is_file():
         raise DataError(f"{file}: no such file; name a file of interactions, items or users")
     path = os.path.relpath(file, base)
+    with file.open("rb") as content:
+        database = content.read(16) == SQLITE
+    if database:
+        raise DataError(f'{path}: is a database; say sql = "sqlite:///{path}" and a query')
     table = _readable(path, base)
     drops = Drops()
     try:

@@ -37,9 +37,13 @@ class Normaliser:
 
     @classmethod
     def fit(
-        cls, values: Array, kind: Kind, group: Ids | None = None, n_groups: int = 0
-    ) -> Normaliser:
-        """Fit on values (N,) with group codes (N,) in 0 … n_groups-1 (-1 and NaN are left out)."""
+        cls, values: Array, kind: Kind, group: Ids | None = None, n_groups: int = 0,
+        overall: Array | None = None,
+    ) -> Normaliser:  # fmt: skip
+        """Fit on values (N,) with group codes (N,) in 0 … n_groups-1 (-1 and NaN are left out).
+
+        overall: the values that the last row is of; by default all of them.
+        """
         if kind not in get_args(Kind):
             raise ConfigError(
                 f'normalise = "{kind}": must be one of {", ".join(get_args(Kind))}'
@@ -47,17 +51,18 @@ class Normaliser:
             )
         x = _log(np.asarray(values, np.float64), kind)
         known = np.isfinite(x)
+        every = x[known] if overall is None else _log(np.asarray(overall, np.float64), kind)
         code = np.full(len(x), -1) if group is None else np.asarray(group)
         inside = known & (code >= 0)
         center, scale = np.zeros(n_groups + 1), np.ones(n_groups + 1)
         knots = np.zeros((n_groups + 1, 0))
         if kind == "quantile":
-            knots = _quantiles(x[inside], code[inside], x[known], n_groups)
+            knots = _quantiles(x[inside], code[inside], every, n_groups)
         elif kind == "minmax":
-            low, high = _range(x[inside], code[inside], x[known], n_groups)
+            low, high = _range(x[inside], code[inside], every, n_groups)
             center, scale = low, _usable(high - low)
         elif kind != "none":
-            center, deviation = _moments(x[inside], code[inside], x[known], n_groups)
+            center, deviation = _moments(x[inside], code[inside], every, n_groups)
             scale = scale if kind == "center" else _usable(deviation)
         return cls(kind=kind, center=center, scale=scale, knots=knots)
 
@@ -93,35 +98,6 @@ class Normaliser:
         code = np.full(n, -1) if group is None else np.asarray(group)
         last = len(self.center) - 1
         return np.where((code < 0) | (code > last), last, code)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class RatingNormaliser:
-    """Normalisation of ratings within users, within items or overall, for models that want it."""
-
-    by: By
-    normaliser: Normaliser
-
-    @classmethod
-    def fit(
-        cls, user: Ids, item: Ids, value: Array, kind: Kind, by: By, n_users: int, n_items: int
-    ) -> RatingNormaliser:
-        """Fit on the ratings (N,) of train."""
-        size = {"user": n_users, "item": n_items, "global": 0}[by]
-        group = _group(by, user, item)
-        return cls(by=by, normaliser=Normaliser.fit(value, kind, group, size))
-
-    def apply(self, user: Ids, item: Ids, value: Array) -> Doubles:
-        """Return normalised ratings (N,); -1 is an unknown user or item."""
-        return self.normaliser.apply(value, _group(self.by, user, item))
-
-    def inverse(self, user: Ids, item: Ids, value: Array) -> Doubles:
-        """Return ratings (N,) in the original units."""
-        return self.normaliser.inverse(value, _group(self.by, user, item))
-
-
-def _group(by: By, user: Ids, item: Ids) -> Ids | None:
-    return {"user": user, "item": item, "global": None}[by]
 
 
 def _log(x: Doubles, kind: Kind) -> Doubles:

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,8 @@ def read(table: Table, base: Path, drops: Drops) -> pl.LazyFrame:
         return _read_sql(table, base).lazy().with_row_index(ROW, 1)
     path = base / table.path
     kind = format_of(table)
+    if path.is_dir() and kind != "parquet":
+        raise DataError(f"{path}: is a folder; name a file in it")
     if not path.is_file() and kind != "parquet":
         near = sorted(p.name for p in path.parent.glob("*"))[:8] if path.parent.is_dir() else []
         raise DataError(
@@ -67,7 +70,7 @@ def read(table: Table, base: Path, drops: Drops) -> pl.LazyFrame:
         if kind == "recbole" or (table.format == "auto" and TYPED.match(head(table, path)[0])):
             return _read_recbole(table, path, drops)
         return read_csv(table, path, drops)
-    except (pl.exceptions.PolarsError, OSError, csv.Error) as error:
+    except (pl.exceptions.PolarsError, OSError, EOFError, zlib.error, csv.Error) as error:
         raise DataError(f"{table.name}: cannot be read as {kind}: {first_line(error)}") from None
 
 
@@ -76,7 +79,8 @@ def format_of(table: Table) -> str:
     if table.format != "auto":
         return table.format
     path = Path(table.path)
-    return "movielens" if path.name in MOVIELENS else SUFFIXES.get(path.suffix.lower(), "csv")
+    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
+    return "movielens" if path.name in MOVIELENS else SUFFIXES.get(suffix, "csv")
 
 
 def first_line(error: Exception) -> str:
@@ -196,6 +200,9 @@ def _read_sql(table: Table, base: Path) -> pl.DataFrame:
             '(PostgreSQL: "m6rec[postgres]")'
         ) from None
     try:
+        for name in re.findall(r"\$\{?(\w+)", table.sql):
+            if name not in os.environ:
+                raise DataError(f"{table.name}: ${name} is not set in the environment")
         url = sa.make_url(os.path.expandvars(table.sql))
         if url.drivername in ("postgresql", "postgres"):
             url = url.set(drivername="postgresql+psycopg")
@@ -214,6 +221,8 @@ def _read_sql(table: Table, base: Path) -> pl.DataFrame:
     try:
         with engine.connect() as connection:
             return pl.read_database(sa.text(table.query), connection, infer_schema_length=None)
+    except AttributeError:  # polars asks a statement without a result for its columns
+        raise DataError(f"{table.name}: the query returns no table; write a select") from None
     except (sa.exc.SQLAlchemyError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{table.name}: the query failed: {first_line(error)}") from None
     finally:

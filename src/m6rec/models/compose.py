@@ -190,6 +190,10 @@ class BlendModel(Model):
             state |= nest(str(i), part.state())
         return state
 
+    def with_parts(self, recipe: Recipe, parts: Sequence[Model]) -> Self:
+        """Return this model with other parts in the places of its own; recipe: names them."""
+        return type(self)(recipe, parts, self._state)
+
     def score(self, query: Query, items: Ids | None = None) -> Scores:
         codes = np.arange(self.n_items) if items is None else np.asarray(items)
         scores = self.part_scores(query, codes)
@@ -206,6 +210,11 @@ class BlendModel(Model):
         """Return the cells of which a personal part speaks; all where no part is personal."""
         said = [~np.isnan(s) for s, own in zip(scores, self.personal, strict=True) if own]
         return np.logical_or.reduce(said) if said else np.ones(scores[0].shape, np.bool_)
+
+    def reads(self, query: Query) -> Mask:
+        """Return (B,) requests whose words some part understands."""
+        said = [part.reads(query) for part in self.parts if isinstance(part, Reads)]
+        return np.logical_or.reduce(said) if said else np.zeros(len(query), np.bool_)
 
     def lambdas(self, query: Query) -> Floats:
         """Return λ (B, D, P) of the parts, in the order of ``parts``.

@@ -72,7 +72,7 @@ def nearest_rows(
     """Return (B, n) float32: for each row of left (B, m) the k nearest columns of (m, n).
 
     The similarity of ``Side``, times n_ij / (n_ij + shrink), over pairs that share n_ij > 0
-    coordinates, if it is above 0. All entries must be positive. Without ``itself`` the diagonal
+    coordinates, if it is above 0. Entries may have any sign. Without ``itself`` the diagonal
     is left out. Never holds more than one dense row a thread.
     """
     size, value, index = _tables(left.shape[0], k)
@@ -217,7 +217,7 @@ def _nearest_rows(  # type: ignore[no-untyped-def]
                 u, w = l_idx[p], l_val[p]
                 for q in range(c_ptr[u], c_ptr[u + 1]):
                     j = c_idx[q]
-                    if dot[j] == 0:
+                    if (dot[j] if unit else shared[j]) == 0:
                         touched[n_touched] = j
                         n_touched += 1
                     dot[j] += w * c_val[q]

@@ -27,6 +27,7 @@ STRENGTHS = (  # reg, nu
 )  # fmt: skip
 SHARED = ((1.0, 1.0), (0.3, 1.0), (0.1, 1.0), (1.0, 2.0))  # ω, and reg beside the one alone
 ALPHAS = (0.05, 0.2, 0.5)
+METRIC = "ndcg@100"  # of a judge
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,7 +240,7 @@ class Court:
 
 
 class Judge:
-    """The holdout as values per user and domain: NDCG of the whole ranking, or −(error²).
+    """The holdout as values per user and domain: NDCG of the 100 first, or −(error²).
 
     A user for whom the model abstains gets what is popular, as in any list that is shown.
     """
@@ -282,5 +283,5 @@ class Judge:
                 found.append(-np.bincount(row, error**2, len(users)))
             else:
                 seen = csr_array(query.history[:, items])
-                found.append(np.nan_to_num(ranked(scores, targets, seen).metric("ndcg")))
+                found.append(np.nan_to_num(ranked(scores, targets, seen).metric(METRIC)))
         return np.concatenate(found)

@@ -71,6 +71,7 @@ def train(
     judge: Callable[[], float] | None = None,
     checkpoint: Path | None = None,
     every: float = 60.0,
+    after: Callable[[float], None] | None = None,
 ) -> Trained:
     """Train in place, and leave the network with the weights of the best epoch.
 
@@ -78,6 +79,7 @@ def train(
     mean loss. judge: value on the holdout, higher is better, asked after each epoch.
     checkpoint: a file from which a killed training goes on, to the same result; written at most
     once in ``every`` seconds, and removed at the end. One that cannot be read or written is none.
+    after: is given the learning rate after each step; a proximal step, for instance.
     """
     optimiser = _optimiser(network, options)
     bf16 = options.precision == "bf16" or (options.precision == "auto" and _has_bf16())
@@ -108,6 +110,8 @@ def train(
                 if options.clip:
                     nn.utils.clip_grad_norm_(network.parameters(), options.clip)
                 optimiser.step()
+                if after:
+                    after(optimiser.param_groups[0]["lr"])
                 total, count, step = total + float(value.detach()), count + 1, step + 1
             network.eval()
             found = judge() if judge else np.nan

@@ -26,10 +26,17 @@ def ranking_loss(
     if kind == "softmax":
         softmax: Any = Softmax.apply
         return torch.as_tensor(softmax(positive, users, items, bias, same))
+    return scored_loss(kind, positive, torch.addmm(bias, users, items.T), same)
+
+
+def scored_loss(kind: Loss, positive: Tensor, scores: Tensor, same: Tensor) -> Tensor:
+    """Return what ``ranking_loss`` does, from the scores of the negatives (P, N)."""
     row = torch.nonzero(same >= 0)[:, 0]
-    scores = torch.addmm(bias, users, items.T)
     kept = torch.ones_like(scores)
     kept[row, same[row]] = 0
+    if kind == "softmax":
+        others = torch.logsumexp(scores.masked_fill(kept == 0, float("-inf")), dim=1)
+        return functional.softplus(others - positive).mean()
     if kind == "bce":
         zeros = (functional.softplus(scores) * kept).sum() / kept.sum().clamp(min=1)
         return functional.softplus(-positive).mean() + zeros

@@ -1,0 +1,213 @@
+"""Distillation: a small student that scores as large towers do.
+
+Most parameters of towers are the vectors of the items. The student has none of its own: an item
+is a few bytes, each of which names a piece of its vector in a codebook that all items share
+(product quantisation, Jégou et al. 2011; for recommenders RecJPQ, Petrov & Macdonald 2024). It
+starts from its teacher, then learns the teacher's scores and what came next (Hinton et al. 2015).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from m6rec.arrays import Array, Floats, State, nest, unnest
+from m6rec.data.dataset import Dataset
+from m6rec.models.networks import Towers as Network
+from m6rec.models.networks import from_state, to_state
+from m6rec.models.tables import product_codes
+from m6rec.models.towers import Learner, Towers, TowersModel, make_network
+from m6rec.tracking import Run
+from m6rec.training.loop import Training
+from m6rec.training.sequences import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distilled(Towers):
+    """Small towers that learn from large ones: the options of "towers" are the teacher's.
+
+    pieces: bytes of an item; each names one of the pieces that make up its vector.
+    levels: different pieces to choose from at each place, at most 256.
+    kept_layers: of the teacher's encoder, from the first; all if left out.
+    soft: share of the loss that is the teacher's scores; the rest is what came next.
+    temperature: the teacher's scores are divided by it.
+    student: the student's training.
+    """
+
+    kind: ClassVar[str] = "distilled"
+    pieces: int = 32
+    levels: int = 256
+    kept_layers: int | None = None
+    soft: float = 0.5
+    temperature: float = 1.0
+    student: Training = field(default_factory=lambda: Training(epochs=2))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pieces < 1 or self.dim % self.pieces:
+            raise ValueError(f"pieces = {self.pieces}: dim = {self.dim} must be a multiple of it")
+        if not 2 <= self.levels <= 256:
+            raise ValueError(f"levels = {self.levels}: must be 2 to 256")
+        if self.kept_layers is not None and not 1 <= self.kept_layers <= self.layers:
+            raise ValueError(f"kept_layers = {self.kept_layers}: must be 1 to {self.layers}")
+        if not 0 <= self.soft <= 1:
+            raise ValueError(f"soft = {self.soft}: must be 0 to 1")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature = {self.temperature}: must be above 0")
+
+    def fit(self, train: Dataset, run: Run) -> TowersModel:
+        if self.epochs is None:
+            return super().fit(train, run)  # which finds them, and comes back
+        learner = Learner(self, train, run)
+        learner.learn(replace(self.training, epochs=self.epochs))
+        student = Student(self, learner)
+        student.learn(self.student)
+        return student.model()
+
+    def restore(self, state: State) -> DistilledModel:
+        weights = unnest("net", state)
+        width = state["width"].item()
+        network = small_network(
+            self, width, *(weights[n] for n in ITEMS), *(weights[n] for n in BIAS)
+        )
+        from_state(network, weights)
+        return DistilledModel(self, network, state)
+
+
+ITEMS = ("items.codes", "items.codebook")
+BIAS = ("bias.codes", "bias.codebook")
+
+
+class Coded(nn.Module):
+    """A table of n rows as product codes: codes (n, m) in 0 … K-1, codebook (m, K, w)."""
+
+    codes: Tensor
+    place: Tensor
+
+    def __init__(self, codes: Array, codebook: Floats) -> None:
+        super().__init__()
+        self.register_buffer("codes", torch.from_numpy(codes.copy()))
+        self.register_buffer("place", torch.arange(codes.shape[1]), persistent=False)
+        self.codebook = nn.Parameter(torch.from_numpy(codebook.copy()))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return (…, m·w) vectors of row numbers."""
+        flat = self.codebook.flatten(0, 1)  # (m·K, w)
+        at = self.place * self.codebook.shape[1] + self.codes[rows].long()
+        return functional.embedding(at, flat).flatten(-2)
+
+
+def small_network(
+    recipe: Distilled, width: int, codes: Array, book: Floats, bias_codes: Array, bias_book: Floats
+) -> Network:
+    """Return a network of the student's shape: coded items and biases, and the layers it keeps."""
+    shape = replace(recipe, layers=recipe.kept_layers or recipe.layers, kept_layers=None)
+    network = make_network(shape, np.zeros((1, 0), np.float32), np.zeros(1, np.bool_), width)
+    network.add_module("items", Coded(codes, book))
+    network.add_module("bias", Coded(bias_codes, bias_book))
+    return network
+
+
+class Student(Learner):
+    """A small network in training on the data of its teacher."""
+
+    def __init__(self, recipe: Distilled, teacher: Learner) -> None:
+        vars(self).update(vars(teacher))  # its data, cut and described already
+        self.run = teacher.run.child("student")
+        self.options = recipe
+        self.teacher = teacher.model()
+        rng = self.run.rng("codes")
+        coded = product_codes(self.teacher.vectors, recipe.pieces, recipe.levels, rng)
+        bias = product_codes(self.teacher.bias[:, None], 1, recipe.levels, rng)
+        torch.manual_seed(int(rng.integers(2**31)))
+        self.network = small_network(recipe, self.user_blocks.shape[1], *coded, *bias)
+        own, taught = self.network.state_dict(), self.teacher.network.state_dict()
+        self.network.load_state_dict(own | {n: taught[n] for n in own if n in taught})
+        self.known = torch.from_numpy(self.teacher.known)
+
+    def loss(self, given: tuple[Batch, np.random.Generator]) -> Tensor:
+        """Return the mean over targets of the cross-entropies with the teacher's distribution
+        over items of the target's domain, and with the target."""
+        batch, rng = given
+        row, column = np.nonzero(batch.target >= 0)
+        target = batch.target[row, column]
+        domain = self.data.item_domain[target]
+        at = torch.from_numpy(row), torch.from_numpy(column)
+        items = torch.from_numpy(np.maximum(batch.item, 0))
+        inside = torch.from_numpy(batch.item >= 0)[..., None]
+        described = torch.from_numpy(self.user_blocks[batch.user])
+        states = self.network.users(self.network.items(items) * inside, described)[at]
+        with torch.no_grad():
+            seen = torch.from_numpy(self.teacher.vectors[items.numpy()]) * inside
+            taught = self.teacher.network.users(seen, described)[at]
+        total = states.new_zeros(())
+        for d in np.unique(domain).tolist():
+            negative, expected = self.draw(d, rng)
+            rows = torch.from_numpy(np.flatnonzero(domain == d))
+            part = self.compared(
+                states[rows], taught[rows], target[domain == d], negative, expected
+            )
+            total = total + part * (len(rows) / len(target))
+        return total
+
+    def compared(
+        self, states: Tensor, taught: Tensor, target: Array, negative: Array, expected: Floats
+    ) -> Tensor:
+        """Return the loss of P states among the target of each and N negatives."""
+        shift = torch.from_numpy(np.log(expected))
+        at = np.full(self.data.n_items, -1)
+        at[negative] = np.arange(len(negative))
+        again = torch.from_numpy(at[target])
+        hit = torch.nonzero(again >= 0)[:, 0]
+
+        def logits(
+            users: Tensor, keys: Tensor, own: Tensor, bias: Tensor, own_bias: Tensor
+        ) -> Tensor:
+            others = torch.addmm(bias - shift, users, keys.T)
+            others = others.index_put((hit, again[hit]), others.new_tensor(float("-inf")))
+            return torch.cat([((users * own).sum(1) + own_bias)[:, None], others], dim=1)
+
+        keys, bias = torch.from_numpy(self.teacher.keys), torch.from_numpy(self.teacher.bias)
+        of = torch.from_numpy(target), torch.from_numpy(negative)
+        with torch.no_grad():
+            soft = logits(taught, keys[of[1]], keys[of[0]], bias[of[1]], bias[of[0]])
+            soft = functional.softmax(soft / self.options.temperature, dim=1)
+        own, others = (self.network.head.items(self.network.items(codes)) for codes in of)
+        own_bias, others_bias = (self.network.bias(codes)[:, 0] for codes in of)
+        given = logits(states, others, own, others_bias, own_bias)
+        hard = functional.cross_entropy(given, torch.zeros(len(given), dtype=torch.long))
+        told = functional.log_softmax(given / self.options.temperature, dim=1)
+        like = -(soft * told.clamp(min=-1e4)).sum(dim=1).mean() * self.options.temperature**2
+        return self.options.soft * like + (1 - self.options.soft) * hard
+
+    def model(self) -> DistilledModel:
+        """Return the model as it stands."""
+        taught = self.teacher.state()
+        state = {name: taught[name] for name in ("width", "average", "item_domain", "known")}
+        state |= nest("net", to_state(self.network.eval()))
+        return DistilledModel(self.options, self.network, state)
+
+
+class DistilledModel(TowersModel):
+    """State: width, average, item_domain and known as of ``TowersModel``, and the weights under
+    net/, with the codes and the codebooks of items and biases."""
+
+    def __init__(self, recipe: Distilled, network: Network, state: State) -> None:
+        with torch.inference_mode():
+            codes = torch.arange(len(state["known"]))
+            inner = network.items(codes)
+            tables = {
+                "vectors": inner.numpy().copy(),
+                "keys": network.head.items(inner).numpy().copy(),
+                "item_bias": network.bias(codes)[:, 0].numpy().copy(),
+            }
+        super().__init__(recipe, network, state | tables)
+        self._small = state
+
+    def state(self) -> State:
+        return self._small
