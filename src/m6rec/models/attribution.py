@@ -15,9 +15,9 @@ POINTS = 24  # of the Gauss-Legendre rule along the path
 def integrated_gradients(
     network: Towers, history: Floats, gap: Ids, attributes: Floats, latent: Floats,
     average: Floats, items: Floats, domain: int,
-) -> tuple[Array, Array, Array, Array]:  # fmt: skip
-    """Return contributions of history items (C, T), attributes (C, p) and the PCT vector (C,)
-    to the scores of C items of a domain, and baselines (C,).
+) -> tuple[Array, Array, Array]:  # fmt: skip
+    """Return baselines (C,) of the scores of C items of a domain, and the contributions of
+    history items (C, T), and of attributes and, last, the PCT vector (C, p + 1).
 
     history: (T, d) item vectors, oldest first. gap: (T,), the same all along the path.
     attributes: (p,). latent: (k,). average: (d,) what stands for each item of the history in
@@ -55,4 +55,4 @@ def integrated_gradients(
     size = np.abs(found) + 1e-12
     found += missing[:, None] * size / size.sum(axis=1, keepdims=True)
     n = len(history)
-    return found[:, :n], found[:, n:-1], found[:, -1], baseline
+    return baseline, found[:, :n], found[:, n:]

@@ -105,8 +105,8 @@ class Towers(nn.Module):
         self.latent = nn.ModuleList(nn.Linear(latent, dim, bias=False) for _ in each if latent)
         self.heads = nn.ModuleList(nn.Linear(dim, dim) for _ in each if domain_heads)
         for turn in self.heads:
-            nn.init.zeros_(turn.weight)
-            nn.init.zeros_(turn.bias)
+            for weight in turn.parameters():
+                nn.init.zeros_(weight)
         self.gaps = nn.Embedding(GAPS, dim, padding_idx=0) if gaps else None
         if self.gaps is not None:
             nn.init.zeros_(self.gaps.weight)
@@ -133,6 +133,29 @@ class Towers(nn.Module):
         if len(self.heads):
             states = states + self.heads[domain](states)
         return self.head.users(states)
+
+
+class UserSide(nn.Module):
+    """The users' vectors in each domain (B, D, e), after the last item of a history; (B, 1, e)
+    where all domains have the same."""
+
+    def __init__(self, network: Towers) -> None:
+        super().__init__()
+        self.network = network
+        self.domains = max(1, len(network.latent), len(network.heads))
+
+    def forward(
+        self, vectors: Tensor, gap: Tensor, count: Tensor, attributes: Tensor, latent: Tensor
+    ) -> Tensor:
+        """vectors: (B, T, d), padded on the right; gap: (B, T); count: (B,) items; attributes:
+        (B, p); latent: (B, D, k)."""
+        states = self.network.sequence(vectors, gap)
+        last = (count - 1).clamp(min=0)[:, None, None].expand(-1, 1, states.shape[2])
+        state = states.gather(1, last)[:, 0]
+        return torch.stack(
+            [self.network.users(state, attributes, latent[:, d], d) for d in range(self.domains)],
+            dim=1,
+        )
 
 
 def to_state(network: nn.Module) -> State:

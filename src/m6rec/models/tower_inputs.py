@@ -53,8 +53,8 @@ def latent(pct: PctModel | None, query: Query, domain: int) -> Floats:
     if pct is None:
         return np.zeros((len(query), 0), np.float32)
     users = np.nan_to_num(pct.embed_query(query, domain)[:, :-1])
-    scale = np.sqrt(users.shape[1]) / pct.state()["norm"][domain]
-    return (users * scale).astype(np.float32)
+    users *= np.float32(np.sqrt(users.shape[1]) / pct.state()["norm"][domain])
+    return users
 
 
 def latents(pct: PctModel | None, data: Dataset, rows: Ids) -> Floats:

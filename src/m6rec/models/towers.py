@@ -21,30 +21,29 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from m6rec.arrays import Floats, Ids, Mask, Scores, State, nest, unnest
+from m6rec.arrays import Array, Floats, Ids, Mask, State, nest, unnest
 from m6rec.cache import cache_dir
 from m6rec.config import to_table
 from m6rec.data.dataset import Dataset
-from m6rec.data.query import Query
 from m6rec.data.splits import Split, holdout
 from m6rec.metrics import ranked
 from m6rec.models.attribution import integrated_gradients
-from m6rec.models.base import Model, Reason, Recipe
+from m6rec.models.base import Recipe
 from m6rec.models.encoders import EncoderKind
 from m6rec.models.networks import Towers as Network
-from m6rec.models.networks import from_state, to_state
+from m6rec.models.networks import UserSide, from_state, to_state
 from m6rec.models.pct import Pct
 from m6rec.models.pct_model import PctModel
-from m6rec.models.tower_inputs import item_features, latent, latents, user_features
+from m6rec.models.tower_inputs import item_features, latents, user_features
+from m6rec.models.two_towers import Inputs, TwoTowers
 from m6rec.text import Name
 from m6rec.tracking import Run
 from m6rec.training.loop import Training, deterministic, train
 from m6rec.training.losses import Loss, ranking_loss
-from m6rec.training.sequences import Batch, Pieces, gaps, histories
+from m6rec.training.sequences import Batch, Pieces, gaps
 
 JUDGED = 3000  # most holdout users that an epoch is judged by
 BATCH = 512
-TASTE = "taste by PCT"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,8 +206,9 @@ class Learner:
         total = states.new_zeros(())
         for d, (negative, expected) in drawn.items():
             rows = np.flatnonzero(domain == d)
-            known = (torch.from_numpy(x[rows]) for x in (blocks, self.latents[place]))
-            u = network.users(states[torch.from_numpy(rows)], *known, d)
+            known = torch.from_numpy(blocks[rows])
+            latent = torch.from_numpy(self.latents[place[rows]])
+            u = network.users(states[torch.from_numpy(rows)], known, latent, d)
             own = torch.from_numpy(among[target[rows]])
             others = torch.from_numpy(among[negative])
             at = np.full(self.data.n_items, -1)
@@ -282,7 +282,7 @@ def judge(learner: Learner, split: Split) -> float:
     return float(np.concatenate(values).mean()) if values else 0.0
 
 
-class TowersModel(Model):
+class TowersModel(TwoTowers):
     """State: phi (n_items, p), trained, known (n_items,), sizes (3,) of ``make_network``,
     vectors (n_items, d), keys (n_items, e) = what meets a user's vector, average (d,) = the mean
     vector of events, item_bias (n_items,), item_domain, the weights under net/, PCT under pct/."""
@@ -292,102 +292,27 @@ class TowersModel(Model):
     def __init__(
         self, recipe: Towers, network: Network, state: State, pct: PctModel | None
     ) -> None:
-        self.recipe, self.network, self._state, self.pct = recipe, network, state, pct
-        self.vectors: Floats = state["vectors"]
-        self.keys: Floats = state["keys"]
-        self.bias: Floats = state["item_bias"]
-        self.known: Mask = state["known"]
-        self.item_domain: Ids = state["item_domain"]
-        self.n_items = len(self.vectors)
+        self.recipe, self.network, self._state = recipe, network, state
+        tables = state["vectors"], state["keys"], state["item_bias"]
+        width = int(state["sizes"][0])
+        super().__init__(*tables, state, width, recipe.length, recipe.attributes, pct)
 
     def state(self) -> State:
         return self._state
 
-    def score(self, query: Query, items: Ids | None = None) -> Scores:
-        codes = np.arange(self.n_items) if items is None else np.asarray(items)
-        scores = np.full((len(query), len(codes)), np.nan, np.float32)
-        states = self.states(query)
-        for d in np.unique(self.item_domain[codes]).tolist():
-            at = np.flatnonzero((self.item_domain[codes] == d) & self.known[codes])
-            inside = codes[at]
-            users = self.users(query, states, d)
-            scores[:, at] = users @ self.keys[inside].T + self.bias[inside]
-        return scores
-
-    def embed_query(self, query: Query, domain: int) -> Floats:
-        """Return (B, e + 1): the user's vector, and a 1 for the item's bias."""
-        users = self.users(query, self.states(query), domain)
-        return np.hstack([users, np.ones((len(users), 1), np.float32)])
-
-    def embed_items(self, domain: int) -> Floats:
-        """Return (n_items, e + 1): the item's vector and its bias; zero outside the domain."""
-        found: Floats = np.hstack([self.keys, self.bias[:, None]])
-        return np.where((self.item_domain == domain)[:, None], found, np.float32(0))
-
-    def explain(self, query: Query, items: Ids) -> list[list[list[Reason]]]:
-        """Split a score by integrated gradients over the history, the attributes and PCT.
-
-        The baseline, told as "an average history", is as many average items and no attributes.
-        """
-        history, time, count = histories(query, self.recipe.length, self.known)
-        gap, blocks = gaps(time), self.user_blocks(query)
-        names = [n for n, block in sorted(query.features.items()) for _ in range(block.shape[1])]
-        result: list[list[list[Reason]]] = [[[] for _ in row] for row in items]
-        wanted = np.where((items >= 0) & self.known[np.maximum(items, 0)], items, -1)
-        for d in np.unique(self.item_domain[wanted[wanted >= 0]]).tolist():
-            latents = latent(self.pct, query, d)
-            for b, row in enumerate(wanted):
-                places = np.flatnonzero((row >= 0) & (self.item_domain[row] == d))
-                informed = count[b] or blocks[b].any() or latents[b].any()
-                if not len(places) or not informed:
-                    continue
-                seen = history[b, : count[b]]
-                path = self.vectors[seen] if count[b] else np.zeros_like(self.vectors[:1])
-                average = self._state["average"] if count[b] else path[0]
-                of_items, attributes, of_pct, base = integrated_gradients(
-                    self.network, path, gap[b, : len(path)], blocks[b], latents[b], average,
-                    self.keys[row[places]], d,
-                )  # fmt: skip
-                for c, place in enumerate(places):
-                    constant = float(base[c]) + float(self.bias[row[place]])
-                    reasons = [Reason(kind="bias", value=constant, name="an average history")]
-                    reasons += [
-                        Reason(kind="history", value=float(v), item=int(i))
-                        for i, v in zip(seen, of_items[c], strict=bool(count[b]))
-                    ]
-                    reasons += [
-                        Reason(kind="attribute", value=float(attributes[c, p]), name=names[p])
-                        for p in np.flatnonzero(blocks[b])
-                    ]
-                    if latents[b].any():
-                        reasons.append(Reason(kind="other", value=float(of_pct[c]), name=TASTE))
-                    result[b][place] = reasons
-        return result
-
-    def states(self, query: Query) -> tuple[Floats, Floats, Mask]:
-        """Return what the sequences say (B, d), the attributes (B, p), and (B,) whether either
-        says anything."""
-        item, time, count = histories(query, self.recipe.length, self.known)
-        blocks = self.user_blocks(query)
+    def run(self, vectors: Floats, inputs: Inputs) -> Floats:
+        side = UserSide(self.network)
+        given = vectors, inputs.gap, inputs.count, inputs.attributes, inputs.latent
         with torch.inference_mode():
-            vectors = torch.from_numpy(self.vectors[np.maximum(item, 0)] * (item >= 0)[..., None])
-            states = self.network.sequence(vectors, torch.from_numpy(gaps(time)))
-            last = torch.from_numpy(np.maximum(count - 1, 0))
-            found: Floats = states[torch.arange(len(count)), last].numpy()
-        return found, blocks, (count > 0) | blocks.any(axis=1)
-
-    def users(self, query: Query, read: tuple[Floats, Floats, Mask], domain: int) -> Floats:
-        """Return (B, e) vectors in a domain, from ``states``; NaN where nothing is known of a
-        user."""
-        states, blocks, informed = read
-        latents = latent(self.pct, query, domain)
-        with torch.inference_mode():
-            told = (torch.from_numpy(x) for x in (states, blocks, latents))
-            users: Floats = self.network.users(*told, domain).numpy().copy()
-        users[~(informed | latents.any(axis=1))] = np.nan
+            users: Floats = side(*map(torch.from_numpy, given)).numpy().copy()
         return users
 
-    def user_blocks(self, query: Query) -> Floats:
-        """Return the user attributes that the tower takes: (B, p)."""
-        width = int(self._state["sizes"][0])
-        return user_features(query.features, len(query), self.recipe.attributes)[:, :width]
+    def shares(self, inputs: Inputs, domain: int, keys: Floats) -> tuple[Array, Array, Array]:
+        """By integrated gradients."""
+        some = inputs.count[0] > 0
+        path = self.vectors[inputs.item[0]] if some else np.zeros_like(self.vectors[:1])
+        average = self.average if some else path[0]
+        return integrated_gradients(
+            self.network, path, inputs.gap[0], inputs.attributes[0], inputs.latent[0, domain],
+            average, keys, domain,
+        )  # fmt: skip
