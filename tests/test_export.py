@@ -105,11 +105,13 @@ def test_the_files_are_enough_for_any_onnxruntime(folder: Path) -> None:
     feed = {
         "vectors": arrays["model/vectors"][codes][None],
         "count": np.array([3]),
-        "attributes": np.zeros((1, arrays["model/width"].item()), np.float32),
+        "gap": np.zeros((1, 3), np.int64),
+        "attributes": np.zeros((1, arrays["model/sizes"][0]), np.float32),
+        "latent": np.zeros((1, *arrays["model/sizes"][[2, 1]]), np.float32),
     }
     feed = {each.name: feed[each.name] for each in session.get_inputs()}
     (user,) = session.run(["user"], feed)
-    scores = user @ arrays["model/vectors"].T + arrays["model/item_bias"].T
+    scores = user[:, 0] @ arrays["model/vectors"].T + arrays["model/item_bias"].T
     asked = run.query([None], history=["films/i1", "films/i5", "films/i9"])
     np.testing.assert_allclose(scores, run.model.score(asked), atol=1e-4)
 

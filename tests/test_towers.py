@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,11 @@ from m6rec.data.schema import Domain
 from m6rec.models import towers
 from m6rec.models.encoders import make_encoder
 from m6rec.models.networks import Additive
+from m6rec.models.onnx_graph import converted
+from m6rec.models.pct import Pct
+from m6rec.models.tower_inputs import latent, latents
 from m6rec.models.towers import Towers
+from m6rec.models.two_towers import TASTE
 from m6rec.tracking import Run
 from m6rec.training import loop
 from m6rec.training.loop import Training
@@ -115,6 +121,50 @@ def test_the_epochs_are_found_on_a_holdout_and_kept() -> None:
     assert 1 <= model.recipe.epochs <= 4
 
 
+def test_the_towers_are_told_of_pct_as_it_was_before_each_event() -> None:
+    data = world()
+    pct = Pct(dim=4).fit(data, Run(threads=1))
+    last = data.start[1:] - 1  # the newest event of each user
+    told = latents(pct, data, last)
+    before = data.take(~np.isin(np.arange(len(data)), last)).query(np.arange(data.n_users))
+    for d in range(2):
+        mine = data.item_domain[data.item[last]] == d
+        np.testing.assert_allclose(told[mine], latent(pct, before, d)[mine], atol=1e-6)
+    assert told.any(axis=1).all()
+
+
+def test_with_pct_a_domain_says_of_another_what_the_sequence_cannot() -> None:
+    data = world()
+    given = recipe(epochs=3, pct=Pct(dim=4), domain_heads=True)
+    model = given.fit(data, Run(threads=1))
+    query = data.query(np.arange(6))
+    users = model.users(query)
+    assert users.shape[1] == 2
+    assert np.abs(users[:, 0] - users[:, 1]).max() > 1e-3
+    again = model.recipe.restore(model.state())
+    np.testing.assert_allclose(again.score(query), model.score(query), atol=1e-6)
+    items = np.array([[3, 30]] * 6)
+    for b, row in enumerate(model.explain(query, items)):
+        for c, reasons in enumerate(row):
+            assert any(reason.name == TASTE for reason in reasons)
+            score = model.score(query)[b, items[b, c]]
+            assert sum(r.value for r in reasons) == pytest.approx(score, abs=1e-3)
+    scored = converted(model)
+    np.testing.assert_allclose(scored.score(query), model.score(query), atol=1e-4)
+    for row in scored.explain(query, items)[0]:
+        assert any(reason.name == TASTE for reason in row)
+
+
+def test_the_time_between_events_is_told() -> None:
+    data = world()
+    model = recipe(epochs=8).fit(data, Run(threads=1))
+    query = data.query(np.arange(6))
+    rare = replace(query, times=np.where(query.times >= 0, query.times * 7, -1))
+    assert np.abs(model.score(query) - model.score(rare)).max() > 1e-4
+    blind = recipe(epochs=2, gaps=False).fit(data, Run(threads=1))
+    np.testing.assert_array_equal(blind.score(query), blind.score(rare))
+
+
 def test_explicit_domains_are_left_to_others() -> None:
     data = circle()
     rated = Domain(name="items", feedback="explicit")
@@ -130,7 +180,7 @@ def test_explicit_domains_are_left_to_others() -> None:
 def test_a_killed_training_goes_on_from_its_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     data, run = circle(), Run(threads=1)
     whole = recipe(epochs=4).fit(data, run)
-    monkeypatch.setattr(loop.train, "__defaults__", (None, None, 0.0))
+    monkeypatch.setattr(loop, "EVERY", 0.0)
     batches = towers.Learner.batches
 
     def killed(self: towers.Learner, epoch: int) -> object:

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from m6rec.data.dataset import Dataset
 from m6rec.tracking import Run
+from m6rec.training import loop
 from m6rec.training.loop import Training, train
 from m6rec.training.losses import ranking_loss
-from m6rec.training.sequences import Pieces, histories
+from m6rec.training.sequences import Pieces, gaps, histories
 
 
 def sequences() -> Dataset:
@@ -26,14 +27,15 @@ def sequences() -> Dataset:
 
 @pytest.mark.parametrize("length", [1, 2, 3, 6, 50])
 def test_pieces_hold_every_target_once_with_what_came_before(length: int) -> None:
-    pieces = Pieces.of(sequences(), length)
+    data = sequences()
+    pieces = Pieces.of(data, length)
     found = []
     for batch in pieces.batches(2, np.random.default_rng(0)):
         assert batch.item.shape[1] <= length
         row, column = np.nonzero(batch.target >= 0)
-        pairs = zip(
-            batch.user[row], batch.item[row, column], batch.target[row, column], strict=True
-        )
+        target = batch.target[row, column]
+        user = data.user[pieces.row[target]]
+        pairs = zip(user, batch.item[row, column], pieces.item[target], strict=True)
         found += [(int(u), int(i), int(t)) for u, i, t in pairs]
         assert ((batch.item >= 0) == (batch.target >= 0)).all()
     assert sorted(found) == [(1, 3, 4), *((2, i, i + 1) for i in range(6))]
@@ -41,13 +43,18 @@ def test_pieces_hold_every_target_once_with_what_came_before(length: int) -> Non
 
 def test_histories_are_the_newest_liked_items_padded_on_the_right() -> None:
     data = sequences()
-    item, count = histories(data.query(np.array([2, 1, 3])), 3, np.ones(8, np.bool_))
+    item, _, count = histories(data.query(np.array([2, 1, 3])), 3, np.ones(8, np.bool_))
     assert count.tolist() == [3, 2, 0]
     assert item.tolist() == [[4, 5, 6], [3, 4, -1], [-1, -1, -1]]
     known = np.ones(8, np.bool_)
     known[5] = False
-    item, count = histories(data.query(np.array([2])), 3, known)
+    item, _, count = histories(data.query(np.array([2])), 3, known)
     assert item.tolist() == [[3, 4, 6]]
+
+
+def test_gaps_double_from_a_minute_on() -> None:
+    time = np.array([[0, 0, 60, 240, 240 + 86_400, -1], [-1, 5, 10**10, -1, -1, -1]])
+    assert gaps(time).tolist() == [[0, 1, 2, 3, 11, 0], [0, 0, 21, 0, 0, 0]]
 
 
 def parts() -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -105,7 +112,10 @@ def batches(epoch: int) -> Iterator[Tensor]:
 
 
 @pytest.mark.parametrize("optimiser", ["adam", "adamw", "sgd"])
-def test_a_killed_training_resumes_to_the_same_result(tmp_path: Path, optimiser: str) -> None:
+def test_a_killed_training_resumes_to_the_same_result(
+    tmp_path: Path, optimiser: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "EVERY", 0.0)
     options = Training(epochs=5, lr=0.02, warmup=3, optimiser=optimiser, schedule="cosine")  # type: ignore[arg-type]
     whole = Line()
     train(whole, batches, whole.loss, options, Run(seed=3))
@@ -120,10 +130,10 @@ def test_a_killed_training_resumes_to_the_same_result(tmp_path: Path, optimiser:
 
     part, file = Line(), tmp_path / "checkpoint"
     with pytest.raises(Killed):
-        train(part, until_third, part.loss, options, Run(seed=3), checkpoint=file, every=0)
+        train(part, until_third, part.loss, options, Run(seed=3), checkpoint=file)
     torch.manual_seed(99)
     rest = Line()
-    train(rest, batches, rest.loss, options, Run(seed=3), checkpoint=file, every=0)
+    train(rest, batches, rest.loss, options, Run(seed=3), checkpoint=file)
     torch.testing.assert_close(rest.w.weight, whole.w.weight, rtol=0, atol=0)
     assert not file.exists()
 

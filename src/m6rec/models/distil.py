@@ -16,15 +16,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from m6rec.arrays import Array, Floats, State, nest, unnest
+from m6rec.arrays import Array, Floats, Ids, State, nest, unnest
 from m6rec.data.dataset import Dataset
 from m6rec.models.networks import Towers as Network
 from m6rec.models.networks import from_state, to_state
+from m6rec.models.pct_model import PctModel
 from m6rec.models.tables import product_codes
 from m6rec.models.towers import Learner, Towers, TowersModel, make_network
 from m6rec.tracking import Run
 from m6rec.training.loop import Training
-from m6rec.training.sequences import Batch
+from m6rec.training.sequences import Batch, gaps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,12 +72,11 @@ class Distilled(Towers):
 
     def restore(self, state: State) -> DistilledModel:
         weights = unnest("net", state)
-        width = state["width"].item()
-        network = small_network(
-            self, width, *(weights[n] for n in ITEMS), *(weights[n] for n in BIAS)
-        )
+        tables = (weights[n] for n in ITEMS + BIAS)
+        network = small_network(self, state["sizes"], *tables)
         from_state(network, weights)
-        return DistilledModel(self, network, state)
+        pct = None if self.pct is None else self.pct.restore(unnest("pct", state))
+        return DistilledModel(self, network, state, pct)
 
 
 ITEMS = ("items.codes", "items.codebook")
@@ -103,11 +103,11 @@ class Coded(nn.Module):
 
 
 def small_network(
-    recipe: Distilled, width: int, codes: Array, book: Floats, bias_codes: Array, bias_book: Floats
+    recipe: Distilled, sizes: Ids, codes: Array, book: Floats, bias_codes: Array, bias_book: Floats
 ) -> Network:
     """Return a network of the student's shape: coded items and biases, and the layers it keeps."""
     shape = replace(recipe, layers=recipe.kept_layers or recipe.layers, kept_layers=None)
-    network = make_network(shape, np.zeros((1, 0), np.float32), np.zeros(1, np.bool_), width)
+    network = make_network(shape, np.zeros((1, 0), np.float32), np.zeros(1, np.bool_), sizes)
     network.add_module("items", Coded(codes, book))
     network.add_module("bias", Coded(bias_codes, bias_book))
     return network
@@ -125,7 +125,7 @@ class Student(Learner):
         coded = product_codes(self.teacher.vectors, recipe.pieces, recipe.levels, rng)
         bias = product_codes(self.teacher.bias[:, None], 1, recipe.levels, rng)
         torch.manual_seed(int(rng.integers(2**31)))
-        self.network = small_network(recipe, self.user_blocks.shape[1], *coded, *bias)
+        self.network = small_network(recipe, self.sizes, *coded, *bias)
         own, taught = self.network.state_dict(), self.teacher.network.state_dict()
         self.network.load_state_dict(own | {n: taught[n] for n in own if n in taught})
         self.known = torch.from_numpy(self.teacher.known)
@@ -135,23 +135,30 @@ class Student(Learner):
         over items of the target's domain, and with the target."""
         batch, rng = given
         row, column = np.nonzero(batch.target >= 0)
-        target = batch.target[row, column]
+        place = batch.target[row, column]
+        target = self.pieces.item[place]
         domain = self.data.item_domain[target]
         at = torch.from_numpy(row), torch.from_numpy(column)
         items = torch.from_numpy(np.maximum(batch.item, 0))
         inside = torch.from_numpy(batch.item >= 0)[..., None]
-        described = torch.from_numpy(self.user_blocks[batch.user])
-        states = self.network.users(self.network.items(items) * inside, described)[at]
+        gap = torch.from_numpy(gaps(batch.time))
+        states = self.network.sequence(self.network.items(items) * inside, gap)[at]
         with torch.no_grad():
             seen = torch.from_numpy(self.teacher.vectors[items.numpy()]) * inside
-            taught = self.teacher.network.users(seen, described)[at]
+            taught = self.teacher.network.sequence(seen, gap)[at]
         total = states.new_zeros(())
         for d in np.unique(domain).tolist():
             negative, expected = self.draw(d, rng)
-            rows = torch.from_numpy(np.flatnonzero(domain == d))
-            part = self.compared(
-                states[rows], taught[rows], target[domain == d], negative, expected
+            inside = domain == d
+            rows = torch.from_numpy(np.flatnonzero(inside))
+            known = (
+                torch.from_numpy(self.user_blocks[self.data.user[self.pieces.row[place[inside]]]]),
+                torch.from_numpy(self.latents[place[inside]]),
             )
+            u = self.network.users(states[rows], *known, d)
+            with torch.no_grad():
+                like = self.teacher.network.users(taught[rows], *known, d)
+            part = self.compared(u, like, target[inside], negative, expected)
             total = total + part * (len(rows) / len(target))
         return total
 
@@ -188,16 +195,19 @@ class Student(Learner):
     def model(self) -> DistilledModel:
         """Return the model as it stands."""
         taught = self.teacher.state()
-        state = {name: taught[name] for name in ("width", "average", "item_domain", "known")}
+        state = {name: taught[name] for name in ("sizes", "average", "item_domain", "known")}
         state |= nest("net", to_state(self.network.eval()))
-        return DistilledModel(self.options, self.network, state)
+        state |= {} if self.pct is None else nest("pct", self.pct.state())
+        return DistilledModel(self.options, self.network, state, self.pct)
 
 
 class DistilledModel(TowersModel):
-    """State: width, average, item_domain and known as of ``TowersModel``, and the weights under
+    """State: sizes, average, item_domain and known as of ``TowersModel``, and the weights under
     net/, with the codes and the codebooks of items and biases."""
 
-    def __init__(self, recipe: Distilled, network: Network, state: State) -> None:
+    def __init__(
+        self, recipe: Distilled, network: Network, state: State, pct: PctModel | None
+    ) -> None:
         with torch.inference_mode():
             codes = torch.arange(len(state["known"]))
             inner = network.items(codes)
@@ -206,7 +216,7 @@ class DistilledModel(TowersModel):
                 "keys": network.head.items(inner).numpy().copy(),
                 "item_bias": network.bias(codes)[:, 0].numpy().copy(),
             }
-        super().__init__(recipe, network, state | tables)
+        super().__init__(recipe, network, state | tables, pct)
         self._small = state
 
     def state(self) -> State:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from m6rec.arrays import Array, Floats, State
 from m6rec.models.encoders import EncoderKind, make_encoder
+from m6rec.training.sequences import GAPS
 
 
 class ItemTower(nn.Module):
@@ -79,11 +80,18 @@ class Additive(nn.Module):
 
 
 class Towers(nn.Module):
-    """u = encoder(v of the history) + W a; the head and a bias of the item score u with v."""
+    """u_d = head_d(encoder(v and gaps of the history) + W a + W_d û_d); the head and a bias of
+    the item score u_d with v.
+
+    width: user attributes. latent: length of û_d, the user's PCT vector in domain d. domains:
+    number of them. gaps: whether the time between events is told. domain_heads: whether each
+    domain turns u by a matrix of its own.
+    """
 
     def __init__(
         self, phi: Floats, trained: Array, width: int, encoder: EncoderKind, dim: int,
         layers: int, heads: int, dropout: float, id_dropout: float, additive: bool,
+        latent: int = 0, domains: int = 1, gaps: bool = False, domain_heads: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         self.items = ItemTower(phi, trained, dim, id_dropout)
@@ -93,16 +101,61 @@ class Towers(nn.Module):
         self.bias = nn.Embedding(len(phi), 1)
         nn.init.zeros_(self.bias.weight)
         self.described = nn.Linear(width, dim, bias=False) if width else None
+        each = range(domains)
+        self.latent = nn.ModuleList(nn.Linear(latent, dim, bias=False) for _ in each if latent)
+        self.heads = nn.ModuleList(nn.Linear(dim, dim) for _ in each if domain_heads)
+        for turn in self.heads:
+            for weight in turn.parameters():
+                nn.init.zeros_(weight)
+        self.gaps = nn.Embedding(GAPS, dim, padding_idx=0) if gaps else None
+        if self.gaps is not None:
+            nn.init.zeros_(self.gaps.weight)
 
-    def users(self, v: Tensor, attributes: Tensor) -> Tensor:
-        """Return (B, T, e) states, ready for the dot product, after each item of a history.
+    def sequence(self, v: Tensor, gap: Tensor) -> Tensor:
+        """Return (B, T, d) states after each item of a history.
 
-        v: (B, T, d) the items' vectors; attributes: (B, p), p may be 0.
+        v: (B, T, d) the items' vectors; gap: (B, T) class of the time since the item before.
         """
-        states = self.encoder(self.dropout(v * v.shape[-1] ** 0.5))
+        x = v * v.shape[-1] ** 0.5
+        if self.gaps is not None:
+            x = x + self.gaps(gap)
+        return torch.as_tensor(self.encoder(self.dropout(x)))
+
+    def users(self, states: Tensor, attributes: Tensor, latent: Tensor, domain: int) -> Tensor:
+        """Return (B, e) vectors of users for the items of a domain, ready for the dot product.
+
+        states: (B, d); attributes: (B, p); latent: (B, k), p and k may be 0.
+        """
         if self.described is not None:
-            states = states + self.described(attributes)[:, None]
+            states = states + self.described(attributes)
+        if len(self.latent):
+            states = states + self.latent[domain](self.dropout(latent))
+        if len(self.heads):
+            states = states + self.heads[domain](states)
         return self.head.users(states)
+
+
+class UserSide(nn.Module):
+    """The users' vectors in each domain (B, D, e), after the last item of a history; (B, 1, e)
+    where all domains have the same."""
+
+    def __init__(self, network: Towers) -> None:
+        super().__init__()
+        self.network = network
+        self.domains = max(1, len(network.latent), len(network.heads))
+
+    def forward(
+        self, vectors: Tensor, gap: Tensor, count: Tensor, attributes: Tensor, latent: Tensor
+    ) -> Tensor:
+        """vectors: (B, T, d), padded on the right; gap: (B, T); count: (B,) items; attributes:
+        (B, p); latent: (B, D, k)."""
+        states = self.network.sequence(vectors, gap)
+        last = (count - 1).clamp(min=0)[:, None, None].expand(-1, 1, states.shape[2])
+        state = states.gather(1, last)[:, 0]
+        return torch.stack(
+            [self.network.users(state, attributes, latent[:, d], d) for d in range(self.domains)],
+            dim=1,
+        )
 
 
 def to_state(network: nn.Module) -> State:

@@ -8,47 +8,36 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
-from m6rec.arrays import State
+from m6rec.arrays import Ids, State, nest
 from m6rec.config import to_table
 from m6rec.models.base import Model
 from m6rec.models.distil import DistilledModel
 from m6rec.models.networks import Towers as Network
+from m6rec.models.networks import UserSide
 from m6rec.models.onnx import Onnx, OnnxModel
 from m6rec.models.tables import to_int8
 from m6rec.models.towers import TowersModel
 
 AXES = {
     "vectors": {0: "batch", 1: "length"},
+    "gap": {0: "batch", 1: "length"},
     "count": {0: "batch"},
     "attributes": {0: "batch"},
+    "latent": {0: "batch"},
     "user": {0: "batch"},
 }
-
-
-class UserSide(nn.Module):
-    """The user's vector (B, e) after the last item of a history."""
-
-    def __init__(self, network: Network) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, vectors: Tensor, count: Tensor, attributes: Tensor) -> Tensor:
-        """vectors: (B, T, d), padded on the right. count: (B,) items. attributes: (B, p)."""
-        states = self.network.users(vectors, attributes)
-        last = (count - 1).clamp(min=0)[:, None, None].expand(-1, 1, states.shape[2])
-        return states.gather(1, last)[:, 0]
 
 
 def converted(model: Model, int8: bool = False) -> OnnxModel:
     """Return the model that onnxruntime scores alike, or nearly so with int8."""
     assert isinstance(model, TowersModel)
     given = model.state()
-    names = ("known", "item_domain", "average", "width")
+    names = ("known", "item_domain", "average", "sizes")
     state: State = {name: given[name] for name in names} | _tables(model, int8)
-    dim, width = model.vectors.shape[1], given["width"].item()
-    graph = to_graph(model.network, dim, width)
+    if model.pct is not None:
+        state |= nest("pct", model.pct.state())
+    graph = to_graph(model.network, model.vectors.shape[1], given["sizes"])
     if int8:
         graph = quantised(graph)
     state["graph"] = np.frombuffer(graph, np.uint8)
@@ -56,10 +45,15 @@ def converted(model: Model, int8: bool = False) -> OnnxModel:
     return OnnxModel(Onnx(towers=to_table(model.recipe), int8=int8), state)
 
 
-def to_graph(network: Network, dim: int, width: int) -> bytes:
-    """Return the ONNX file of a network: vectors, count, attributes → user, of any batch and
-    length. An input that the network does not use is left out."""
-    example = (torch.zeros(2, 3, dim), torch.tensor([3, 1]), torch.zeros(2, width))
+def to_graph(network: Network, dim: int, sizes: Ids) -> bytes:
+    """Return the ONNX file of a network: vectors, gap, count, attributes, latent → user, of any
+    batch and length. An input that the network does not use is left out. sizes: of
+    ``make_network``."""
+    width, latent, domains = sizes.tolist()
+    example = (
+        torch.zeros(2, 3, dim), torch.zeros(2, 3, dtype=torch.int64), torch.tensor([3, 1]),
+        torch.zeros(2, width), torch.zeros(2, domains, latent),
+    )  # fmt: skip
     with (
         tempfile.TemporaryDirectory() as folder,
         warnings.catch_warnings(),
@@ -71,7 +65,7 @@ def to_graph(network: Network, dim: int, width: int) -> bytes:
             UserSide(network).eval(),
             example,
             file,
-            input_names=["vectors", "count", "attributes"],
+            input_names=[name for name in AXES if name != "user"],
             output_names=["user"],
             dynamic_axes=AXES,
             opset_version=17,

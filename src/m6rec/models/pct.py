@@ -98,8 +98,12 @@ class Pct(Recipe):
                 run.scalar(f"omega/{target}/from {source}", omega, 0)
         return replace(fixed, domains=options)
 
+    def settled(self, train: Dataset) -> bool:
+        """Return whether the options of every domain are given."""
+        return all(domain.name in self.domains for domain in train.domains)
+
     def fit(self, train: Dataset, run: Run) -> PctModel:
-        if any(domain.name not in self.domains for domain in train.domains):
+        if not self.settled(train):
             return self.choose(holdout(train, run.rng("holdout")), run).fit(train, run)
         fixed = replace(self, encoder=plain(self.encoder))
         with threads(run.threads):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ClassVar, Literal, Self
@@ -21,23 +21,26 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State, nest, unnest
+from m6rec.arrays import Array, Floats, Ids, Mask, State, nest, unnest
 from m6rec.cache import cache_dir
 from m6rec.config import to_table
 from m6rec.data.dataset import Dataset
-from m6rec.data.query import Query
 from m6rec.data.splits import Split, holdout
 from m6rec.metrics import ranked
 from m6rec.models.attribution import integrated_gradients
-from m6rec.models.base import Model, Reason, Recipe
+from m6rec.models.base import Recipe
 from m6rec.models.encoders import EncoderKind
 from m6rec.models.networks import Towers as Network
-from m6rec.models.networks import from_state, to_state
-from m6rec.text import Name, encoder_of
+from m6rec.models.networks import UserSide, from_state, to_state
+from m6rec.models.pct import Pct
+from m6rec.models.pct_model import PctModel
+from m6rec.models.tower_inputs import item_features, latents, user_features
+from m6rec.models.two_towers import Inputs, TwoTowers
+from m6rec.text import Name
 from m6rec.tracking import Run
 from m6rec.training.loop import Training, deterministic, train
 from m6rec.training.losses import Loss, ranking_loss
-from m6rec.training.sequences import Batch, Pieces, histories
+from m6rec.training.sequences import Batch, Pieces, gaps
 
 JUDGED = 3000  # most holdout users that an epoch is judged by
 BATCH = 512
@@ -52,6 +55,10 @@ class Towers(Recipe):
     layers, heads, dropout: of the encoder.
     length: newest items that are encoded.
     attributes: whether the towers see attributes and texts.
+    pct: gives the towers its vectors of items, and of the user in each domain as of the event;
+    left out, they do without.
+    gaps: whether the time between events is told.
+    domain_heads: whether each domain turns the user's vector by a matrix of its own.
     text_dim: size of the text vectors, 0 = none.
     texts: the encoder that makes them, "hashed" or "sentence".
     id_dropout: share of items that are shown without their id, so that the rest learns.
@@ -72,6 +79,9 @@ class Towers(Recipe):
     dropout: float = 0.3
     length: int = 50
     attributes: bool = True
+    pct: Pct | None = None
+    gaps: bool = True
+    domain_heads: bool = False
     text_dim: int = 64
     texts: Name = "hashed"
     id_dropout: float = 0.1
@@ -94,43 +104,37 @@ class Towers(Recipe):
 
     def choose(self, split: Split, run: Run) -> Self:
         """Find the number of epochs on the holdout, by early stopping."""
+        chosen = self
+        if self.pct is not None:
+            chosen = replace(self, pct=self.pct.choose(split, run))
         if self.epochs is not None:
-            return self
-        learner = Learner(self, split.train, run)
+            return chosen
+        learner = Learner(chosen, split.train, run)
         found = learner.learn(self.training, partial(judge, learner, split))
-        return replace(self, epochs=max(1, found))
+        return replace(chosen, epochs=max(1, found))
 
     def fit(self, train: Dataset, run: Run) -> TowersModel:
-        if self.epochs is None:
+        if self.epochs is None or not (self.pct is None or self.pct.settled(train)):
             return self.choose(holdout(train, run.rng("holdout")), run).fit(train, run)
         learner = Learner(self, train, run)
         learner.learn(replace(self.training, epochs=self.epochs))
         return learner.model()
 
     def restore(self, state: State) -> TowersModel:
-        network = make_network(self, state["phi"], state["trained"], state["width"].item())
+        network = make_network(self, state["phi"], state["trained"], state["sizes"])
         from_state(network, unnest("net", state))
-        return TowersModel(self, network, state)
+        pct = None if self.pct is None else self.pct.restore(unnest("pct", state))
+        return TowersModel(self, network, state, pct)
 
 
-def make_network(recipe: Towers, phi: Floats, trained: Mask, width: int) -> Network:
+def make_network(recipe: Towers, phi: Floats, trained: Mask, sizes: Ids) -> Network:
+    """sizes: number of user attributes, length of a PCT vector, number of domains."""
+    width, latent, domains = sizes.tolist()
     return Network(
         phi, trained, width, recipe.encoder, recipe.dim, recipe.layers, recipe.heads,
-        recipe.dropout, recipe.id_dropout, recipe.head == "additive",
+        recipe.dropout, recipe.id_dropout, recipe.head == "additive", latent, domains,
+        recipe.gaps, recipe.domain_heads,
     )  # fmt: skip
-
-
-def item_features(recipe: Towers, data: Dataset, run: Run) -> Floats:
-    """Return φ (n_items, p): attribute blocks and text vectors, each column of deviation ≤ 1."""
-    blocks = [np.zeros((data.n_items, 0), np.float32)]
-    if not recipe.attributes:
-        return blocks[0]
-    blocks += [block for _, block in sorted(data.item_features.items())]
-    if data.item_text is not None and recipe.text_dim:
-        dim = min(recipe.text_dim, data.n_items)
-        vectors = encoder_of(recipe.texts, dim).fit_encode(data.item_text, run)[1]
-        blocks.append(vectors * np.float32(np.sqrt(vectors.shape[1])))
-    return np.hstack(blocks).astype(np.float32)
 
 
 class Learner:
@@ -139,14 +143,20 @@ class Learner:
     def __init__(self, recipe: Towers, data: Dataset, run: Run) -> None:
         self.recipe, self.data, self.run = recipe, data, run
         torch.set_num_threads(run.threads)
+        self.pct = None if recipe.pct is None else recipe.pct.fit(data, run)
         self.pieces = Pieces.of(data, recipe.length)
         self.count = np.bincount(self.pieces.item, minlength=data.n_items)
         self.trained: Mask = self.count > 0
-        self.phi = item_features(recipe, data, run)
-        self.user_blocks = user_features(recipe, data.user_features, data.n_users)
+        self.phi = item_features(
+            data, run, recipe.attributes, recipe.text_dim, recipe.texts, self.pct
+        )
+        self.user_blocks = user_features(data.user_features, data.n_users, recipe.attributes)
+        self.latents = latents(self.pct, data, self.pieces.row)
+        sizes = (self.user_blocks.shape[1], self.latents.shape[1], data.n_domains)
+        self.sizes = np.array(sizes)
         seed = int(run.rng("weights").integers(2**31))
         torch.manual_seed(seed)
-        self.network = make_network(recipe, self.phi, self.trained, self.user_blocks.shape[1])
+        self.network = make_network(recipe, self.phi, self.trained, self.sizes)
         self.pools = [
             np.flatnonzero(self.trained & (data.item_domain == d)) for d in range(data.n_domains)
         ]
@@ -156,8 +166,8 @@ class Learner:
         table = [to_table(replace(self.recipe, training=training)), self.run.seed, self.run.scope]
         digest = hashlib.sha256(json.dumps([table, judged is None]).encode())
         pieces, domain = self.pieces, self.data.item_domain
-        seen = (pieces.item, pieces.first, pieces.size, pieces.user, domain)
-        for array in (*seen, self.phi, self.user_blocks):
+        seen = (pieces.row, pieces.item, pieces.time, pieces.first, pieces.size, domain)
+        for array in (*seen, self.phi, self.user_blocks, self.latents):
             digest.update(np.ascontiguousarray(array).data)
         checkpoint = cache_dir() / "checkpoints" / digest.hexdigest()[:32]
         with deterministic():
@@ -176,28 +186,31 @@ class Learner:
         """Return the mean loss of the targets of a batch, each among items of its domain."""
         network, (batch, rng) = self.network, given
         row, column = np.nonzero(batch.target >= 0)
-        target = batch.target[row, column]
+        place = batch.target[row, column]  # among the pieces' events
+        target = self.pieces.item[place]
         domain = self.data.item_domain[target]
         drawn = {int(d): self.draw(int(d), rng) for d in np.unique(domain)}
         used = np.zeros(self.data.n_items, np.bool_)
         for codes in (batch.item[row, column], target, *(codes for codes, _ in drawn.values())):
             used[codes] = True
         codes = np.flatnonzero(used)
-        place = np.cumsum(used) - 1  # of each used item among the codes
+        among = np.cumsum(used) - 1  # place of each used item among the codes
         tensor = torch.from_numpy(codes)
         vectors, bias = network.items(tensor), network.bias(tensor)[:, 0]
-        inputs = torch.from_numpy(place[np.maximum(batch.item, 0)])
+        inputs = torch.from_numpy(among[np.maximum(batch.item, 0)])
         inside = torch.from_numpy(batch.item >= 0)[..., None]
-        described = torch.from_numpy(self.user_blocks[batch.user])
-        states = network.users(vectors[inputs] * inside, described)
-        vectors = network.head.items(vectors)
+        states = network.sequence(vectors[inputs] * inside, torch.from_numpy(gaps(batch.time)))
         states = states[torch.from_numpy(row), torch.from_numpy(column)]
+        blocks = self.user_blocks[self.data.user[self.pieces.row[place]]]
+        vectors = network.head.items(vectors)
         total = states.new_zeros(())
         for d, (negative, expected) in drawn.items():
             rows = np.flatnonzero(domain == d)
-            u = states[torch.from_numpy(rows)]
-            own = torch.from_numpy(place[target[rows]])
-            others = torch.from_numpy(place[negative])
+            known = torch.from_numpy(blocks[rows])
+            latent = torch.from_numpy(self.latents[place[rows]])
+            u = network.users(states[torch.from_numpy(rows)], known, latent, d)
+            own = torch.from_numpy(among[target[rows]])
+            others = torch.from_numpy(among[negative])
             at = np.full(self.data.n_items, -1)
             at[negative] = np.arange(len(negative))
             same = torch.from_numpy(at[target[rows]])
@@ -238,7 +251,7 @@ class Learner:
         state: State = {
             "phi": self.phi,
             "trained": self.trained,
-            "width": np.array(self.user_blocks.shape[1]),
+            "sizes": self.sizes,
             "vectors": vectors,
             "keys": keys,
             "average": np.average(vectors, axis=0, weights=self.count + 1e-9).astype(np.float32),
@@ -246,14 +259,9 @@ class Learner:
             "item_domain": self.data.item_domain,
             "known": (self.trained | described) & ~self.data.explicit,
             **nest("net", to_state(network)),
+            **({} if self.pct is None else nest("pct", self.pct.state())),
         }
-        return TowersModel(self.recipe, network, state)
-
-
-def user_features(recipe: Towers, blocks: Mapping[str, Array], n: int) -> Floats:
-    """Return the user attributes side by side: (n, p)."""
-    found = [b for _, b in sorted(blocks.items())] if recipe.attributes else []
-    return np.hstack([np.zeros((n, 0), np.float32), *found]).astype(np.float32)
+        return TowersModel(self.recipe, network, state, self.pct)
 
 
 def judge(learner: Learner, split: Split) -> float:
@@ -274,93 +282,37 @@ def judge(learner: Learner, split: Split) -> float:
     return float(np.concatenate(values).mean()) if values else 0.0
 
 
-class TowersModel(Model):
-    """State: phi (n_items, p), trained, known (n_items,), width = user attributes, vectors
-    (n_items, d), keys (n_items, e) = what meets a user's vector, average (d,) = the mean vector
-    of events, item_bias (n_items,), item_domain, and the weights under net/."""
+class TowersModel(TwoTowers):
+    """State: phi (n_items, p), trained, known (n_items,), sizes (3,) of ``make_network``,
+    vectors (n_items, d), keys (n_items, e) = what meets a user's vector, average (d,) = the mean
+    vector of events, item_bias (n_items,), item_domain, the weights under net/, PCT under pct/."""
 
     recipe: Towers
 
-    def __init__(self, recipe: Towers, network: Network, state: State) -> None:
+    def __init__(
+        self, recipe: Towers, network: Network, state: State, pct: PctModel | None
+    ) -> None:
         self.recipe, self.network, self._state = recipe, network, state
-        self.vectors: Floats = state["vectors"]
-        self.keys: Floats = state["keys"]
-        self.bias: Floats = state["item_bias"]
-        self.known: Mask = state["known"]
-        self.item_domain: Ids = state["item_domain"]
-        self.n_items = len(self.vectors)
+        tables = state["vectors"], state["keys"], state["item_bias"]
+        width = int(state["sizes"][0])
+        super().__init__(*tables, state, width, recipe.length, recipe.attributes, pct)
 
     def state(self) -> State:
         return self._state
 
-    def score(self, query: Query, items: Ids | None = None) -> Scores:
-        users = self.users(query)
-        if items is None or 2 * len(items) > self.n_items:  # rows of keys are copied if picked
-            everything: Scores = users @ self.keys.T + self.bias
-            everything[:, ~self.known] = np.nan
-            return everything if items is None else everything[:, items]
-        scores: Scores = users @ self.keys[items].T + self.bias[items]
-        scores[:, ~self.known[items]] = np.nan
-        return scores
-
-    def embed_query(self, query: Query, domain: int) -> Floats:
-        """Return (B, e + 1): the user's vector, and a 1 for the item's bias."""
-        users = self.users(query)
-        return np.hstack([users, np.ones((len(users), 1), np.float32)])
-
-    def embed_items(self, domain: int) -> Floats:
-        """Return (n_items, e + 1): the item's vector and its bias; zero outside the domain."""
-        found: Floats = np.hstack([self.keys, self.bias[:, None]])
-        return np.where((self.item_domain == domain)[:, None], found, np.float32(0))
-
-    def explain(self, query: Query, items: Ids) -> list[list[list[Reason]]]:
-        """Split a score by integrated gradients over the history and the attributes.
-
-        The baseline, told as "an average history", is as many average items and no attributes.
-        """
-        history, count = histories(query, self.recipe.length, self.known)
-        blocks = self.user_blocks(query)
-        names = [n for n, block in sorted(query.features.items()) for _ in range(block.shape[1])]
-        result: list[list[list[Reason]]] = []
-        for b, row in enumerate(items):
-            result.append([[] for _ in row])
-            known = np.flatnonzero((row >= 0) & self.known[np.maximum(row, 0)])
-            if not len(known) or not (count[b] or blocks[b].any()):
-                continue
-            seen = history[b, : count[b]]
-            path = self.vectors[seen] if count[b] else np.zeros_like(self.vectors[:1])
-            average = self._state["average"] if count[b] else path[0]
-            of_items, attributes, base = integrated_gradients(
-                self.network, path, blocks[b], average, self.keys[row[known]]
-            )
-            for c, place in enumerate(known):
-                constant = float(base[c]) + float(self.bias[row[place]])
-                reasons = [Reason(kind="bias", value=constant, name="an average history")]
-                reasons += [
-                    Reason(kind="history", value=float(v), item=int(i))
-                    for i, v in zip(seen, of_items[c], strict=bool(count[b]))
-                ]
-                reasons += [
-                    Reason(kind="attribute", value=float(attributes[c, p]), name=names[p])
-                    for p in np.flatnonzero(blocks[b])
-                ]
-                result[b][place] = reasons
-        return result
-
-    def users(self, query: Query) -> Floats:
-        """Return (B, e) user vectors; NaN where nothing is known of a user."""
-        item, count = histories(query, self.recipe.length, self.known)
-        blocks = self.user_blocks(query)
+    def run(self, vectors: Floats, inputs: Inputs) -> Floats:
+        side = UserSide(self.network)
+        given = vectors, inputs.gap, inputs.count, inputs.attributes, inputs.latent
         with torch.inference_mode():
-            described = torch.from_numpy(blocks)
-            vectors = torch.from_numpy(self.vectors[np.maximum(item, 0)] * (item >= 0)[..., None])
-            states = self.network.users(vectors, described)
-            last = torch.from_numpy(np.maximum(count - 1, 0))
-            users: Floats = states[torch.arange(len(count)), last].numpy().copy()
-        users[(count == 0) & ~blocks.any(axis=1)] = np.nan
+            users: Floats = side(*map(torch.from_numpy, given)).numpy().copy()
         return users
 
-    def user_blocks(self, query: Query) -> Floats:
-        """Return the user attributes that the tower takes: (B, p)."""
-        width = self._state["width"].item()
-        return user_features(self.recipe, query.features, len(query))[:, :width]
+    def shares(self, inputs: Inputs, domain: int, keys: Floats) -> tuple[Array, Array, Array]:
+        """By integrated gradients."""
+        some = inputs.count[0] > 0
+        path = self.vectors[inputs.item[0]] if some else np.zeros_like(self.vectors[:1])
+        average = self.average if some else path[0]
+        return integrated_gradients(
+            self.network, path, inputs.gap[0], inputs.attributes[0], inputs.latent[0, domain],
+            average, keys, domain,
+        )  # fmt: skip

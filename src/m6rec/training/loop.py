@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from m6rec.tracking import Run
 
+EVERY = 60.0  # least seconds between two checkpoints
+
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
@@ -70,7 +72,6 @@ def train(
     run: Run,
     judge: Callable[[], float] | None = None,
     checkpoint: Path | None = None,
-    every: float = 60.0,
     after: Callable[[float], None] | None = None,
 ) -> Trained:
     """Train in place, and leave the network with the weights of the best epoch.
@@ -78,7 +79,7 @@ def train(
     batches: epoch → its batches; the same epoch must give the same batches. loss: batch →
     mean loss. judge: value on the holdout, higher is better, asked after each epoch.
     checkpoint: a file from which a killed training goes on, to the same result; written at most
-    once in ``every`` seconds, and removed at the end. One that cannot be read or written is none.
+    once in ``EVERY`` seconds, and removed at the end. One that cannot be read or written is none.
     after: is given the learning rate after each step; a proximal step, for instance.
     """
     optimiser = _optimiser(network, options)
@@ -126,7 +127,7 @@ def train(
                 best = Trained(epoch + 1, np.nan)
             elif found > best.value:
                 best, kept = Trained(epoch + 1, found), copy.deepcopy(network.state_dict())
-            if checkpoint is not None and time.monotonic() - written >= every:
+            if checkpoint is not None and time.monotonic() - written >= EVERY:
                 _save(checkpoint, network, optimiser, epoch + 1, step, kept, best)
                 written = time.monotonic()
             advance(1)

@@ -12,44 +12,45 @@ from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query
 
 SORTED = 20  # batches among which pieces are sorted by length
+GAPS = 22  # classes of the time between two events
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Rows padded on the right with -1. item: (B, T) what was seen; target: (B, T) what came
-    next, user: (B,)."""
+    """Rows padded on the right with -1. item, time: (B, T) what was seen, and when; target:
+    (B, T) the place among ``Pieces.item`` of what came next."""
 
     item: Ids
+    time: Ids
     target: Ids
-    user: Ids
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pieces:
     """Pieces of at most ``length`` targets, each with the events before them.
 
-    item: (N,) liked items by user, oldest first. first: (M,) place of the first input of a
-    piece. size: (M,) its targets. user: (M,).
+    row: (N,) liked events, as rows of the dataset; item, time: of each. first: (M,) place among
+    them of the first input of a piece. size: (M,) its targets.
     """
 
+    row: Ids
     item: Ids
+    time: Ids
     first: Ids
     size: Ids
-    user: Ids
 
     @classmethod
     def of(cls, train: Dataset, length: int) -> Pieces:
         """Cut each user's liked items of implicit domains, the newest piece being whole."""
-        kept = (train.weight > 0) & ~train.explicit[train.item]
-        item, user = train.item[kept], train.user[kept]
-        start = np.searchsorted(user, np.arange(train.n_users + 1))
+        row = np.flatnonzero((train.weight > 0) & ~train.explicit[train.item])
+        start = np.searchsorted(train.user[row], np.arange(train.n_users + 1))
         targets = np.maximum(np.diff(start) - 1, 0)
         count = -(-targets // length)
         owner = np.repeat(np.arange(train.n_users), count)
         back = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)  # 0 = newest
         last = start[owner + 1] - 1 - back * length  # place after the piece's last input
         first = np.maximum(last - length, start[owner])
-        return cls(item, first, last - first, owner)
+        return cls(row, train.item[row], train.time[row], first, last - first)
 
     def __len__(self) -> int:
         return len(self.first)
@@ -69,14 +70,26 @@ class Pieces:
             at = np.where(inside, at, 0)
             yield Batch(
                 np.where(inside, self.item[at], -1),
-                np.where(inside, self.item[at + 1], -1),
-                self.user[rows],
+                np.where(inside, self.time[at], -1),
+                np.where(inside, at + 1, -1),
             )
 
 
-def histories(query: Query, length: int, known: Mask) -> tuple[Ids, Ids]:
-    """Return the newest liked items of requests: (B, T) padded on the right with -1, and (B,)
-    their number. known: (n_items,) items that count.
+def gaps(time: Ids) -> Ids:
+    """Return the class of the time since the event before: (B, T); 0 = unknown or first.
+
+    time: (B, T) seconds, -1 = unknown. Classes double from a minute on.
+    """
+    gap = np.diff(time, axis=1, prepend=-1)
+    known = (time >= 0) & (np.roll(time, 1, axis=1) >= 0)
+    known[:, :1] = False
+    found = 1 + np.log2(1 + np.maximum(gap, 0) / 60).astype(np.int64)
+    return np.where(known, found.clip(1, GAPS - 1), 0)
+
+
+def histories(query: Query, length: int, known: Mask) -> tuple[Ids, Ids, Ids]:
+    """Return the newest liked items of requests and their times, each (B, T) padded on the right
+    with -1, and (B,) their number. known: (n_items,) items that count.
 
     An item whose newest event is negative, by the history, is left out.
     """
@@ -93,7 +106,8 @@ def histories(query: Query, length: int, known: Mask) -> tuple[Ids, Ids]:
     width = max(1, int(count.max(initial=0)))
     from_end = np.cumsum(liked[:, ::-1], axis=1)[:, ::-1]  # 1 = newest liked
     kept = liked & (from_end <= count[:, None])
-    out = np.full((len(query), width), -1, np.int64)
+    out, time = np.full((2, len(query), width), -1, np.int64)
     row, column = np.nonzero(kept)
-    out[row, count[row] - from_end[row, column]] = item[row, column]
-    return out, count
+    place = count[row] - from_end[row, column]
+    out[row, place], time[row, place] = item[row, column], query.times[row, column]
+    return out, time, count

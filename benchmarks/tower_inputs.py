@@ -1,0 +1,83 @@
+"""What the towers are told: with and without PCT's vectors, times and heads for each domain.
+
+    python benchmarks/tower_inputs.py demo|beauty [--models ids,pct] [--epochs 25] [--seed 0]
+
+One seed, on a holdout of train (of the demo's MovieLens-100k, or of beauty): the best NDCG@10 over
+the epochs, and when. The holdout picks the epoch, so read the differences, not the values.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass, field, replace
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+
+import datasets
+import numpy as np
+
+from m6rec.data.dataset import Dataset
+from m6rec.data.fetch import fetch
+from m6rec.data.prepare import prepare
+from m6rec.data.splits import holdout
+from m6rec.experiment import load
+from m6rec.models.pct import Pct
+from m6rec.models.towers import Learner, Towers, judge
+from m6rec.pipeline import stage
+from m6rec.tracking import Run
+from m6rec.training.loop import Training
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched(Run):
+    """A run that keeps what the holdout said after each epoch."""
+
+    heard: list[float] = field(default_factory=list)
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        if name == "holdout":
+            self.heard.append(value)
+
+
+def demo() -> Dataset:
+    run = Run()
+    base = fetch("ml-100k", run=run)
+    toml = files("m6rec.scenarios").joinpath("demo.toml")
+    experiment = load(Path(str(toml)), [f"base={str(base)!r}"])
+    prepared = prepare(experiment.data, Path(experiment.base), run)
+    return stage(experiment, prepared, run).split.train
+
+
+def main(what: str, models: list[str], epochs: int, seed: int) -> None:
+    train = demo() if what == "demo" else datasets.beauty().train
+    run = Run(seed=seed)
+    split = holdout(train, run.rng("holdout"))
+    training = Training(lr=2e-3, epochs=epochs, patience=4)
+    plain = Towers(popular=1.0, gaps=False, training=training)
+    recipes = {
+        "ids": plain,
+        "gaps": replace(plain, gaps=True),
+        "heads": replace(plain, domain_heads=True),
+        "pct": plain,
+    }
+    if "pct" in models:
+        recipes["pct"] = replace(plain, pct=Pct().choose(split, run))
+    for name in models:
+        watched, began = Watched(seed=seed), time.time()
+        learner = Learner(recipes[name], split.train, watched)
+        learner.learn(training, partial(judge, learner, split))
+        best = int(np.argmax(watched.heard))
+        print(f"{what}  {name:<6} ndcg@10 {watched.heard[best]:.4f} after {best + 1} of "
+              f"{len(watched.heard)} epochs  {time.time() - began:.0f} s", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("demo", "beauty"))
+    parser.add_argument("--models", default="ids,gaps,heads,pct")
+    parser.add_argument("--epochs", type=int, default=25)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    main(given.what, given.models.split(","), given.epochs, given.seed)

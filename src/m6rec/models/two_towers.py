@@ -1,0 +1,166 @@
+"""What all fitted towers share, whatever runs their network: scores, vectors and reasons."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State
+from m6rec.data.query import Query
+from m6rec.models.base import Model, Reason
+from m6rec.models.pct_model import PctModel
+from m6rec.models.tower_inputs import latent, user_features
+from m6rec.training.sequences import gaps, histories
+
+TASTE = "taste by PCT"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Inputs:
+    """What the user's tower takes of B requests.
+
+    item: (B, T) newest items, oldest first, padded on the right with -1. gap: (B, T) class of
+    the time since the event before. count: (B,) items. attributes: (B, p). latent: (B, D, k)
+    the user's PCT vector in each domain; k = 0 without PCT.
+    """
+
+    item: Ids
+    gap: Ids
+    count: Ids
+    attributes: Floats
+    latent: Floats
+
+    def informed(self) -> Mask:
+        """Return (B, D) whether anything is known of a user in a domain."""
+        known = (self.count > 0) | self.attributes.any(axis=1)
+        return known[:, None] | self.latent.any(axis=2)
+
+
+class TwoTowers(Model):
+    """A score is the dot product of the user's vector in a domain with the key of an item, and
+    the item's bias.
+
+    vectors: (n_items, d), what the network takes of a history. keys: (n_items, e). bias, known,
+    item_domain: (n_items,). average: (d,) the mean vector of events. width: user attributes that
+    the network takes. length: newest items.
+    """
+
+    def __init__(
+        self, vectors: Floats, keys: Floats, bias: Floats, state: State, width: int, length: int,
+        attributes: bool, pct: PctModel | None,
+    ) -> None:  # fmt: skip
+        self.vectors, self.keys, self.bias = vectors, keys, bias
+        self.known: Mask = state["known"]
+        self.item_domain: Ids = state["item_domain"]
+        self.average: Floats = state["average"]
+        self.width, self.length, self.attributes, self.pct = width, length, attributes, pct
+        self.n_items = len(self.vectors)
+        self.n_domains = int(self.item_domain.max(initial=0)) + 1
+        self._inside = [
+            np.flatnonzero(self.known & (self.item_domain == d)) for d in range(self.n_domains)
+        ]
+        self._keys = [  # rows of keys that are picked anew for each request are copied each time
+            keys if len(inside) == len(keys) else keys[inside] for inside in self._inside
+        ]
+
+    @abstractmethod
+    def run(self, vectors: Floats, inputs: Inputs) -> Floats:
+        """Return the users' vectors in each domain (B, D, e) from the vectors of their items
+        (B, T, d), zeros where padded, and the rest of the inputs; or (B, 1, e) where they are the
+        same in all domains."""
+
+    @abstractmethod
+    def shares(self, inputs: Inputs, domain: int, keys: Floats) -> tuple[Array, Array, Array]:
+        """Split the scores of C items, keys (C, e), for a single request.
+
+        Returns the baselines (C,), those of an average history and nothing else, the
+        contributions (C, T) of the history, and those of the attributes and, last, PCT (C, p + 1).
+        """
+
+    def read(self, query: Query) -> Inputs:
+        """Return what the network takes of the requests."""
+        item, time, count = histories(query, self.length, self.known)
+        blocks = user_features(query.features, len(query), self.attributes)[:, : self.width]
+        told = [latent(self.pct, query, d) for d in range(self.n_domains)]
+        return Inputs(item, gaps(time), count, blocks, np.stack(told, axis=1))
+
+    def users(self, query: Query) -> Floats:
+        """Return (B, D, e) vectors in each domain; NaN where nothing is known of a user."""
+        inputs = self.read(query)
+        inside = (inputs.item >= 0)[..., None]
+        users = self.run(self.vectors[np.maximum(inputs.item, 0)] * inside, inputs)
+        return np.where(inputs.informed()[..., None], users, np.float32(np.nan))
+
+    def score(self, query: Query, items: Ids | None = None) -> Scores:
+        users = self.users(query)
+        size = self.n_items if items is None else len(items)
+        scores = np.full((len(query), size), np.nan, np.float32)
+        for d in range(self.n_domains):
+            if items is None:
+                at = inside = self._inside[d]
+                keys = self._keys[d]
+            else:
+                at = np.flatnonzero((self.item_domain[items] == d) & self.known[items])
+                inside = items[at]
+                keys = self.keys[inside]
+            if len(at):
+                scores[:, at] = users[:, d] @ keys.T + self.bias[inside]
+        return scores
+
+    def embed_query(self, query: Query, domain: int) -> Floats:
+        """Return (B, e + 1): the user's vector, and a 1 for the item's bias."""
+        users = self.users(query)[:, domain]
+        return np.hstack([users, np.ones((len(users), 1), np.float32)])
+
+    def embed_items(self, domain: int) -> Floats:
+        """Return (n_items, e + 1): the item's vector and its bias; zero outside the domain."""
+        found: Floats = np.hstack([self.keys, self.bias[:, None]])
+        return np.where((self.item_domain == domain)[:, None], found, np.float32(0))
+
+    def explain(self, query: Query, items: Ids) -> list[list[list[Reason]]]:
+        """Split each score over the history, the attributes and PCT, see ``shares``.
+
+        The baseline is told as "an average history": as many average items, nothing else.
+        """
+        inputs = self.read(query)
+        informed = inputs.informed()
+        names = [n for n, block in sorted(query.features.items()) for _ in range(block.shape[1])]
+        result: list[list[list[Reason]]] = [[[] for _ in row] for row in items]
+        wanted = np.where((items >= 0) & self.known[np.maximum(items, 0)], items, -1)
+        for b, row in enumerate(wanted):
+            n = max(1, int(inputs.count[b]))
+            one = Inputs(
+                inputs.item[b : b + 1, :n], inputs.gap[b : b + 1, :n], inputs.count[b : b + 1],
+                inputs.attributes[b : b + 1], inputs.latent[b : b + 1],
+            )  # fmt: skip
+            for d in np.unique(self.item_domain[row[row >= 0]]).tolist():
+                if not informed[b, d]:
+                    continue
+                places = np.flatnonzero((row >= 0) & (self.item_domain[row] == d))
+                found = self.shares(one, d, self.keys[row[places]])
+                for c, place in enumerate(places):
+                    base, seen, told = (part[c] for part in found)
+                    base = float(base) + float(self.bias[row[place]])
+                    result[b][place] = reasons_of(one, d, base, seen, told, names)
+        return result
+
+
+def reasons_of(
+    inputs: Inputs, domain: int, base: float, seen: Array, told: Array, names: list[str]
+) -> list[Reason]:
+    """Name the parts of one score."""
+    reasons = [Reason(kind="bias", value=base, name="an average history")]
+    count = int(inputs.count[0])
+    reasons += [
+        Reason(kind="history", value=float(v), item=int(i))
+        for i, v in zip(inputs.item[0, :count], seen[:count], strict=True)
+    ]
+    reasons += [
+        Reason(kind="attribute", value=float(told[p]), name=names[p])
+        for p in np.flatnonzero(inputs.attributes[0])
+    ]
+    if inputs.latent[0, domain].any():
+        reasons.append(Reason(kind="other", value=float(told[-1]), name=TASTE))
+    return reasons
