@@ -70,8 +70,9 @@ def choose(
     First each domain alone: (reg, nu), then alpha. Then ω of its likeliest sources, all alike,
     then each source left out in turn. ω > 0 is kept only where the paired gain over standing
     alone exceeds ``SURE`` standard errors: transfer is never forced where it hurts. Elsewhere
-    sources inform only users without history in the domain, and only if those fare better than by
-    popularity, by one standard error.
+    sources inform only users without history in the domain, and only if users fare better by
+    them, their own history in the domain being kept from the model, than by popularity; again by
+    ``SURE`` standard errors.
     """
     train = holdouts(0).train
     names = [d.name for d in train.domains]
@@ -225,8 +226,8 @@ class Court:
         return values
 
     def serves_cold(self, best: Options, candidates: Options) -> list[str]:
-        """Return the domains whose users without history there fare better than by popularity,
-        by a standard error."""
+        """Return the domains whose users fare better by other domains alone than by popularity,
+        by ``SURE`` standard errors."""
         pairs: dict[str, list[tuple[Array, Array]]] = {}
         for r, here in self.heard(candidates):
             model = self.fit({**best, **here}, r, self.thin)
@@ -235,12 +236,12 @@ class Court:
         return [
             n
             for n, found in pairs.items()
-            if gain(*(np.concatenate(side) for side in zip(*found, strict=True))) > 1.0
+            if gain(*(np.concatenate(side) for side in zip(*found, strict=True))) > SURE
         ]
 
 
 class Judge:
-    """The holdout as values per user and domain: NDCG of the 100 first, or −(error²).
+    """The holdout as values per user and domain: NDCG, or −(error²).
 
     A user for whom the model abstains gets what is popular, as in any list that is shown.
     """
@@ -257,22 +258,28 @@ class Judge:
             self.rows.append(np.sort(rng.permutation(users)[:ROWS]))
 
     def cold(self, model: Model, domain: int) -> tuple[Array, Array]:
-        """Return the values of users without history in a domain, by the model and by
-        popularity."""
+        """Return the values of users whose history in a domain is kept from the model, by the
+        model and by popularity. Few users have really none; these are all that others know."""
+        context = self.split.context
+        others = context.take(context.item_domain[context.item] != domain)
         rows = self.rows[domain]
-        query = self.split.context.query(rows)
-        train = self.split.train
-        cold = rows[query.activity(train.item_domain, train.n_domains)[:, domain] == 0]
-        return self(model, domain, cold), self(self.popular, domain, cold)
+        rows = rows[np.diff(others.start)[rows] > 0]
+        return self(model, domain, rows, others), self(self.popular, domain, rows, others)
 
-    def __call__(self, model: Model, domain: int, rows: Ids | None = None) -> Array:
-        """Return (R,) values, higher is better, of the domain's holdout users."""
+    def __call__(
+        self, model: Model, domain: int, rows: Ids | None = None, told: Dataset | None = None
+    ) -> Array:
+        """Return (R,) values, higher is better, of the domain's holdout users.
+
+        told: the events that requests are made of, by default those of the context.
+        """
         items = self.items[domain]
         rows = self.rows[domain] if rows is None else rows
         found: list[Array] = [np.zeros(0)]
         for at in range(0, len(rows), 512):
             users = rows[at : at + 512]
-            query = self.split.context.query(users)
+            history = self.split.context.matrix[users]
+            query = (self.split.context if told is None else told).query(users)
             scores = model.score(query, items)
             silent = np.isnan(scores).all(axis=1)
             scores[silent] = self.popular.score(query, items)[silent]
@@ -282,6 +289,6 @@ class Judge:
                 error = np.nan_to_num(scores[row, targets.indices]) - targets.data
                 found.append(-np.bincount(row, error**2, len(users)))
             else:
-                seen = csr_array(query.history[:, items])
+                seen = csr_array(csr_array(history)[:, items])
                 found.append(np.nan_to_num(ranked(scores, targets, seen).metric(METRIC)))
         return np.concatenate(found)
