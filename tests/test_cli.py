@@ -96,6 +96,17 @@ def test_evaluate(run: str, folder: Path) -> None:
         m6rec("evaluate", run, "--test", folder / "log.csv")  # all of it was seen in training
 
 
+def test_a_sampled_protocol_leaves_out_what_only_a_full_ranking_has(folder: Path) -> None:
+    wanted = ("--set", 'evaluate.metrics=["ndcg@10", "coverage@10"]')
+    m6rec("train", folder / "shop.toml", *wanted, "--out", folder / "covered")
+    run = folder / "covered" / "current"
+    found = json.loads(m6rec("evaluate", run, "--protocol", "sampled:5", "--json").stdout)
+    assert "ndcg@10" in found["slices"]["all"] and "coverage@10" not in found["slices"]["all"]
+    named = ("--metrics", "coverage@10")
+    with pytest.raises(ConfigError, match="needs protocol"):
+        m6rec("evaluate", run, "--protocol", "sampled:5", *named)
+
+
 def test_recommend_for_people_and_programs(run: str) -> None:
     rows = json.loads(
         m6rec("recommend", run, "--user", "u3", "-k", 4, "--explain", "--json").stdout

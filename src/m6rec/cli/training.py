@@ -18,6 +18,7 @@ from m6rec.cli.data import Config, Json, Set, show_drops
 from m6rec.errors import ConfigError
 from m6rec.experiment import load
 from m6rec.learned import learned
+from m6rec.metrics import RANKING, parse
 from m6rec.report import NOT_DOMAINS, evaluation_frame, figure, selection_frame, verdict
 from m6rec.report import write as write_report
 from m6rec.results import Difference, Evaluation
@@ -113,6 +114,9 @@ def evaluate(
     changes: dict[str, Any] = {"protocol": protocol, "seeds": seeds}
     changes |= {"by": _words(by), "metrics": _words(metrics)}
     options = replace(options, **{k: v for k, v in changes.items() if v is not None})
+    if options.protocol != "full" and metrics is None:  # the run's own, as far as they apply
+        kept = tuple(m for m in options.metrics if parse(m)[0] in RANKING)
+        options = replace(options, metrics=kept)
     found = pipeline.evaluate(fitted, options, test=test, bars=show.bars(json))
     if json:
         show.as_json(found.to_json())
