@@ -94,7 +94,7 @@ def tune(
     lower = parse(metric)[0] in RATING
     model = experiment.model
     if isinstance(model, M6Rec) and not model.parts:
-        model = replace(model, parts=default_parts(split.train))
+        model = replace(model, parts=default_parts(split.train, model.deep))
     table = {"model": config.to_table(model)}
     ranges = space(table["model"], experiment.tune.space)
     tried: list[dict[str, Any]] = []

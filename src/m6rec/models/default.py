@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from typing import ClassVar, Self
 
 import numpy as np
@@ -23,6 +24,7 @@ from m6rec.models.window import Window
 from m6rec.tracking import Run
 
 SOLVABLE = 12_000  # users or items up to which the closed form of "linear" is quick
+LEARNABLE = 1_000_000  # events up to which towers are trained in minutes on a CPU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +33,10 @@ class M6Rec(Recipe):
 
     parts: what is blended; left out, they are chosen by the data: PCT, neighbours, popularity,
     the linear model where its closed form is quick, else the graph filter, the window model
-    where events have an order, and the text model where items have texts. metric, weights: as
-    of "blend". seeds: as of "seeds".
+    and (see ``deep``) towers where events have an order, and the text model where items have
+    texts. metric, weights: as of "blend". seeds: as of "seeds".
+    deep: whether towers may be chosen: where torch is installed (the extra `deep`), up to a
+    million events. With `parts` it says nothing.
     """
 
     kind: ClassVar[str] = "m6rec"
@@ -40,9 +44,10 @@ class M6Rec(Recipe):
     metric: str = "ndcg@50"
     weights: Table = field(default_factory=dict)
     seeds: Seeds = field(default_factory=Seeds)
+    deep: bool = True
 
     def choose(self, split: Split, run: Run) -> Self:
-        parts = self.parts or default_parts(split.train)
+        parts = self.parts or default_parts(split.train, self.deep)
         blend = Blend(parts=parts, metric=self.metric, weights=self.weights).choose(split, run)
         return replace(self, parts=blend.parts, weights=blend.weights)
 
@@ -65,8 +70,11 @@ class M6Rec(Recipe):
         return Fallback(parts=(blend, self.seeds))
 
 
-def default_parts(train: Dataset) -> tuple[Recipe, ...]:
-    """Return the parts that suit the data; explicit domains take those that predict ratings."""
+def default_parts(train: Dataset, deep: bool = True) -> tuple[Recipe, ...]:
+    """Return the parts that suit the data; explicit domains take those that predict ratings.
+
+    deep: whether towers are among them where they can be.
+    """
     if train.explicit.all():
         near = Neighbours(similarity="adjusted", k=60, shrink=200.0, reg_item=2.0, reg_user=3.0)
         return Pct(), near, Popular()
@@ -81,6 +89,8 @@ def default_parts(train: Dataset) -> tuple[Recipe, ...]:
     ]
     if train.ordered:
         parts.append(Window())
+        if deep and len(train) <= LEARNABLE and find_spec("torch"):
+            parts.append(Recipe.from_table({"kind": "towers"}))
     if train.item_text is not None and len({*train.item_text} - {""}) > 1:
         parts.append(Text())
     return tuple(parts)
