@@ -50,6 +50,8 @@ class Distilled(Towers):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.hybrid != "separate":
+            raise ValueError(f'hybrid = "{self.hybrid}": a student has no item vectors of its own')
         if self.pieces < 1 or self.dim % self.pieces:
             raise ValueError(f"pieces = {self.pieces}: dim = {self.dim} must be a multiple of it")
         if not 2 <= self.levels <= 256:
@@ -106,7 +108,8 @@ def small_network(
     recipe: Distilled, sizes: Ids, codes: Array, book: Floats, bias_codes: Array, bias_book: Floats
 ) -> Network:
     """Return a network of the student's shape: coded items and biases, and the layers it keeps."""
-    shape = replace(recipe, layers=recipe.kept_layers or recipe.layers, kept_layers=None)
+    layers = recipe.kept_layers or recipe.layers
+    shape = replace(recipe, layers=layers, kept_layers=None, value_head=False)
     network = make_network(shape, np.zeros((1, 0), np.float32), np.zeros(1, np.bool_), sizes)
     network.add_module("items", Coded(codes, book))
     network.add_module("bias", Coded(bias_codes, bias_book))
@@ -127,7 +130,8 @@ class Student(Learner):
         torch.manual_seed(int(rng.integers(2**31)))
         self.network = small_network(recipe, self.sizes, *coded, *bias)
         own, taught = self.network.state_dict(), self.teacher.network.state_dict()
-        self.network.load_state_dict(own | {n: taught[n] for n in own if n in taught})
+        same = {n: taught[n] for n in own if n in taught and taught[n].shape == own[n].shape}
+        self.network.load_state_dict(own | same)
         self.known = torch.from_numpy(self.teacher.known)
 
     def loss(self, given: tuple[Batch, np.random.Generator]) -> Tensor:

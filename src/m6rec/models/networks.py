@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from m6rec.arrays import Array, Floats, State
 from m6rec.models.encoders import EncoderKind, make_encoder
 from m6rec.training.sequences import GAPS
+
+Hybrid = Literal["separate", "residual", "tuned"]
+SHORT = 3  # items of the shortest scale of a history
 
 
 class ItemTower(nn.Module):
@@ -85,13 +91,20 @@ class Towers(nn.Module):
 
     width: user attributes. latent: length of û_d, the user's PCT vector in domain d. domains:
     number of them. gaps: whether the time between events is told. domain_heads: whether each
-    domain turns u by a matrix of its own.
+    domain turns u by a matrix of its own. scales: whether the mean of the newest ``SHORT`` items
+    and that of all are told beside the encoder's state. events: types with a matrix of their
+    own, 1 = none has. values: whether the value of an event is predicted as well. hybrid: see
+    ``towers``; unless "separate", û_d and the items' PCT vectors (the last columns of φ) are
+    further columns of u_d and v, so that the score adds α_d times PCT's.
     """
+
+    shares: Tensor
 
     def __init__(
         self, phi: Floats, trained: Array, width: int, encoder: EncoderKind, dim: int,
         layers: int, heads: int, dropout: float, id_dropout: float, additive: bool,
         latent: int = 0, domains: int = 1, gaps: bool = False, domain_heads: bool = False,
+        scales: bool = False, events: int = 1, values: bool = False, hybrid: Hybrid = "separate",
     ) -> None:  # fmt: skip
         super().__init__()
         self.items = ItemTower(phi, trained, dim, id_dropout)
@@ -103,13 +116,25 @@ class Towers(nn.Module):
         self.described = nn.Linear(width, dim, bias=False) if width else None
         each = range(domains)
         self.latent = nn.ModuleList(nn.Linear(latent, dim, bias=False) for _ in each if latent)
-        self.heads = nn.ModuleList(nn.Linear(dim, dim) for _ in each if domain_heads)
-        for turn in self.heads:
-            for weight in turn.parameters():
-                nn.init.zeros_(weight)
+        self.heads = nn.ModuleList(_nothing(dim) for _ in each if domain_heads)
+        self.types = nn.ModuleList(_nothing(dim) for _ in range(events) if events > 1)
+        if len(self.types):
+            self.register_buffer("shares", torch.full((events,), 1 / events))
+        self.scales = nn.ModuleList(_nothing(dim) for _ in range(2) if scales)
         self.gaps = nn.Embedding(GAPS, dim, padding_idx=0) if gaps else None
         if self.gaps is not None:
             nn.init.zeros_(self.gaps.weight)
+        self.value = nn.Linear(dim, dim) if values else None
+        self.value_bias = nn.Embedding(len(phi), 1) if values else None
+        tasks = max(1, len(self.types)) + values
+        self.variance = nn.Parameter(torch.zeros(tasks)) if tasks > 1 else None
+        self.factors = nn.Embedding(len(phi), latent) if latent and hybrid != "separate" else None
+        if self.factors is not None:
+            self.alpha = nn.Parameter(torch.full((domains,), latent**-0.5))
+            known = torch.from_numpy(phi[:, max(0, phi.shape[1] - latent) :].copy())
+            if known.shape[1] == latent:
+                self.factors.weight.data.copy_(known)
+            self.factors.weight.requires_grad_(hybrid == "tuned")
 
     def sequence(self, v: Tensor, gap: Tensor) -> Tensor:
         """Return (B, T, d) states after each item of a history.
@@ -119,10 +144,17 @@ class Towers(nn.Module):
         x = v * v.shape[-1] ** 0.5
         if self.gaps is not None:
             x = x + self.gaps(gap)
-        return torch.as_tensor(self.encoder(self.dropout(x)))
+        states = self.encoder(self.dropout(x))
+        if len(self.scales):
+            place = torch.arange(1, v.shape[1] + 1, device=v.device)[:, None]
+            total = x.cumsum(dim=1)
+            before = functional.pad(total, (0, 0, SHORT, 0))[:, : v.shape[1]]
+            states = states + self.scales[0](self.dropout(total - before) / place.clamp(max=SHORT))
+            states = states + self.scales[1](self.dropout(total / place))
+        return torch.as_tensor(states)
 
-    def users(self, states: Tensor, attributes: Tensor, latent: Tensor, domain: int) -> Tensor:
-        """Return (B, e) vectors of users for the items of a domain, ready for the dot product.
+    def trunk(self, states: Tensor, attributes: Tensor, latent: Tensor, domain: int) -> Tensor:
+        """Return (B, d): what is known of users for a domain, before the heads of event types.
 
         states: (B, d); attributes: (B, p); latent: (B, k), p and k may be 0.
         """
@@ -132,7 +164,39 @@ class Towers(nn.Module):
             states = states + self.latent[domain](self.dropout(latent))
         if len(self.heads):
             states = states + self.heads[domain](states)
-        return self.head.users(states)
+        return states
+
+    def vector(
+        self, trunk: Tensor, latent: Tensor, domain: int, event: int | None = None
+    ) -> Tensor:
+        """Return (B, e) vectors of users, ready for the dot product: for an event type, or for
+        all of them by their shares."""
+        if len(self.types) and event is not None:
+            trunk = trunk + self.types[event](trunk)
+        elif len(self.types):
+            turned = [s * turn(trunk) for s, turn in zip(self.shares, self.types, strict=True)]
+            trunk = trunk + torch.stack(turned).sum(dim=0)
+        users = self.head.users(trunk)
+        if self.factors is not None:
+            users = torch.cat([users, self.alpha[domain] * latent], dim=-1)
+        return users
+
+    def users(self, states: Tensor, attributes: Tensor, latent: Tensor, domain: int) -> Tensor:
+        """Return (B, e): ``vector`` of the ``trunk``."""
+        return self.vector(self.trunk(states, attributes, latent, domain), latent, domain)
+
+    def keys(self, codes: Tensor, vectors: Tensor) -> Tensor:
+        """Return (n, e): what meets the users' vectors. vectors: (n, d) of the items ``codes``."""
+        keys = self.head.items(vectors)
+        return keys if self.factors is None else torch.cat([keys, self.factors(codes)], dim=-1)
+
+
+def _nothing(dim: int) -> nn.Linear:
+    """Return a layer that starts as 0."""
+    layer = nn.Linear(dim, dim)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 class UserSide(nn.Module):

@@ -49,7 +49,7 @@ def to_graph(network: Network, dim: int, sizes: Ids) -> bytes:
     """Return the ONNX file of a network: vectors, gap, count, attributes, latent → user, of any
     batch and length. An input that the network does not use is left out. sizes: of
     ``make_network``."""
-    width, latent, domains = sizes.tolist()
+    width, latent, domains = sizes.tolist()[:3]
     example = (
         torch.zeros(2, 3, dim), torch.zeros(2, 3, dtype=torch.int64), torch.tensor([3, 1]),
         torch.zeros(2, width), torch.zeros(2, domains, latent),

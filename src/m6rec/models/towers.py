@@ -30,16 +30,18 @@ from m6rec.metrics import ranked
 from m6rec.models.attribution import integrated_gradients
 from m6rec.models.base import Recipe
 from m6rec.models.encoders import EncoderKind
+from m6rec.models.networks import Hybrid, UserSide, from_state, to_state
 from m6rec.models.networks import Towers as Network
-from m6rec.models.networks import UserSide, from_state, to_state
 from m6rec.models.pct import Pct
 from m6rec.models.pct_model import PctModel
 from m6rec.models.tower_inputs import item_features, latents, user_features
+from m6rec.models.tower_objective import Step, objective
 from m6rec.models.two_towers import Inputs, TwoTowers
 from m6rec.text import Name
 from m6rec.tracking import Run
 from m6rec.training.loop import Training, deterministic, train
-from m6rec.training.losses import Loss, ranking_loss
+from m6rec.training.losses import Loss
+from m6rec.training.negatives import draw
 from m6rec.training.sequences import Batch, Pieces, gaps
 
 JUDGED = 3000  # most holdout users that an epoch is judged by
@@ -63,6 +65,17 @@ class Towers(Recipe):
     texts: the encoder that makes them, "hashed" or "sentence".
     id_dropout: share of items that are shown without their id, so that the rest learns.
     head: "dot", or "additive" = the source's W₃ (f(u) + f(v)) + b₃, which ranks alike for all.
+    scales: whether the mean of the newest 3 items, and that of all that are encoded, are told
+    beside what the encoder makes of their order (the whole life is told by ``pct``).
+    event_heads: whether each event type is a task with a head of its own; a request is answered
+    by all heads, by the weights of their types.
+    value_head: whether the values of events are learned too, by squared error, as a further task.
+    Several tasks are balanced by variances that are learned.
+    adversarial: training also under an attack that moves the vectors of users and items by this
+    share of their length to where the loss rises fastest (APR); 0 = none.
+    hybrid: how PCT and network meet, where there is ``pct``: "separate" = its vectors are inputs;
+    "residual" = PCT's score is part of the towers' as well, so that the network learns what is
+    left; "tuned" = likewise, and its vectors of items are trained further.
     loss: "softmax", "bce" or "bpr".
     negatives: items drawn for each step; a domain that has no more is taken whole.
     popular: exponent of their popularity, 0 = uniform.
@@ -86,6 +99,11 @@ class Towers(Recipe):
     texts: Name = "hashed"
     id_dropout: float = 0.1
     head: Literal["dot", "additive"] = "dot"
+    scales: bool = False
+    event_heads: bool = False
+    value_head: bool = False
+    adversarial: float = 0.0
+    hybrid: Hybrid = "separate"
     loss: Loss = "softmax"
     negatives: int = 2048
     popular: float = 0.5
@@ -101,6 +119,10 @@ class Towers(Recipe):
             raise ValueError(f"dim = {self.dim} must be a multiple of heads = {self.heads}")
         if not 0 <= self.dropout < 1 or not 0 <= self.id_dropout < 1:
             raise ValueError("dropout and id_dropout must be at least 0 and below 1")
+        if self.adversarial < 0:
+            raise ValueError(f"adversarial = {self.adversarial}: must be at least 0")
+        if self.hybrid != "separate" and self.pct is None:
+            raise ValueError(f'hybrid = "{self.hybrid}" needs pct, whose vectors it adds')
 
     def choose(self, split: Split, run: Run) -> Self:
         """Find the number of epochs on the holdout, by early stopping."""
@@ -128,12 +150,14 @@ class Towers(Recipe):
 
 
 def make_network(recipe: Towers, phi: Floats, trained: Mask, sizes: Ids) -> Network:
-    """sizes: number of user attributes, length of a PCT vector, number of domains."""
-    width, latent, domains = sizes.tolist()
+    """sizes: number of user attributes, length of a PCT vector, numbers of domains and of event
+    types (which older runs lack)."""
+    width, latent, domains, events = (*sizes.tolist(), 1)[:4]
     return Network(
         phi, trained, width, recipe.encoder, recipe.dim, recipe.layers, recipe.heads,
         recipe.dropout, recipe.id_dropout, recipe.head == "additive", latent, domains,
-        recipe.gaps, recipe.domain_heads,
+        recipe.gaps, recipe.domain_heads, recipe.scales, events if recipe.event_heads else 1,
+        recipe.value_head, recipe.hybrid,
     )  # fmt: skip
 
 
@@ -152,11 +176,16 @@ class Learner:
         )
         self.user_blocks = user_features(data.user_features, data.n_users, recipe.attributes)
         self.latents = latents(self.pct, data, self.pieces.row)
-        sizes = (self.user_blocks.shape[1], self.latents.shape[1], data.n_domains)
-        self.sizes = np.array(sizes)
+        row = self.pieces.row
+        self.value = standardised(data.weight[row], data.item_domain[self.pieces.item])
+        width, latent = self.user_blocks.shape[1], self.latents.shape[1]
+        self.sizes = np.array([width, latent, data.n_domains, len(data.events)])
         seed = int(run.rng("weights").integers(2**31))
         torch.manual_seed(seed)
         self.network = make_network(recipe, self.phi, self.trained, self.sizes)
+        if len(self.network.types):
+            share = [e.weight * (e.sign == "positive") for e in data.events]
+            self.network.shares.copy_(torch.tensor(share) / max(sum(share), 1e-9))
         self.pools = [
             np.flatnonzero(self.trained & (data.item_domain == d)) for d in range(data.n_domains)
         ]
@@ -167,7 +196,8 @@ class Learner:
         digest = hashlib.sha256(json.dumps([table, judged is None]).encode())
         pieces, domain = self.pieces, self.data.item_domain
         seen = (pieces.row, pieces.item, pieces.time, pieces.first, pieces.size, domain)
-        for array in (*seen, self.phi, self.user_blocks, self.latents):
+        told = (self.data.event, self.value, self.phi, self.user_blocks, self.latents)
+        for array in (*seen, *told):
             digest.update(np.ascontiguousarray(array).data)
         checkpoint = cache_dir() / "checkpoints" / digest.hexdigest()[:32]
         with deterministic():
@@ -191,52 +221,44 @@ class Learner:
         domain = self.data.item_domain[target]
         drawn = {int(d): self.draw(int(d), rng) for d in np.unique(domain)}
         used = np.zeros(self.data.n_items, np.bool_)
-        for codes in (batch.item[row, column], target, *(codes for codes, _ in drawn.values())):
-            used[codes] = True
-        codes = np.flatnonzero(used)
+        for some in (batch.item[row, column], target, *(some for some, _ in drawn.values())):
+            used[some] = True
+        codes = torch.from_numpy(np.flatnonzero(used))
         among = np.cumsum(used) - 1  # place of each used item among the codes
-        tensor = torch.from_numpy(codes)
-        vectors, bias = network.items(tensor), network.bias(tensor)[:, 0]
+        vectors = network.items(codes)
         inputs = torch.from_numpy(among[np.maximum(batch.item, 0)])
         inside = torch.from_numpy(batch.item >= 0)[..., None]
         states = network.sequence(vectors[inputs] * inside, torch.from_numpy(gaps(batch.time)))
         states = states[torch.from_numpy(row), torch.from_numpy(column)]
-        blocks = self.user_blocks[self.data.user[self.pieces.row[place]]]
-        vectors = network.head.items(vectors)
-        total = states.new_zeros(())
+        owner = self.pieces.row[place]
+        blocks = self.user_blocks[self.data.user[owner]]
+        steps = []
         for d, (negative, expected) in drawn.items():
             rows = np.flatnonzero(domain == d)
-            known = torch.from_numpy(blocks[rows])
-            latent = torch.from_numpy(self.latents[place[rows]])
-            u = network.users(states[torch.from_numpy(rows)], known, latent, d)
-            own = torch.from_numpy(among[target[rows]])
-            others = torch.from_numpy(among[negative])
             at = np.full(self.data.n_items, -1)
             at[negative] = np.arange(len(negative))
-            same = torch.from_numpy(at[target[rows]])
-            shift = torch.from_numpy(np.log(expected))
-            positive = (u * vectors[own]).sum(1) + bias[own]
-            part = ranking_loss(
-                self.recipe.loss, positive, u, vectors[others], bias[others] - shift, same
+            known = torch.from_numpy(blocks[rows])
+            latent = torch.from_numpy(self.latents[place[rows]])
+            step = Step(
+                domain=d,
+                trunk=network.trunk(states[torch.from_numpy(rows)], known, latent, d),
+                latent=latent,
+                event=torch.from_numpy(self.data.event[owner[rows]]),
+                value=torch.from_numpy(self.value[place[rows]]),
+                own=torch.from_numpy(among[target[rows]]),
+                others=torch.from_numpy(among[negative]),
+                shift=torch.from_numpy(np.log(expected)),
+                same=torch.from_numpy(at[target[rows]]),
             )
-            total = total + part * (len(rows) / len(target))
-        return total
+            steps.append(step)
+        options = self.recipe.loss, self.recipe.adversarial
+        return objective(network, steps, codes, vectors, *options)
 
     def draw(self, domain: int, rng: np.random.Generator) -> tuple[Ids, Floats]:
-        """Return distinct negatives of a domain (N,), and how often each is expected among them.
-
-        Weighted sampling without replacement by exponential keys (Efraimidis & Spirakis 2006).
-        """
-        pool, n = self.pools[domain], self.recipe.negatives
-        if len(pool) <= n:
-            return pool, np.ones(len(pool), np.float32)
+        """Return distinct negatives of a domain, see ``training.negatives``."""
+        pool, corrected = self.pools[domain], self.recipe.loss == "softmax"
         weight = self.count[pool] ** self.recipe.popular
-        keys = rng.exponential(size=len(pool)) / weight
-        drawn = np.argpartition(keys, n)[:n]
-        if self.recipe.loss != "softmax":
-            return pool[drawn], np.ones(n, np.float32)
-        expected = -np.expm1(-n * weight[drawn] / weight.sum())
-        return pool[drawn], expected.astype(np.float32)
+        return draw(pool, weight, self.recipe.negatives, rng, corrected)
 
     def model(self) -> TowersModel:
         """Return the model as it stands, its item vectors computed once."""
@@ -245,7 +267,7 @@ class Learner:
             codes = torch.arange(self.data.n_items)
             inner = network.items(codes)
             vectors = inner.numpy().copy()
-            keys = network.head.items(inner).numpy().copy()
+            keys = network.keys(codes, inner).numpy().copy()
             bias = network.bias(codes)[:, 0].numpy().copy()
         described = self.phi.any(axis=1)
         state: State = {
@@ -262,6 +284,15 @@ class Learner:
             **({} if self.pct is None else nest("pct", self.pct.state())),
         }
         return TowersModel(self.recipe, network, state, self.pct)
+
+
+def standardised(value: Array, group: Ids) -> Floats:
+    """Return values (N,) less the mean of their group, in its standard deviations."""
+    n = np.maximum(np.bincount(group), 1)
+    mean = np.bincount(group, value) / n
+    deviation = np.sqrt(np.bincount(group, (value - mean[group]) ** 2) / n)
+    found: Floats = ((value - mean[group]) / np.maximum(deviation, 1e-6)[group]).astype(np.float32)
+    return found
 
 
 def judge(learner: Learner, split: Split) -> float:
