@@ -106,10 +106,10 @@ class Towers(Recipe):
     hybrid: Hybrid = "separate"
     loss: Loss = "softmax"
     negatives: int = 2048
-    popular: float = 0.5
+    popular: float = 1.0
     metric: str = "ndcg@10"
     epochs: int | None = None
-    training: Training = field(default_factory=Training)
+    training: Training = field(default_factory=lambda: Training(lr=2e-3, epochs=40, patience=3))
 
     def __post_init__(self) -> None:
         for name in ("dim", "layers", "heads", "length", "negatives"):
