@@ -195,16 +195,21 @@ class BlendModel(Model):
         return type(self)(recipe, parts, self._state)
 
     def score(self, query: Query, items: Ids | None = None) -> Scores:
-        codes = np.arange(self.n_items) if items is None else np.asarray(items)
-        scores = self.part_scores(query, codes)
+        mixed = fusion.Mixed.of(
+            len(query), self.item_domain if items is None else self.item_domain[items]
+        )
         weights = self.lambdas(query)  # (B, D, P)
-        result = np.full((len(query), len(codes)), np.nan, np.float32)
-        for d in np.unique(self.item_domain[codes]).tolist():
-            at = np.flatnonzero(self.item_domain[codes] == d)
-            of_domain = np.stack([s[:, at] for s in scores])
-            result[:, at] = fusion.blend(of_domain, weights[:, d].T)
-        result[~self.spoken(scores)] = np.nan
-        return result
+        personal = self.personal if self.personal.any() else np.ones_like(self.personal)
+        given = zip(self.parts, self._calibrations(query), personal.tolist(), strict=True)
+        for p, (part, calibration, own) in enumerate(given):
+            mixed.add(part.score(query, items), weights[:, :, p], calibration, own)
+        return mixed.scores()
+
+    def _calibrations(self, query: Query) -> Floats:
+        """Return (P, B, D, 2): mean and deviation of each part's scores for the requests."""
+        domains = np.arange(self.calibration.shape[1])
+        picked: Floats = self.calibration[:, domains, self._buckets(query)]
+        return picked
 
     def spoken(self, scores: Sequence[Floats]) -> Mask:
         """Return the cells of which a personal part speaks; all where no part is personal."""
@@ -234,11 +239,9 @@ class BlendModel(Model):
 
     def part_scores(self, query: Query, items: Ids) -> list[Floats]:
         """Return the calibrated scores (B, C) of each part."""
-        buckets = self._buckets(query)
         domain = self.item_domain[items]
         result = []
-        for part, table in zip(self.parts, self.calibration, strict=True):
-            of_cell = table[np.arange(len(table)), buckets]  # (B, D, 2)
+        for part, of_cell in zip(self.parts, self._calibrations(query), strict=True):
             mean, deviation = of_cell[:, domain, 0], of_cell[:, domain, 1]
             result.append(((part.score(query, items) - mean) / deviation).astype(np.float32))
         return result

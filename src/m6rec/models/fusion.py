@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numba import prange
 from scipy.sparse import csr_array
 
-from m6rec.arrays import Array, Floats, Ids
+from m6rec.arrays import Array, Floats, Ids, Mask
+from m6rec.compiled import compiled
 from m6rec.metrics import ranked
 from m6rec.rank import top_k
 
@@ -85,14 +87,56 @@ def blend(scores: Floats, weights: Array) -> Floats:
 
     weights: (P, R) or (P, 1). NaN where every part abstains.
     """
-    total = np.zeros(scores.shape[1:], np.float32)
-    mass = np.zeros(scores.shape[1:], np.float32)
+    rows, columns = scores.shape[1:]
+    mixed = Mixed.of(rows, np.zeros(columns, np.int16))
     for s, w in zip(scores, weights, strict=True):
-        known = ~np.isnan(s)
-        total += np.where(known, s, 0) * w[:, None]
-        mass += known * w[:, None]
-    result: Floats = np.divide(total, mass, out=np.full_like(total, np.nan), where=mass > 0)
-    return result
+        weight = np.broadcast_to(w.astype(np.float32), rows)[:, None]
+        mixed.add(s, weight, np.broadcast_to(UNCHANGED, (rows, 1, 2)))
+    return mixed.scores()
+
+
+UNCHANGED = np.array([0, 1], np.float32)  # mean and deviation of a calibration
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mixed:
+    """Parts' scores that are being added up: Σ λ z and Σ λ of each cell (R, C), and whether a
+    personal part said anything of it. domain: (C,) of each column."""
+
+    total: Floats
+    mass: Floats
+    said: Mask
+    domain: Ids
+
+    @classmethod
+    def of(cls, rows: int, domain: Ids) -> Mixed:
+        shape = (rows, len(domain))
+        return cls(np.zeros(shape, np.float32), np.zeros(shape, np.float32),
+                   np.zeros(shape, np.bool_), domain)  # fmt: skip
+
+    def add(self, scores: Floats, weight: Array, calibration: Array, personal: bool = True) -> None:
+        """Add a part. scores: (R, C), NaN = abstains. weight: (R, D). calibration: (R, D, 2)
+        mean and deviation. personal: whether it counts as having said something."""
+        _add(self.total, self.mass, self.said, scores, weight, calibration, self.domain, personal)
+
+    def scores(self) -> Floats:
+        """Return Σ λ z / Σ λ, NaN where no personal part has spoken."""
+        result = np.full_like(self.total, np.nan)
+        np.divide(self.total, self.mass, out=result, where=self.said & (self.mass > 0))
+        return result
+
+
+@compiled(parallel=True)
+def _add(total, mass, said, scores, weight, calibration, domain, personal):  # type: ignore[no-untyped-def]
+    for r in prange(scores.shape[0]):
+        for c in range(scores.shape[1]):
+            s = scores[r, c]
+            if not np.isnan(s):
+                d = domain[c]
+                w = weight[r, d]
+                total[r, c] += w * (s - calibration[r, d, 0]) / calibration[r, d, 1]
+                mass[r, c] += w
+                said[r, c] |= personal
 
 
 def simplex_search(pool: Pool, metric: str, rows: Ids, start: Array | None = None) -> Array:
