@@ -126,6 +126,8 @@ class Towers(nn.Module):
             nn.init.zeros_(self.gaps.weight)
         self.value = nn.Linear(dim, dim) if values else None
         self.value_bias = nn.Embedding(len(phi), 1) if values else None
+        if self.value_bias is not None:
+            nn.init.zeros_(self.value_bias.weight)
         tasks = max(1, len(self.types)) + values
         self.variance = nn.Parameter(torch.zeros(tasks)) if tasks > 1 else None
         self.factors = nn.Embedding(len(phi), latent) if latent and hybrid != "separate" else None
