@@ -245,10 +245,11 @@ def beauty() -> Split:
     return leave_last(joined({"beauty": pairs("beauty/beauty.txt")}, ordered=True))
 
 
-def amazon3() -> Split:
-    """Three domains joined by reviewer; the last event of each user in each domain is the test."""
+def amazon3(names: tuple[str, ...] = ("beauty", "sports", "toys")) -> Split:
+    """Three domains joined by reviewer, or some of them; the last event of each user in each
+    domain is the test."""
     parts = {}
-    for name in ("beauty", "sports", "toys"):
+    for name in names:
         rows = lists(f"amazon3/{name}/sequential.txt")
         person = json.loads(path(f"amazon3/{name}/datamaps.json").read_text())["id2user"]
         keys = np.array([person[str(u)] for u in rows[:, 0]], dtype=object)

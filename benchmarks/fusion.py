@@ -1,11 +1,12 @@
 """The fused default beside its own parts, on every set: overall and by domain and activity.
 
-    python benchmarks/fusion.py [SET …] [--shallow] [--seed 0] [--out FILE.json]
+    python benchmarks/fusion.py [SET …] [--shallow] [--seed 0] [--out FILE.json] [--rows FOLDER]
 
 Fits ``kind = "m6rec"`` with the parts that it chooses by itself (--shallow: without towers), then
 evaluates it and each of its fitted parts on the same test rows. In each slice it stands against
 the part that is best there *by the test*, so the comparison favours the part. Holm's correction
-is over the slices of a set. Printed as Markdown.
+is over the slices of a set. Printed as Markdown. --rows keeps what each test user got, for
+`benchmarks/together.py`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
@@ -73,11 +75,15 @@ TASKS = {
     "beauty": Task(datasets.beauty, "ndcg@10"),
     "amazon3": Task(datasets.amazon3, "ndcg@10"),
 }
+ALONE = {
+    f"amazon3 {n}": Task(partial(datasets.amazon3, (n,)), "ndcg@10")
+    for n in ("beauty", "sports", "toys")
+}
 
 
-def measured(name: str, recipe: M6Rec, seed: int) -> dict[str, object]:
+def measured(name: str, recipe: M6Rec, seed: int, folder: Path | None) -> dict[str, object]:
     """Fit, evaluate, print and return what was found."""
-    task, run = TASKS[name], Run(seed=seed)
+    task, run = (TASKS | ALONE)[name], Run(seed=seed)
     split = task.split()
     began = time.time()
     model = recipe.fit(split.train, run)
@@ -93,6 +99,8 @@ def measured(name: str, recipe: M6Rec, seed: int) -> dict[str, object]:
 
     kinds = [part.recipe.kind for part in blend.parts]
     fused, parts = of(model), dict(zip(kinds, map(of, blend.parts), strict=True))
+    if folder:
+        keep(fused, split, folder / f"{name}.npz")
     lines = best(fused, parts, task.metric)
     print(f"\n**{name}**, {task.metric}, fit {seconds:.0f} s. Parts: ", end="")
     print(", ".join(f"{kind} {found[task.metric]:.4f}" for kind, found in parts.items()), end="")
@@ -117,6 +125,14 @@ def measured(name: str, recipe: M6Rec, seed: int) -> dict[str, object]:
     }  # fmt: skip
 
 
+def keep(found: Evaluation, split: Split, file: Path) -> None:
+    """Write the rows: keys of users, names of domains, and values of metrics."""
+    rows = found.slices["all"]
+    names = np.array([d.name for d in split.train.domains])
+    users = split.train.users.keys.to_numpy()[rows.user].astype(str)
+    np.savez(file, user=users, domain=names[rows.domain], **rows.values)
+
+
 def best(
     fused: Evaluation, parts: dict[str, Evaluation], metric: str
 ) -> list[tuple[Difference, str]]:
@@ -133,11 +149,11 @@ def best(
     ]
 
 
-def main(names: list[str], deep: bool, seed: int, out: Path | None) -> None:
+def main(names: list[str], deep: bool, seed: int, out: Path | None, folder: Path | None) -> None:
     found = []
     for name in names:
         recipe = M6Rec() if deep else replace(M6Rec(), deep=False)
-        found.append(measured(name, recipe, seed))
+        found.append(measured(name, recipe, seed, folder))
         if out:
             out.write_text(json.dumps(found, indent=1, default=float))
     gains = [f["slices"][0]["difference"] / f["slices"][0]["b"] for f in found]  # type: ignore[index]
@@ -150,7 +166,8 @@ if __name__ == "__main__":
     parser.add_argument("--shallow", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--rows", type=Path, help="an existing folder")
     given = parser.parse_args()
-    for unknown in set(given.sets) - set(TASKS):
-        parser.error(f"{unknown}: no such set (there are: {', '.join(TASKS)})")
-    main(given.sets or list(TASKS), not given.shallow, given.seed, given.out)
+    for unknown in set(given.sets) - set(TASKS | ALONE):
+        parser.error(f"{unknown}: no such set (there are: {', '.join(TASKS | ALONE)})")
+    main(given.sets or list(TASKS), not given.shallow, given.seed, given.out, given.rows)
