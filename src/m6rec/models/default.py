@@ -23,7 +23,7 @@ from m6rec.models.text import Text
 from m6rec.models.window import Window
 from m6rec.tracking import Run
 
-SOLVABLE = 12_000  # users or items up to which the closed form of "linear" is quick
+SOLVABLE = 8_000  # users or items up to which the closed form of "linear" is quick
 LEARNABLE = 1_000_000  # events up to which towers are trained in minutes on a CPU
 
 
