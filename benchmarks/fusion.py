@@ -104,7 +104,8 @@ def measured(name: str, recipe: M6Rec, seed: int) -> dict[str, object]:
         print(f"| {line.slice} | {len(fused.slices[line.slice]):,} | {kind} | {line.b:.4f} "
               f"| {line.a:.4f} | {100 * line.difference / line.b:+.1f} % | [{low}, {high}] % "
               f"| {line.p_holm:.3f} |", flush=True)  # fmt: skip
-    weights = {d.name: blend.weights[i].round(3).tolist() for i, d in enumerate(split.train.domains)}
+    rows = zip(split.train.domains, blend.weights.round(3).tolist(), strict=True)
+    weights = {domain.name: row for domain, row in rows}
     for domain, rows in weights.items():
         print(f"\nλ of {domain} by activity ({', '.join(kinds)}): {rows}", flush=True)
     return {
