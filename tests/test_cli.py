@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from m6rec.cli.app import app, main
-from m6rec.errors import ConfigError, DataError, RunError
+from m6rec.errors import ConfigError, DataError, QueryError, RunError
 from shop import write_shop
 
 VERBS = (
@@ -146,7 +146,12 @@ def test_similar_and_explain(run: str) -> None:
     found = json.loads(m6rec("explain", run, rows[0]["item"], "--user", "u1", "--json").stdout)
     total = sum(each["value"] for each in found["contributions"])
     assert total == pytest.approx(found["score"], rel=1e-4)
-    assert "score" in m6rec("explain", run, rows[0]["item"], "--user", "u1").stdout
+    asked = ("explain", run, rows[0]["item"], "--user", "u1")
+    assert "score" in m6rec(*asked).stdout
+    chinese = m6rec(*asked, "--language", "zh").stdout
+    assert "得分" in chinese and "因为你喜欢「" in chinese
+    with pytest.raises(QueryError, match='language "de" is unknown'):
+        m6rec(*asked, "--language", "de")
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])

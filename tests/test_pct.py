@@ -20,6 +20,7 @@ SHARED = {
     "films": replace(OPTIONS["films"], omega={"books": 1.0}),
     "books": replace(OPTIONS["books"], omega={"films": 1.0}),
 }
+COLD = {name: replace(local, warm=False) for name, local in SHARED.items()}
 
 
 def without_books(data: Dataset, users: np.ndarray) -> Split:
@@ -52,8 +53,7 @@ def test_films_tell_the_books_of_a_user_without_books() -> None:
 def test_sources_may_inform_only_those_without_history() -> None:
     data = bare(world(n_users=200))
     split = without_books(data, np.arange(20))
-    cold = {n: replace(o, warm=False) for n, o in SHARED.items()}
-    model = Pct(dim=16, domains=cold).fit(split.train, Run())
+    model = Pct(dim=16, domains=COLD).fit(split.train, Run())
     alone = Pct(dim=16, domains=OPTIONS).fit(split.train, Run())
     books, warm = np.arange(20, 40), split.train.query(np.arange(50, 90))
     np.testing.assert_allclose(model.score(warm), alone.score(warm), atol=1e-5)
@@ -97,13 +97,38 @@ def test_a_new_item_is_placed_by_its_text_and_attributes() -> None:
     assert np.isnan(blind.score(query, new)).all()
 
 
-def test_a_new_user_is_placed_by_attributes_alone() -> None:
+@pytest.mark.parametrize("options", [OPTIONS, SHARED, COLD])
+def test_a_new_user_is_placed_by_attributes_alone(options: dict[str, Local]) -> None:
     data = world()
     query = data.query(np.full(GROUPS, -1))
     query = replace(query, features={"taste": np.eye(GROUPS, dtype=np.float32)})
-    scores = Pct(dim=16, domains=OPTIONS).fit(data, Run()).score(query)
+    model = Pct(dim=16, domains=options).fit(data, Run())
+    scores = model.score(query)
     nothing = np.zeros(scores.shape, dtype=bool)
     assert own_group_share(scores, np.arange(GROUPS), nothing) > 0.9
+    reasons = model.explain(query, np.tile(np.arange(data.n_items), (GROUPS, 1)))
+    total = [[sum(r.value for r in cell) for cell in row] for row in reasons]
+    np.testing.assert_allclose(total, scores, atol=1e-4)
+
+
+def test_of_whom_nothing_but_age_is_known_is_taken_for_the_average_user() -> None:
+    """The active like more of everything, so that films tell how many books somebody likes; that
+    a new user has no films yet does not mean that they like few books."""
+    rng = np.random.default_rng(0)
+    liked, active = 1 / (1 + np.arange(40) % 20) ** 0.5, rng.uniform(0.1, 1.0, (200, 1))
+    user, item = np.nonzero(rng.random((200, 40)) < active * liked)
+    data = replace(
+        Dataset.build(
+            user=user, item=item, users=200, items=40, domains=world().domains,
+            item_domain=(np.arange(40) >= 20).astype(np.int16),
+        ),
+        user_attributes={"age": rng.standard_normal((200, 1)).astype(np.float32)},
+    )  # fmt: skip
+    new = replace(data.query(np.array([-1])), features={"age": np.array([[0.01]], np.float32)})
+    for options in (OPTIONS, SHARED, COLD):
+        model = Pct(dim=4, domains=options).fit(data, Run())
+        average = model.score(data.query(np.arange(200))).mean(axis=0)
+        np.testing.assert_allclose(model.score(new)[0], average, atol=0.1)
 
 
 def test_a_dislike_lowers_what_is_like_it() -> None:

@@ -99,6 +99,8 @@ def test_recommend_known_user(run: Recommender) -> None:
     taste = pl.col("user").str.slice(1).cast(pl.Int64) % 4  # the taste group of each user
     assert groups.select((pl.col("group") == pl.format("g{}", taste)).mean()).item() > 0.8
     assert "because you liked" in found["because"][0]
+    chinese = run.recommend("u0", k=5, explain=True, language="zh")["because"]
+    assert chinese[0].startswith("因为你喜欢「") and chinese[0].endswith("。")
 
 
 def test_recommend_new_user_by_titles(run: Recommender) -> None:
@@ -141,6 +143,8 @@ def test_unknown_names_are_explained(run: Recommender) -> None:
         run.recommend(history=["Nothing like it"])
     with pytest.raises(QueryError, match='attribute "agee" is unknown; did you mean "age"'):
         run.recommend(attributes={"agee": 30})
+    with pytest.raises(QueryError, match='language "fr" is unknown'):
+        run.recommend("u0", language="fr")
     with pytest.raises(QueryError, match="either for a known user or"):
         run.recommend("u0", history=["films/i1"])
 

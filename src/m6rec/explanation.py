@@ -1,4 +1,4 @@
-"""Reasons of a score → grouped shares, one English sentence, and plain data for JSON."""
+"""Reasons of a score → grouped shares, one sentence, and plain data for JSON."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from m6rec.arrays import Ids
 from m6rec.data.query import Query
 from m6rec.errors import QueryError
 from m6rec.models.base import Explains, Model, Reason
+from m6rec.wording import wording
 
 NAMED = 3  # history items or attributes that a sentence names
 SMALL = 0.05  # share below which a sentence leaves a group to "the rest"
@@ -42,12 +43,14 @@ class Explanation:
     """Why one item has its score. contributions: largest first, those against the item after them,
     and last the starting point; their values add up to the score.
 
-    unexplained: score minus the sum of the contributions, 0 where they add up.
+    unexplained: score minus the sum of the contributions, 0 where they add up. language: of the
+    sentence that ``str`` gives, "en" or "zh".
     """
 
     score: float
     contributions: tuple[Contribution, ...]
     unexplained: float = 0.0
+    language: str = "en"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data: score, unexplained, and the contributions with their shares."""
@@ -69,63 +72,45 @@ class Explanation:
 
     def __str__(self) -> str:
         """One sentence: what speaks for the item, and the strongest that speaks against it."""
+        say = wording(self.language)
         told = [c for c in self.contributions if c.label != START]
         if not told:
-            return "no reason is known"
+            return say.unknown + say.end
         groups: dict[str, list[Contribution]] = {}
         for each in told:
             if each.value > 0:
                 groups.setdefault(each.kind, []).append(each)
         shares = {kind: sum(c.share for c in group) for kind, group in groups.items()}
-        whole = " of all reasons"
         phrases: list[str] = []
         for kind in sorted(groups, key=lambda kind: -shares[kind]):
             if phrases and shares[kind] < SMALL:
                 continue
             named, more = groups[kind][:NAMED], groups[kind][NAMED:]
-            phrase = _PHRASES[kind].format(_and([c.label for c in named]))
-            phrase += f", {sum(c.share for c in named):.0%}{whole}"
+            phrase = say.speaks[kind].format(say.listed([c.label for c in named]))
+            share = say.share if phrases else say.share_first
+            phrase = share.format(phrase, sum(c.share for c in named))
             if more:
-                phrase += f", and {len(more)} more, {sum(c.share for c in more):.0%}"
-            phrases.append(phrase)
-            whole = ""
+                phrase += say.more.format(len(more), sum(c.share for c in more))
+            phrases.append(f"{say.again}{phrase}" if phrases else phrase)
         worst = told[-1]
         if worst.share <= -SMALL:
-            phrases.append(f"although {_AGAINST[worst.kind].format(worst.label)}")
+            against = say.against[worst.kind].format(say.named(worst.label))
+            phrases.append(say.although.format(against))
         if self.unexplained:
-            phrases.append(f"{self.unexplained:+.3g} of {self.score:.3g} is not explained")
-        return "; ".join(phrases) or "nothing speaks for it"
-
-
-_PHRASES = {
-    "history": "because you liked {}",
-    "attribute": "because of {}",
-    "text": "because of the words {}",
-    "popularity": "because it is popular",
-    "bias": "because it is rated well",
-    "seed": "because it suits new users",
-    "other": "because of {}",
-}
-_AGAINST = {
-    "history": "you liked {}",
-    "attribute": "{} speaks against it",
-    "text": "the words {} speak against it",
-    "popularity": "few people know it",
-    "bias": "it is rated below the average",
-    "seed": "it does not suit new users",
-    "other": "{} speaks against it",
-}
+            phrases.append(say.gap.format(rest=self.unexplained, score=self.score))
+        return (say.between.join(phrases) or say.nothing) + say.end
 
 
 def explain(
-    model: Model, query: Query, items: Ids, label: Callable[[int], str]
+    model: Model, query: Query, items: Ids, label: Callable[[int], str], language: str = "en"
 ) -> list[list[Explanation]]:
     """Return B lists of C explanations of the scores of ``items`` (B, C).
 
-    label: item code → what a reader calls the item. Cells where the model abstains, or of
-    item -1, have no contributions and a score of NaN. Raises QueryError where the model
-    cannot explain itself.
+    label: item code → what a reader calls the item. language: of the sentences. Cells where the
+    model abstains, or of item -1, have no contributions and a score of NaN. Raises QueryError
+    where the model cannot explain itself, or for a language without phrases.
     """
+    wording(language)
     if not isinstance(model, Explains):
         raise QueryError(f'"{model.recipe.kind}" cannot explain its scores')
     reasons = model.explain(query, items)
@@ -135,12 +120,17 @@ def explain(
     values = np.take_along_axis(scores, found, axis=1) if len(columns) else np.full(items.shape, 0)
     values = np.where(items >= 0, values, np.nan)
     return [
-        [combine(cell, float(value), label) for cell, value in zip(row, line, strict=True)]
+        [
+            combine(cell, float(value), label, language)
+            for cell, value in zip(row, line, strict=True)
+        ]
         for row, line in zip(reasons, values, strict=True)
     ]
 
 
-def combine(reasons: Sequence[Reason], score: float, label: Callable[[int], str]) -> Explanation:
+def combine(
+    reasons: Sequence[Reason], score: float, label: Callable[[int], str], language: str = "en"
+) -> Explanation:
     """Return one explanation: equal reasons of several parts summed, sorted, with shares."""
     cells: dict[tuple[str, int, str], dict[str, float]] = {}
     for r in reasons:
@@ -166,8 +156,5 @@ def combine(reasons: Sequence[Reason], score: float, label: Callable[[int], str]
         score=score,
         contributions=contributions,
         unexplained=rest if abs(rest) > EXACT * magnitude else 0.0,
+        language=language,
     )
-
-
-def _and(labels: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(labels[:-1]), labels[-1]]))

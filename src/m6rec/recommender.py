@@ -22,6 +22,7 @@ from m6rec.filters import Filter
 from m6rec.models.base import Model, Reads, Recipe
 from m6rec.rank import Lists, rank, with_twins
 from m6rec.tracking import Run
+from m6rec.wording import wording
 
 BATCH = 1024  # requests scored at once
 History = Sequence[str] | Mapping[str, float]
@@ -77,15 +78,17 @@ class Recommender:
         explore: float = 0.0,
         seed: int = 0,
         explain: bool = False,
+        language: str = "en",
     ) -> pl.DataFrame:
         """Return the k best items: rank, item, domain, title, score; with a list of users also
-        user, first; with ``explain`` also because.
+        user, first; with ``explain`` also because, a sentence in ``language``, "en" or "zh".
 
         What is in the history, its twins in other domains and hidden items are left out.
         filter: an expression over item attributes, such as ``year >= 1990``. diversity: 0 … 1,
         how much lists are spread over domains. explore: share of random items, drawn by
-        ``seed``. Raises QueryError for an unknown domain, item or attribute.
+        ``seed``. Raises QueryError for an unknown domain, item, attribute or language.
         """
+        wording(language)
         users = [user] if user is None or isinstance(user, str) else list(user)
         allowed = self.allowed(domain, filter)
         rng = Run(seed=seed).rng("explore")
@@ -96,7 +99,7 @@ class Recommender:
             lists = self._lists(query, k, allowed, offset, diversity, explore, rng)
             frame = self._frame(lists, np.arange(offset, offset + k))
             if explain:
-                reasons = self._explained(query, lists.items)
+                reasons = self._explained(query, lists.items, language)
                 cells = [str(cell) for row in reasons for cell in row]
                 frame = frame.with_columns(because=pl.Series(cells, dtype=pl.String))
             keys = pl.Series("user", np.repeat(np.array(part, dtype=object), k).tolist(), pl.String)
@@ -135,11 +138,13 @@ class Recommender:
         history: History | None = None,
         text: str | None = None,
         attributes: Mapping[str, Any] | None = None,
+        language: str = "en",
     ) -> list[Explanation]:
-        """Return why each of the given items has its score."""
+        """Return why each of the given items has its score; ``str`` of it says so in
+        ``language``, "en" or "zh"."""
         codes = self.items(items)
         query = self.query([user], history=history, text=text, attributes=attributes)
-        return self._explained(query, codes[None])[0]
+        return self._explained(query, codes[None], language)[0]
 
     def export(
         self,
@@ -246,8 +251,8 @@ class Recommender:
             }
         )
 
-    def _explained(self, query: Query, items: Ids) -> list[list[Explanation]]:
-        return explain(self.model, query, items, lambda code: str(self._titles[code]))
+    def _explained(self, query: Query, items: Ids, language: str) -> list[list[Explanation]]:
+        return explain(self.model, query, items, lambda code: str(self._titles[code]), language)
 
     def _new(self, history: History, attributes: Mapping[str, Any] | None, n: int) -> Query:
         """Requests of somebody whom the data does not know."""

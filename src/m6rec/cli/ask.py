@@ -14,6 +14,7 @@ from m6rec.cli.data import Json
 from m6rec.errors import DataError, QueryError
 from m6rec.explanation import START
 from m6rec.recommender import Recommender
+from m6rec.wording import wording
 
 RECOMMEND = show.examples(
     "m6rec recommend current --user 42 --explain",
@@ -31,6 +32,7 @@ SCORE = show.examples(
 EXPLAIN = show.examples(
     "m6rec explain current Aliens --user 42",
     'm6rec explain current Aliens --history "Alien, Blade Runner" --json',
+    "m6rec explain current Aliens --user 42 --language zh",
 )
 
 SHOWN = 20  # contributions in the table of a score
@@ -57,6 +59,9 @@ DomainName = Annotated[
 Filter = Annotated[
     str | None, typer.Option("--filter", metavar="EXPR", help="Only items with such attributes.")
 ]
+Language = Annotated[
+    str, typer.Option("--language", metavar="en|zh", help="Of the sentence that says why.")
+]
 K = Annotated[int, typer.Option("-k", min=1, metavar="N", help="How many items.")]
 
 
@@ -69,6 +74,7 @@ def recommend(
     filter: Filter = None,
     k: K = 10,
     explain: Annotated[bool, typer.Option("--explain", help="Say why.")] = False,
+    language: Language = "en",
     json: Json = False,
 ) -> None:
     """Recommend to a known user or a new one.
@@ -78,8 +84,9 @@ def recommend(
     asked = Recommender.open(run)
     names = liked(asked, user, history, text)
     found = asked.recommend(
-        user, history=names, text=text, domain=domain, filter=filter, k=k, explain=explain
-    )
+        user, history=names, text=text, domain=domain, filter=filter, k=k,
+        explain=explain, language=language,
+    )  # fmt: skip
     if json:
         show.as_json(found.to_dicts())
         return
@@ -144,16 +151,17 @@ def explain(
     user: User = None,
     history: History = None,
     text: Words = None,
+    language: Language = "en",
     json: Json = False,
 ) -> None:
     """Say what adds up to a score."""
     asked = Recommender.open(run)
     names = liked(asked, user, history, text)
-    (reason,) = asked.explain([item], user, history=names, text=text)
+    (reason,) = asked.explain([item], user, history=names, text=text, language=language)
     if json:
         show.as_json(reason.to_json())
         return
-    show.line(f"{item}: score {reason.score:.4g}, {reason}")
+    show.line(wording(language).scored.format(item=item, score=reason.score, because=reason))
     if reason.contributions:
         first = reason.contributions[:SHOWN]
         shown = first + tuple(c for c in reason.contributions[SHOWN:] if c.label == START)

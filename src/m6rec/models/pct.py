@@ -180,6 +180,10 @@ def fit(
                     one = replace(recipe, sweeps=min(BRIEF, recipe.sweeps)) if few else recipe
                     found = alternate(one, model, d, parts[d], f, phi, rng, advance)
                 place(state, stage, d, found, inside[d], k)
+                if stage == "full" and state["warm"][d]:
+                    joint = model.solve_users(stage, d, parts[d], f @ state[f"full/prior/{d}"])
+                    known = model.known(attributes, parts[d])
+                    state[f"full/alone/{d}"] = prior_of(recipe, model, d, parts[d], known, joint)
                 if stage == "own":
                     users = kept[d][2] if d in kept and kept[d][1] is found else None
                     if users is None:
@@ -212,11 +216,18 @@ def extended(
 ) -> State:
     """Keep a domain as it stands alone, and learn the prior of those without history in it."""
     state, inside = model.state(), model.item_domain == domain
-    active = part.count > 0
-    strength = model.strength(domain, part.count[active])
     kept = {n: state[f"own/{n}"][inside] for n in BY_ITEM if len(state[f"own/{n}"])}
     kept |= {n: state[f"own/{n}"][domain] for n in ("gram", "precision")}
-    return kept | {"prior": ridge(features[active], users[active], strength, recipe.ridge)}
+    return kept | {"prior": prior_of(recipe, model, domain, part, features, users)}
+
+
+def prior_of(
+    recipe: Pct, model: PctModel, domain: int, part: Events, features: Floats, users: Floats
+) -> Floats:
+    """Return the map (p, k) from features to the vectors of users who are active in a domain."""
+    active = part.count > 0
+    strength = model.strength(domain, part.count[active])
+    return ridge(features[active], users[active], strength, recipe.ridge)
 
 
 def item_features(recipe: Pct, data: Dataset, run: Run) -> Floats:

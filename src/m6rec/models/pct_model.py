@@ -77,8 +77,9 @@ def attribute_names(query: Query, n: int) -> list[str]:
 class PctModel(Model):
     """State: for the stages "own" (each domain alone) and "full" (with its sources)
 
-    items (n_items, k), bias (n_items,), gram (D, k, k) = α VᵀV, prior/d (p, k) of each domain;
-    and item_domain, explicit (D,), options (D, 3) = reg, nu, alpha, omega (D, D), warm (D,),
+    items (n_items, k), bias (n_items,), gram (D, k, k) = α VᵀV, prior/d (p, k) of each domain,
+    full/alone/d (p, k) = the prior of those who have history neither here nor in a source; and
+    item_domain, explicit (D,), options (D, 3) = reg, nu, alpha, omega (D, D), warm (D,),
     middle (D, 3) = mean, least and greatest rating, norm (D,) = scale of û, known (n_items,).
     Explicit domains also have variance (n_items, k), precision (D, k + 1) and presence
     (n_items, q), see ``bayes``.
@@ -149,14 +150,19 @@ class PctModel(Model):
     ) -> list[Reason]:  # fmt: skip
         d = int(self.item_domain[i])
         row, state = parts[d].row(b), self._state
-        stage = self.stage(d) if self._state["warm"][d] or not len(row.item) else "own"
+        stage, matrix = "own", f"own/prior/{d}"
+        if self.stage(d) == "full":
+            sourced = bool(self.sourced(d, [part.row(b) for part in parts])[0])
+            if state["warm"][d] or (sourced and not len(row.item)):
+                informed = sourced or len(row.item)
+                stage, matrix = "full", f"full/{'prior' if informed else 'alone'}/{d}"
         vector = self.item_factors(d)[0][i].astype(np.float64)
         reasons: list[Reason] = []
         if state["explicit"][d]:
             mean = float(state["middle"][d, 0] + state[f"{stage}/bias"][i])
             reasons.append(Reason(kind="bias", value=mean, name="mean rating of the item"))
         z, strength = self._influence(stage, d, row, vector)
-        pull = state[f"{stage}/prior/{d}"].astype(np.float64) @ (strength * z)  # (p,)
+        pull = state[matrix].astype(np.float64) @ (strength * z)  # (p,)
         reasons += self._history(stage, d, row, z, pull[attributes.shape[1] :])
         reasons += self._prior(pull, attributes[b], names)
         sources = np.flatnonzero(self.omega[d]).tolist() if stage == "full" else []
@@ -240,10 +246,20 @@ class PctModel(Model):
         if stage == "full":
             features = np.hstack([known, *vectors_for(state, domain, own)])
             shared = features @ state[f"full/prior/{domain}"]
-            prior = shared if state["warm"][domain] else np.where(active[:, None], prior, shared)
-            for s in np.flatnonzero(self.omega[domain]):
-                informed |= parts[s].count > 0
+            sourced = self.sourced(domain, parts)
+            if state["warm"][domain]:
+                alone = known @ state[f"full/alone/{domain}"]
+                prior = np.where((active | sourced)[:, None], shared, alone)
+            else:
+                prior = np.where((sourced & ~active)[:, None], shared, prior)
+            informed |= sourced
         return self.solve_users(stage, domain, parts[domain], prior), informed
+
+    def sourced(self, domain: int, parts: list[Events]) -> Mask:
+        """Return (B,) who has history in some source of a domain."""
+        sources = np.flatnonzero(self.omega[domain])
+        found: Mask = np.logical_or.reduce([parts[s].count > 0 for s in sources])
+        return found
 
     def known(self, attributes: Floats, part: Events) -> Floats:
         """Return attributes and, where domains are explicit, what the choice of items says."""
