@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from scipy.sparse import csr_array
 
 from m6rec.data.query import ACTIVITY_NAMES
 from m6rec.data.splits import Split
+from m6rec.metrics import ranked
 from m6rec.models import fusion
 from m6rec.models.compose import Blend, Fallback
 from m6rec.models.default import M6Rec, default_parts
@@ -49,7 +53,8 @@ def test_lambda_leaves_out_noise_and_is_never_below_the_best_part() -> None:
     good = (truth + 0.3 * rng.standard_normal((rows, n))).astype(np.float32)
     noise = rng.standard_normal((rows, n)).astype(np.float32)
     nothing = csr_array((rows, n), dtype=np.float32)
-    pool = fusion.Pool.of([noise, good], csr_array(truth.astype(np.float32)), nothing, rng)
+    liked, old = csr_array(truth.astype(np.float32)), np.zeros(n, np.bool_)
+    pool = fusion.Pool.of([noise, good], liked, nothing, old, rng)
     table = fusion.learn(pool, np.arange(rows) % 2, 3, "ndcg@10")
     assert (table[:, 1] > 0.8).all()
     np.testing.assert_allclose(table.sum(axis=1), 1)
@@ -67,13 +72,83 @@ def test_two_views_of_half_the_truth_are_blended() -> None:
     nothing = csr_array((rows, n), dtype=np.float32)
     pools = [
         fusion.Pool.of([v[at] for v in views], csr_array(truth[at].astype(np.float32)),
-                       csr_array(nothing[at]), rng)
+                       csr_array(nothing[at]), np.zeros(n, np.bool_), rng)
         for at in (slice(0, 200), slice(200, 500))
     ]  # fmt: skip
     pool = fusion.Pool.joined(pools)
     assert pool.scores.shape[:2] == (2, rows)
     weights = fusion.simplex_search(pool, "ndcg@10", np.arange(rows))
     assert 0.25 < weights[0] < 0.75
+
+
+def new_items(rows: int = 400, n: int = 60) -> tuple[fusion.Pool, np.ndarray]:
+    """A part that knows old items and says nonsense of new ones, one that knows the new ones, and
+    one that knows which are old."""
+    rng = np.random.default_rng(0)
+    truth, new = rng.random((rows, n)) < 0.05, np.arange(n) >= 40
+    noise = [0.4 * rng.standard_normal((rows, n)) for _ in range(2)]
+    old = np.where(new, noise[0], truth + noise[0])
+    fresh = np.where(new, truth + noise[1], noise[1])
+    views = [v.astype(np.float32) for v in (old, fresh, np.where(new, -1.0, 0.0) + 0 * old)]
+    nothing = csr_array((rows, n), dtype=np.float32)
+    liked = csr_array(truth.astype(np.float32))
+    return fusion.Pool.of(views, liked, nothing, new, rng), np.zeros(rows, np.int64)
+
+
+def test_new_items_get_weights_of_their_own_that_cost_old_ones_little() -> None:
+    pool, buckets = new_items()
+    table = fusion.learn(pool, buckets, 1, "ndcg@10")
+    assert table[0, 0] > table[0, 1]
+    own = fusion.learn_new(pool, table, buckets, "ndcg@10")
+    assert own is not None and own[1] > own[0]
+    row, column = pool.targets.nonzero()
+    kept = ~pool.new[row, column]
+    shape = pool.targets.shape
+    others = csr_array((np.ones(kept.sum()), (row[kept], column[kept])), shape=shape)
+    some = np.flatnonzero(np.diff(others.indptr))
+
+    def of_old(scores: np.ndarray) -> float:
+        scores = scores.copy()
+        scores[row[~kept], column[~kept]] = np.nan
+        found = ranked(scores[some].astype(np.float32), csr_array(others[some]))
+        return float(np.nan_to_num(found.metric("ndcg@10")).mean())
+
+    alike = fusion.blend(pool.scores, table[buckets].T)
+    apart = np.where(pool.new, fusion.blend(pool.scores, own[:, None]), alike)
+    alone = np.where(pool.new, np.nan, alike)
+    assert of_old(apart) >= 0.99 * of_old(alone)
+    few = replace(pool, new=np.zeros_like(pool.new))
+    assert fusion.learn_new(few, table, buckets, "ndcg@10") is None
+
+
+def test_a_blend_scores_and_explains_new_items_by_their_weights() -> None:
+    data = world()
+    new = np.flatnonzero(data.item_domain == 0)[-4:]
+    train = data.take(~np.isin(data.item, new))
+    parts = (Pct(dim=8, domains=LOCAL), Popular())
+    rows = ((0.2, 0.8),) * 4
+    same = Blend(parts=parts, weights={"films": rows, "books": rows}).fit(train, Run())
+    apart = Blend(parts=parts, weights={"films": (*rows, (1.0, 0.0)), "books": rows})
+    model = apart.fit(train, Run())
+    query = train.query(np.arange(6))
+    scores = model.score(query)
+    old = np.setdiff1d(np.arange(data.n_items), new)
+    np.testing.assert_array_equal(scores[:, old], same.score(query)[:, old])
+    pct = model.part_scores(query, new)[0]
+    np.testing.assert_allclose(scores[:, new], pct, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(model.score(query, new), scores[:, new])
+    again = model.recipe.restore(model.state())
+    np.testing.assert_array_equal(again.score(query), scores)
+    items = np.tile([new[0], 0], (6, 1))
+    for b, row in enumerate(model.explain(query, items)):
+        for c, reasons in enumerate(row):
+            total = sum(reason.value for reason in reasons)
+            assert total == pytest.approx(scores[b, items[b, c]], abs=1e-3)
+
+
+def test_weights_of_the_wrong_shape_are_refused() -> None:
+    with pytest.raises(ValueError, match="4 rows, or 5 with new items, of 1 numbers"):
+        Blend(parts=(Popular(),), weights={"films": ((1.0,),) * 3})
 
 
 def test_rating_weights_are_the_best_on_the_simplex() -> None:

@@ -12,6 +12,8 @@ from m6rec.models.base import Model
 from m6rec.models.compose import BlendModel, FallbackModel
 from m6rec.models.pct_model import PctModel
 
+NEW = "new items"  # the row of items without events
+
 
 @dataclass(frozen=True, kw_only=True)
 class Learned:
@@ -41,12 +43,14 @@ def _lambda(model: BlendModel, domains: Sequence[str]) -> Learned:
         {"domain": domain, "history": bucket}
         | {n: f"{w:.2f}" for n, w in zip(columns, model.weights[d, b], strict=True)}
         for d, domain in enumerate(domains)
-        for b, bucket in enumerate(ACTIVITY_NAMES)
+        for b, bucket in enumerate([*ACTIVITY_NAMES, NEW][: model.weights.shape[1]])
+        if bucket != NEW or model.weights[d, b].any()
     ]
     return Learned(
         symbol="λ",
         heading="λ: how much each part counts",
-        text="By domain, and by how many items of it are in the history; learned on a holdout.",
+        text="By domain, and by how many items of it are in the history, or for new items, where "
+        "theirs differ; learned on a holdout.",
         frame=pl.DataFrame(rows),
     )
 

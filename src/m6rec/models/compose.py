@@ -23,7 +23,7 @@ SAMPLE = 400  # users whose scores calibrate a part in a domain
 ROWS = 3000  # most holdout users that λ of a domain is learned from
 BATCH = 256
 WORDS = 0.5  # share of λ that a part gets for reading a request's words; holdouts have none
-OWN = ("weights", "calibration", "item_domain", "explicit", "personal")  # beside the parts
+OWN = ("weights", "calibration", "item_domain", "explicit", "personal", "new")  # beside parts
 FLOOR = 1e-6  # λ of a part that was given none: it still speaks where all others abstain
 Table = Mapping[str, tuple[tuple[float, ...], ...]]
 
@@ -36,7 +36,8 @@ class Blend(Recipe):
 
     parts: the recipes that are blended. metric: what λ is chosen by (implicit domains); the
     squared error in explicit ones. weights: domain → rows of λ over the parts, one for each
-    activity bucket (0, 1-4, 5-19, 20+ history items there); learned on a holdout if left out.
+    activity bucket (0, 1-4, 5-19, 20+ history items there), and a fifth for items without events
+    where theirs differ; learned on a holdout if left out.
     """
 
     kind: ClassVar[str] = "blend"
@@ -47,6 +48,13 @@ class Blend(Recipe):
     def __post_init__(self) -> None:
         if not self.parts:
             raise ValueError("parts must name at least one model")
+        n = len(self.parts)
+        for name, rows in self.weights.items():
+            if len(rows) not in (N_BUCKETS, N_BUCKETS + 1) or any(len(row) != n for row in rows):
+                raise ValueError(
+                    f"weights.{name}: must be {N_BUCKETS} rows, or {N_BUCKETS + 1} with new items, "
+                    f"of {n} numbers, one for each part"
+                )
 
     def choose(self, split: Split, run: Run) -> Self:
         """Fix the parts' open options, then learn λ on the same holdout."""
@@ -74,7 +82,9 @@ class Blend(Recipe):
         models = [p.fit(train, scope(run, i, p)) for i, p in enumerate(self.parts)]
         with threads(run.threads):
             calibration = np.stack([calibrate(m, train, run.rng("calibrate")) for m in models])
-        table = np.array([self.weights[d.name] for d in train.domains], np.float32)
+        table = np.zeros((train.n_domains, N_BUCKETS + 1, len(models)), np.float32)
+        for d, domain in enumerate(train.domains):
+            table[d, : len(self.weights[domain.name])] = self.weights[domain.name]
         fixed = replace(self, parts=tuple(m.recipe for m in models))
         nobody = train.query(np.array([-1]))
         state = {
@@ -83,12 +93,19 @@ class Blend(Recipe):
             "item_domain": train.item_domain,
             "explicit": train.explicit,
             "personal": np.array([bool(np.isnan(m.score(nobody)).all()) for m in models]),
+            "new": without_events(train),
         }
         return BlendModel(fixed, models, state)
 
     def restore(self, state: State) -> BlendModel:
         models = [p.restore(unnest(str(i), state)) for i, p in enumerate(self.parts)]
         return BlendModel(self, models, state)
+
+
+def without_events(train: Dataset) -> Mask:
+    """Return (n_items,) the new items."""
+    new: Mask = np.bincount(train.item, minlength=train.n_items) == 0
+    return new
 
 
 def scope(run: Run, place: int, part: Recipe) -> Run:
@@ -135,13 +152,14 @@ def calibrate(model: Model, train: Dataset, rng: np.random.Generator) -> Floats:
 
 
 def learn_weights(model: BlendModel, split: Split, domain: int, metric: str, run: Run) -> Array:
-    """Return λ (buckets, P) of one domain, learned on the test part of a holdout split."""
+    """Return λ (buckets, P) of one domain, learned on the test part of a holdout split; with one
+    more row for new items where theirs differ."""
     data, rng = split.test, run.rng("weights", str(domain))
     items = np.flatnonzero(data.item_domain == domain)
     targets = csr_array(data.positives[:, items])
     users = np.flatnonzero(np.diff(targets.indptr))
     users = np.sort(rng.permutation(users)[:ROWS])
-    n_parts = len(model.parts)
+    n_parts, new = len(model.parts), without_events(split.train)[items]
     if not len(users):
         return np.full((N_BUCKETS, n_parts), 1 / n_parts)
     explicit = data.domains[domain].feedback == "explicit"
@@ -161,27 +179,33 @@ def learn_weights(model: BlendModel, split: Split, domain: int, metric: str, run
                 ratings.append(liked.data)
             else:
                 seen = csr_array(query.history[:, items])
-                pools.append(fusion.Pool.of(scores, liked, seen, rng))
+                pools.append(fusion.Pool.of(scores, liked, seen, new, rng))
             advance(len(rows))
     if explicit:
         found = fusion.least_squares(np.hstack(predictions), np.concatenate(ratings))
         return np.tile(found, (N_BUCKETS, 1))
-    return fusion.learn(fusion.Pool.joined(pools), np.concatenate(buckets), N_BUCKETS, metric)
+    pool, bucket = fusion.Pool.joined(pools), np.concatenate(buckets)
+    table = fusion.learn(pool, bucket, N_BUCKETS, metric)
+    own = fusion.learn_new(pool, table, bucket, metric)
+    return table if own is None else np.vstack([table, own])
 
 
 class BlendModel(Model):
-    """State: the parts' states under their numbers; weights (D, buckets, P); calibration
-    (P, D, buckets, 2) = mean and deviation; item_domain, explicit (n_items,); personal (P,) =
-    the part says nothing of somebody of whom nothing is known."""
+    """State: the parts' states under their numbers; weights (D, buckets + 1, P), the last row of
+    new items, zeros = as of the others; calibration (P, D, buckets, 2) = mean and deviation;
+    item_domain, explicit, new (n_items,); personal (P,) = the part says nothing of somebody of
+    whom nothing is known."""
 
     def __init__(self, recipe: Recipe, parts: Sequence[Model], state: State) -> None:
         self.recipe = recipe
         self.parts = tuple(parts)
-        self._state = {name: state[name] for name in OWN}
+        missing: State = {"new": np.zeros(len(state["item_domain"]), np.bool_)}  # in older runs
+        self._state = {name: (missing | state)[name] for name in OWN}
         self.weights: Floats = state["weights"]
         self.calibration: Floats = state["calibration"]
         self.item_domain: Ids = state["item_domain"]
         self.personal: Mask = state["personal"]
+        self.new: Mask = self._state["new"]
         self.n_items = len(self.item_domain)
 
     def state(self) -> State:
@@ -195,12 +219,17 @@ class BlendModel(Model):
         return type(self)(recipe, parts, self._state)
 
     def score(self, query: Query, items: Ids | None = None) -> Scores:
-        mixed = fusion.Mixed.of(
-            len(query), self.item_domain if items is None else self.item_domain[items]
-        )
-        weights = self.lambdas(query)  # (B, D, P)
+        domain, new = self.item_domain, self.new
+        if items is not None:
+            domain, new = domain[items], new[items]
+        weights, calibrations = self.lambdas(query), self._calibrations(query)
+        if new.any():  # they are domains of their own here
+            domain = domain + new * np.int16(weights.shape[1])
+            weights = np.concatenate([weights, self.lambdas(query, new=True)], axis=1)
+            calibrations = np.concatenate([calibrations, calibrations], axis=2)
+        mixed = fusion.Mixed.of(len(query), domain)
         personal = self.personal if self.personal.any() else np.ones_like(self.personal)
-        given = zip(self.parts, self._calibrations(query), personal.tolist(), strict=True)
+        given = zip(self.parts, calibrations, personal.tolist(), strict=True)
         for p, (part, calibration, own) in enumerate(given):
             mixed.add(part.score(query, items), weights[:, :, p], calibration, own)
         return mixed.scores()
@@ -221,14 +250,18 @@ class BlendModel(Model):
         said = [part.reads(query) for part in self.parts if isinstance(part, Reads)]
         return np.logical_or.reduce(said) if said else np.zeros(len(query), np.bool_)
 
-    def lambdas(self, query: Query) -> Floats:
-        """Return λ (B, D, P) of the parts, in the order of ``parts``.
+    def lambdas(self, query: Query, new: bool = False) -> Floats:
+        """Return λ (B, D, P) of the parts, in the order of ``parts``, for items with events or
+        new ones.
 
         Half goes to a part that reads the words of a request, where there are any.
         """
         table: Floats = np.maximum(self.weights, np.float32(FLOOR))
         table = table / table.sum(axis=2, keepdims=True)
         picked: Floats = table[np.arange(len(table)), self._buckets(query)]
+        if new and self.weights.shape[1] > N_BUCKETS:
+            differ = self.weights[:, N_BUCKETS].any(axis=1)
+            picked[:, differ] = table[differ, N_BUCKETS]
         if query.text is not None:
             for p, part in enumerate(self.parts):
                 if isinstance(part, Reads):
@@ -248,7 +281,8 @@ class BlendModel(Model):
 
     def explain(self, query: Query, items: Ids) -> list[list[list[Reason]]]:
         """Return the λ-weighted reasons of the parts, and what calibration shifts."""
-        buckets, weights = self._buckets(query), self.lambdas(query)
+        buckets = self._buckets(query)
+        both = self.lambdas(query), self.lambdas(query, new=True)
         found = [p.explain(query, items) if isinstance(p, Explains) else None for p in self.parts]
         result: list[list[list[Reason]]] = []
         for b, row in enumerate(items):
@@ -258,7 +292,7 @@ class BlendModel(Model):
             for c, i in enumerate(row):
                 known = i >= 0 and spoken[c]
                 speak = [p for p, s in enumerate(scores) if known and not np.isnan(s[c])]
-                d = int(self.item_domain[i])
+                d, weights = int(self.item_domain[i]), both[int(self.new[i])]
                 mass = sum(float(weights[b, d, p]) for p in speak)
                 reasons: list[Reason] = []
                 for p in speak:
@@ -309,6 +343,7 @@ class Fallback(Recipe):
             "item_domain": train.item_domain,
             "explicit": train.explicit,
             "personal": np.zeros(len(models), np.bool_),
+            "new": without_events(train),
         }
         return FallbackModel(chosen, models, state)
 

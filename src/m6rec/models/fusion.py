@@ -1,8 +1,9 @@
-"""Fusion weights: λ on the simplex, per domain and activity bucket, learned on a holdout."""
+"""Fusion weights: λ on the simplex, per domain and activity bucket, and of new items, learned on
+a holdout."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,8 @@ from m6rec.rank import top_k
 
 TOP, RANDOM = 100, 200  # candidates of each row: the best of each part, and a random sample
 STEPS = (0.5, 0.2, 0.1, 0.05)  # shares of weight moved from all parts to one
+COST = 0.01  # share of the metric of other items that λ of new items may cost
+FEWEST = 30  # rows, or targets among new items, from which λ of their own are learned
 SHRINK = 300.0  # rows at which a bucket's own λ counts as much as its domain's
 
 
@@ -23,20 +26,25 @@ SHRINK = 300.0  # rows at which a bucket's own λ counts as much as its domain's
 class Pool:
     """The calibrated part scores of R rows for a pool of C candidates.
 
-    scores: (P, R, C); NaN = no candidate, or the part abstains. targets: (R, C).
+    scores: (P, R, C); NaN = no candidate, or the part abstains. targets: (R, C). new: (R, C)
+    candidates that are items without events.
     The pool of a row holds its targets, the best of every part and a random sample, so that
     a metric of the top is nearly that of the whole catalogue.
     """
 
     scores: Floats
     targets: csr_array
+    new: Mask
 
     @classmethod
     def of(
-        cls, scores: Sequence[Floats], targets: csr_array, seen: csr_array,
+        cls, scores: Sequence[Floats], targets: csr_array, seen: csr_array, new: Mask,
         rng: np.random.Generator,
     ) -> Pool:  # fmt: skip
-        """Draw the pool from whole score rows, P of (R, n); seen items are no candidates."""
+        """Draw the pool from whole score rows, P of (R, n); seen items are no candidates.
+
+        new: (n,) items without events.
+        """
         rows, n = scores[0].shape
         kept = np.zeros((rows, n), np.bool_)
         for s in scores:
@@ -52,9 +60,11 @@ class Pool:
         pooled = np.full((len(scores), rows, int(place.max(initial=0)) + 1), np.nan, np.float32)
         for p, s in enumerate(scores):
             pooled[p, row, place] = s[row, column]
+        fresh = np.zeros(pooled.shape[1:], np.bool_)
+        fresh[row, place] = new[column]
         at = hit[row, column]
         ones = np.ones(int(at.sum()), np.float32)
-        return cls(pooled, csr_array((ones, (row[at], place[at])), shape=pooled.shape[1:]))
+        return cls(pooled, csr_array((ones, (row[at], place[at])), shape=pooled.shape[1:]), fresh)
 
     @classmethod
     def joined(cls, pools: Sequence[Pool]) -> Pool:
@@ -73,6 +83,7 @@ class Pool:
         return cls(
             np.concatenate(wide, axis=1),
             csr_array((ones, (row, column)), shape=(int(before[-1]), width)),
+            np.concatenate([np.pad(p.new, ((0, 0), (0, width - p.new.shape[1]))) for p in pools]),
         )
 
     def values(self, weights: Array, metric: str, rows: Ids) -> Array:
@@ -140,23 +151,27 @@ def _add(total, mass, said, scores, weight, calibration, domain, personal):  # t
 
 
 def simplex_search(pool: Pool, metric: str, rows: Ids, start: Array | None = None) -> Array:
-    """Return the weights (P,) of the best mean metric: from the best single part (or ``start``),
+    """Return the weights (P,) of the best mean metric of some rows; see ``climb``."""
+    return climb(lambda w: pool.values(w, metric, rows).mean(), len(pool.scores), start)
+
+
+def climb(value: Callable[[Array], float], n: int, start: Array | None = None) -> Array:
+    """Return weights (n,) on the simplex of great value: from the best single part (or ``start``),
     moving shares of weight to one part at a time while that helps."""
-    n = len(pool.scores)
     corners = np.eye(n)
     candidates = [*corners] if start is None else [*corners, start]
-    found = [pool.values(w, metric, rows).mean() for w in candidates]
+    found = [value(w) for w in candidates]
     best: Array = candidates[int(np.argmax(found))]
-    value = max(found)
+    most = max(found)
     for step in STEPS:
         improved = True
         while improved:
             improved = False
             for corner in corners:
                 for moved in ((1 - step) * best + step * corner, removed(best, corner, step)):
-                    tried = pool.values(moved, metric, rows).mean()
-                    if tried > value + 1e-6:
-                        best, value, improved = moved, tried, True
+                    tried = value(moved)
+                    if tried > most + 1e-6:
+                        best, most, improved = moved, tried, True
     return best
 
 
@@ -178,7 +193,7 @@ def learn(pool: Pool, buckets: Ids, n_buckets: int, metric: str) -> Array:
     table = np.tile(domain, (n_buckets, 1))
     for b in range(n_buckets):
         rows = everyone[buckets == b]
-        if len(rows) < 30:
+        if len(rows) < FEWEST:
             continue
         own = simplex_search(pool, metric, rows, domain)
         share = len(rows) / (len(rows) + SHRINK)
@@ -188,6 +203,45 @@ def learn(pool: Pool, buckets: Ids, n_buckets: int, metric: str) -> Array:
         guard = int(np.argmax(value)) if len(rows) > SHRINK else len(singles) - 1
         table[b] = singles[guard]
     return table
+
+
+def learn_new(pool: Pool, table: Array, buckets: Ids, metric: str) -> Array | None:
+    """Return λ (P,) of items without events; None = as of the others.
+
+    table: (n_buckets, P) λ of the others. Of all λ with which the rows' other targets lose at
+    most ``COST`` of their metric to new items, those are taken with which the targets among the
+    new items are ranked best, if that is better than with the others' λ.
+    """
+    row, column = pool.targets.nonzero()
+    among = pool.new[row, column]
+    if among.sum() < FEWEST or among.all():
+        return None
+
+    def side(of: Mask) -> tuple[csr_array, Ids, tuple[Ids, Ids]]:
+        """Targets of one kind, the rows that have some, and the cells of the other kind."""
+        ones = np.ones(int(of.sum()), np.float32)
+        targets = csr_array((ones, (row[of], column[of])), shape=pool.targets.shape)
+        return targets, np.flatnonzero(np.diff(targets.indptr)), (row[~of], column[~of])
+
+    wanted, others = side(among), side(~among)
+
+    def mean(scores: Floats, kind: tuple[csr_array, Ids, tuple[Ids, Ids]]) -> float:
+        targets, some, hits = kind
+        scores = scores.copy()
+        scores[hits] = np.nan  # what is wanted as well stands in nobody's way
+        found = ranked(scores[some], csr_array(targets[some])).metric(metric)
+        return float(np.nan_to_num(found).mean())
+
+    alike = blend(pool.scores, table[buckets].T.astype(np.float32))
+    least = (1 - COST) * mean(np.where(pool.new, np.float32(np.nan), alike), others)
+
+    def value(weights: Array) -> float:
+        own = blend(pool.scores, weights.astype(np.float32)[:, None])
+        scores = np.where(pool.new, own, alike)
+        return mean(scores, wanted) if mean(scores, others) >= least else -1.0
+
+    found = climb(value, len(pool.scores))
+    return found if value(found) > mean(alike, wanted) else None
 
 
 def least_squares(scores: Floats, target: Array) -> Array:
