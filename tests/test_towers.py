@@ -155,6 +155,28 @@ def test_with_pct_a_domain_says_of_another_what_the_sequence_cannot() -> None:
         assert any(reason.name == TASTE for reason in row)
 
 
+def test_domains_without_a_common_order_have_sequences_of_their_own() -> None:
+    data = world(ordered=False)
+    data = replace(data, ordered=True)  # an order, but no times: of one domain after the other
+    model = recipe(epochs=4).fit(data, Run(threads=1))
+    assert model.recipe.scope == "domain"
+    assert recipe(epochs=1).fit(world(), Run(threads=1)).recipe.scope == "all"
+    films = data.item_domain[data.item] == 0
+    whole, half = data.query(np.arange(9)), data.take(films).query(np.arange(9))
+    scores = model.score(whole)
+    np.testing.assert_allclose(scores[:, :20], model.score(half)[:, :20], atol=1e-5)
+    assert np.abs(scores[:, 20:] - model.score(half)[:, 20:]).max() > 1e-3
+    np.testing.assert_allclose(model.score(whole, np.arange(25, 30)), scores[:, 25:30], atol=1e-5)
+    again = model.recipe.restore(model.state())
+    np.testing.assert_allclose(again.score(whole), scores, atol=1e-6)
+    np.testing.assert_allclose(converted(model).score(whole), scores, atol=1e-4)
+    items = np.array([[3, 30]] * 9)
+    for b, row in enumerate(model.explain(whole, items)):
+        for c, reasons in enumerate(row):
+            total = sum(reason.value for reason in reasons)
+            assert total == pytest.approx(scores[b, items[b, c]], abs=1e-3)
+
+
 def test_the_time_between_events_is_told() -> None:
     data = world()
     model = recipe(epochs=8).fit(data, Run(threads=1))

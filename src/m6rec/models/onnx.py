@@ -79,7 +79,8 @@ class OnnxModel(TwoTowers):
             pct = known_pct.restore(unnest("pct", state))
         width, length = int(state["sizes"][0]), int(state["length"].item())
         used = bool(recipe.towers.get("attributes", True))
-        super().__init__(vectors, keys, bias, state, width, length, used, pct)
+        joint = recipe.towers.get("scope") != "domain"
+        super().__init__(vectors, keys, bias, state, width, length, joint, used, pct)
         self._session = _session(state["graph"].tobytes())
         self._inputs = {each.name for each in self._session.get_inputs()}
 

@@ -42,7 +42,7 @@ from m6rec.tracking import Run
 from m6rec.training.loop import Training, deterministic, train
 from m6rec.training.losses import Loss
 from m6rec.training.negatives import draw
-from m6rec.training.sequences import Batch, Pieces, gaps
+from m6rec.training.sequences import Batch, Pieces, Scope, gaps, settled
 
 JUDGED = 3000  # most holdout users that an epoch is judged by
 BATCH = 512
@@ -56,6 +56,8 @@ class Towers(Recipe):
     dim: length of vectors.
     layers, heads, dropout: of the encoder.
     length: newest items that are encoded.
+    scope: "all" = of one sequence over all domains, "domain" = of the domain that is asked for;
+    "auto" = "all", or "domain" where events have an order but no times.
     attributes: whether the towers see attributes and texts.
     pct: gives the towers its vectors of items, and of the user in each domain as of the event;
     left out, they do without.
@@ -91,6 +93,7 @@ class Towers(Recipe):
     heads: int = 2
     dropout: float = 0.3
     length: int = 50
+    scope: Scope = "auto"
     attributes: bool = True
     pct: Pct | None = None
     gaps: bool = True
@@ -126,9 +129,9 @@ class Towers(Recipe):
 
     def choose(self, split: Split, run: Run) -> Self:
         """Find the number of epochs on the holdout, by early stopping."""
-        chosen = self
+        chosen = replace(self, scope=settled(self.scope, split.train))
         if self.pct is not None:
-            chosen = replace(self, pct=self.pct.choose(split, run))
+            chosen = replace(chosen, pct=self.pct.choose(split, run))
         if self.epochs is not None:
             return chosen
         learner = Learner(chosen, split.train, run)
@@ -165,10 +168,11 @@ class Learner:
     """A network in training on a dataset."""
 
     def __init__(self, recipe: Towers, data: Dataset, run: Run) -> None:
+        recipe = replace(recipe, scope=settled(recipe.scope, data))
         self.recipe, self.data, self.run = recipe, data, run
         torch.set_num_threads(run.threads)
         self.pct = None if recipe.pct is None else recipe.pct.fit(data, run)
-        self.pieces = Pieces.of(data, recipe.length)
+        self.pieces = Pieces.of(data, recipe.length, recipe.scope == "all")
         self.count = np.bincount(self.pieces.item, minlength=data.n_items)
         self.trained: Mask = self.count > 0
         self.phi = item_features(
@@ -326,7 +330,8 @@ class TowersModel(TwoTowers):
         self.recipe, self.network, self._state = recipe, network, state
         tables = state["vectors"], state["keys"], state["item_bias"]
         width = int(state["sizes"][0])
-        super().__init__(*tables, state, width, recipe.length, recipe.attributes, pct)
+        joint = recipe.scope != "domain"
+        super().__init__(*tables, state, width, recipe.length, joint, recipe.attributes, pct)
 
     def state(self) -> State:
         return self._state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,18 +45,19 @@ class TwoTowers(Model):
 
     vectors: (n_items, d), what the network takes of a history. keys: (n_items, e). bias, known,
     item_domain: (n_items,). average: (d,) the mean vector of events. width: user attributes that
-    the network takes. length: newest items.
+    the network takes. length: newest items. joint: of all domains; else of the one asked for.
     """
 
     def __init__(
         self, vectors: Floats, keys: Floats, bias: Floats, state: State, width: int, length: int,
-        attributes: bool, pct: PctModel | None,
+        joint: bool, attributes: bool, pct: PctModel | None,
     ) -> None:  # fmt: skip
         self.vectors, self.keys, self.bias = vectors, keys, bias
         self.known: Mask = state["known"]
         self.item_domain: Ids = state["item_domain"]
         self.average: Floats = state["average"]
-        self.width, self.length, self.attributes, self.pct = width, length, attributes, pct
+        self.width, self.length, self.joint = width, length, joint
+        self.attributes, self.pct = attributes, pct
         self.n_items = len(self.vectors)
         self.n_domains = int(self.item_domain.max(initial=0)) + 1
         self._inside = [
@@ -79,22 +81,37 @@ class TwoTowers(Model):
         contributions (C, T) of the history, and those of the attributes and, last, PCT (C, p + 1).
         """
 
-    def read(self, query: Query) -> Inputs:
-        """Return what the network takes of the requests."""
-        item, time, count = histories(query, self.length, self.known)
+    def read(self, query: Query, domains: Sequence[int]) -> dict[int, Inputs]:
+        """Return what the network takes of the requests to each domain."""
         blocks = user_features(query.features, len(query), self.attributes)[:, : self.width]
-        told = [latent(self.pct, query, d) for d in range(self.n_domains)]
-        return Inputs(item, gaps(time), count, blocks, np.stack(told, axis=1))
+        known = [latent(self.pct, query, d) for d in range(self.n_domains)]
+        told = blocks, np.stack(known, axis=1)
 
-    def users(self, query: Query) -> Floats:
-        """Return (B, D, e) vectors in each domain; NaN where nothing is known of a user."""
-        inputs = self.read(query)
-        inside = (inputs.item >= 0)[..., None]
-        users = self.run(self.vectors[np.maximum(inputs.item, 0)] * inside, inputs)
-        return np.where(inputs.informed()[..., None], users, np.float32(np.nan))
+        def of(among: Mask) -> Inputs:
+            item, time, count = histories(query, self.length, among)
+            return Inputs(item, gaps(time), count, *told)
+
+        if self.joint:
+            return dict.fromkeys(domains, of(self.known))
+        return {d: of(self.known & (self.item_domain == d)) for d in domains}
+
+    def users(self, query: Query, domains: Sequence[int] | None = None) -> Floats:
+        """Return (B, D, e) vectors in these domains, by default all; NaN in others, and where
+        nothing is known of a user."""
+        users = np.full((len(query), self.n_domains, self.keys.shape[1]), np.nan, np.float32)
+        before: Inputs | None = None
+        for d, inputs in self.read(query, domains or range(self.n_domains)).items():
+            if inputs is not before:
+                inside = (inputs.item >= 0)[..., None]
+                found = self.run(self.vectors[np.maximum(inputs.item, 0)] * inside, inputs)
+            known = inputs.informed()[:, d]
+            users[known, d] = found[known, min(d, found.shape[1] - 1)]
+            before = inputs
+        return users
 
     def score(self, query: Query, items: Ids | None = None) -> Scores:
-        users = self.users(query)
+        asked = None if items is None else np.unique(self.item_domain[items]).tolist()
+        users = self.users(query, asked)
         size = self.n_items if items is None else len(items)
         scores = np.full((len(query), size), np.nan, np.float32)
         for d in range(self.n_domains):
@@ -111,7 +128,7 @@ class TwoTowers(Model):
 
     def embed_query(self, query: Query, domain: int) -> Floats:
         """Return (B, e + 1): the user's vector, and a 1 for the item's bias."""
-        users = self.users(query)[:, domain]
+        users = self.users(query, [domain])[:, domain]
         return np.hstack([users, np.ones((len(users), 1), np.float32)])
 
     def embed_items(self, domain: int) -> Floats:
@@ -124,19 +141,20 @@ class TwoTowers(Model):
 
         The baseline is told as "an average history": as many average items, nothing else.
         """
-        inputs = self.read(query)
-        informed = inputs.informed()
         names = [n for n, block in sorted(query.features.items()) for _ in range(block.shape[1])]
         result: list[list[list[Reason]]] = [[[] for _ in row] for row in items]
         wanted = np.where((items >= 0) & self.known[np.maximum(items, 0)], items, -1)
+        by_domain = self.read(query, np.unique(self.item_domain[wanted[wanted >= 0]]).tolist())
         for b, row in enumerate(wanted):
-            n = max(1, int(inputs.count[b]))
-            one = Inputs(
-                inputs.item[b : b + 1, :n], inputs.gap[b : b + 1, :n], inputs.count[b : b + 1],
-                inputs.attributes[b : b + 1], inputs.latent[b : b + 1],
-            )  # fmt: skip
             for d in np.unique(self.item_domain[row[row >= 0]]).tolist():
-                if not informed[b, d]:
+                inputs = by_domain[d]
+                n = max(1, int(inputs.count[b]))
+                one = Inputs(
+                    inputs.item[b : b + 1, :n], inputs.gap[b : b + 1, :n],
+                    inputs.count[b : b + 1], inputs.attributes[b : b + 1],
+                    inputs.latent[b : b + 1],
+                )  # fmt: skip
+                if not one.informed()[0, d]:
                     continue
                 places = np.flatnonzero((row >= 0) & (self.item_domain[row] == d))
                 found = self.shares(one, d, self.keys[row[places]])

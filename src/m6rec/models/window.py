@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 from numba import prange
@@ -23,6 +23,7 @@ from m6rec.models.kernels import (
     times,
 )
 from m6rec.tracking import Run
+from m6rec.training.sequences import Scope, settled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,8 @@ class Window(Recipe):
     width: steps. decay, recency: exponents. backward: weight of b before a, next to 1 of after.
     half_life: days between two events after which a pair counts half; None = time is ignored.
     source, target: how much the events of either item discount a pair.
-    k: items kept for each a. scope: "domain" = each domain has its own sequence.
+    k: items kept for each a. scope: "all" = one sequence over all domains, "domain" = one in
+    each; "auto" = "all", or "domain" where events have an order but no times.
     """
 
     kind: ClassVar[str] = "window"
@@ -49,7 +51,7 @@ class Window(Recipe):
     source: float = 0.4
     target: float = 0.05
     k: int = 200
-    scope: Literal["all", "domain"] = "all"
+    scope: Scope = "auto"
 
     def __post_init__(self) -> None:
         for name in ("width", "k"):
@@ -61,7 +63,8 @@ class Window(Recipe):
     def fit(self, train: Dataset, run: Run) -> WindowModel:
         liked = train.take((train.weight > 0) & ~train.explicit[train.item] & train.ordered)
         sequence = liked.user.astype(np.int64)
-        if self.scope == "domain":
+        scope = settled(self.scope, train)
+        if scope == "domain":
             sequence = sequence * train.n_domains + train.item_domain[liked.item]
         order = np.argsort(sequence, kind="stable")
         item, time, sequence = liked.item[order], liked.time[order], sequence[order]
@@ -87,7 +90,8 @@ class Window(Recipe):
         )
         with threads(run.threads):
             _follow(*arrays)
-        return WindowModel(self, train.item_domain, count > 0, from_table(value, index, size, n))
+        follow = from_table(value, index, size, n)
+        return WindowModel(replace(self, scope=scope), train.item_domain, count > 0, follow)
 
     def restore(self, state: State) -> WindowModel:
         n = len(state["trained"])
@@ -103,7 +107,7 @@ class WindowModel(Additive):
 
     def __init__(self, recipe: Window, item_domain: Ids, trained: Mask, follow: csr_array) -> None:
         self.recipe, self.item_domain, self.trained = recipe, item_domain, trained
-        self.joint, self.binary = recipe.scope == "all", False
+        self.joint, self.binary = recipe.scope != "domain", False
         self.follow = follow
         self.n_items = len(trained)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from m6rec.arrays import Ids, Mask
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query
 
+Scope = Literal["auto", "all", "domain"]
 SORTED = 20  # batches among which pieces are sorted by length
 GAPS = 22  # classes of the time between two events
 
@@ -40,13 +42,22 @@ class Pieces:
     size: Ids
 
     @classmethod
-    def of(cls, train: Dataset, length: int) -> Pieces:
-        """Cut each user's liked items of implicit domains, the newest piece being whole."""
+    def of(cls, train: Dataset, length: int, joint: bool = True) -> Pieces:
+        """Cut each user's liked items of implicit domains, the newest piece being whole.
+
+        joint: one sequence over all domains; else one in each.
+        """
         row = np.flatnonzero((train.weight > 0) & ~train.explicit[train.item])
-        start = np.searchsorted(train.user[row], np.arange(train.n_users + 1))
-        targets = np.maximum(np.diff(start) - 1, 0)
+        key = train.user[row].astype(np.int64)
+        if not joint:
+            key = key * train.n_domains + train.item_domain[train.item[row]]
+            order = np.argsort(key, kind="stable")
+            row, key = row[order], key[order]
+        start = np.flatnonzero(np.r_[True, key[1:] != key[:-1], True]) if len(key) else np.zeros(1)
+        start = start.astype(np.int64)
+        targets = np.diff(start) - 1
         count = -(-targets // length)
-        owner = np.repeat(np.arange(train.n_users), count)
+        owner = np.repeat(np.arange(len(targets)), count)
         back = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)  # 0 = newest
         last = start[owner + 1] - 1 - back * length  # place after the piece's last input
         first = np.maximum(last - length, start[owner])
@@ -73,6 +84,14 @@ class Pieces:
                 np.where(inside, self.time[at], -1),
                 np.where(inside, at + 1, -1),
             )
+
+
+def settled(scope: Scope, train: Dataset) -> Scope:
+    """Return what "auto" means here: "all", or "domain" where several domains have no times, so
+    that nobody knows in which order events of different domains happened."""
+    if scope != "auto":
+        return scope
+    return "all" if train.n_domains == 1 or (train.time >= 0).any() else "domain"
 
 
 def gaps(time: Ids) -> Ids:
