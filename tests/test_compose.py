@@ -99,7 +99,7 @@ def test_new_items_get_weights_of_their_own_that_cost_old_ones_little() -> None:
     pool, buckets = new_items()
     table = fusion.learn(pool, buckets, 1, "ndcg@10")
     assert table[0, 0] > table[0, 1]
-    own = fusion.learn_new(pool, table, buckets, "ndcg@10")
+    own = fusion.learn_new(pool, table, buckets, "ndcg@10", 0.01)
     assert own is not None and own[1] > own[0]
     row, column = pool.targets.nonzero()
     kept = ~pool.new[row, column]
@@ -118,7 +118,7 @@ def test_new_items_get_weights_of_their_own_that_cost_old_ones_little() -> None:
     alone = np.where(pool.new, np.nan, alike)
     assert of_old(apart) >= 0.99 * of_old(alone)
     few = replace(pool, new=np.zeros_like(pool.new))
-    assert fusion.learn_new(few, table, buckets, "ndcg@10") is None
+    assert fusion.learn_new(few, table, buckets, "ndcg@10", 0.01) is None
 
 
 def test_a_blend_scores_and_explains_new_items_by_their_weights() -> None:

@@ -38,12 +38,15 @@ class Blend(Recipe):
     squared error in explicit ones. weights: domain → rows of λ over the parts, one for each
     activity bucket (0, 1-4, 5-19, 20+ history items there), and a fifth for items without events
     where theirs differ; learned on a holdout if left out.
+    new_items: share of the metric of other items that may be given up so that items without
+    events are found.
     """
 
     kind: ClassVar[str] = "blend"
     parts: tuple[Recipe, ...]
     metric: str = "ndcg@50"
     weights: Table = field(default_factory=dict)
+    new_items: float = 0.02
 
     def __post_init__(self) -> None:
         if not self.parts:
@@ -66,7 +69,7 @@ class Blend(Recipe):
         model = replace(chosen, weights={**even, **self.weights}).fit(split.train, run)
         with threads(run.threads):
             learned = {
-                d.name: _rows(learn_weights(model, split, i, self.metric, run))
+                d.name: _rows(learn_weights(model, split, i, self.metric, self.new_items, run))
                 for i, d in enumerate(split.train.domains)
                 if d.name not in self.weights
             }
@@ -151,7 +154,9 @@ def calibrate(model: Model, train: Dataset, rng: np.random.Generator) -> Floats:
     return table
 
 
-def learn_weights(model: BlendModel, split: Split, domain: int, metric: str, run: Run) -> Array:
+def learn_weights(
+    model: BlendModel, split: Split, domain: int, metric: str, new_items: float, run: Run
+) -> Array:
     """Return λ (buckets, P) of one domain, learned on the test part of a holdout split; with one
     more row for new items where theirs differ."""
     data, rng = split.test, run.rng("weights", str(domain))
@@ -186,7 +191,7 @@ def learn_weights(model: BlendModel, split: Split, domain: int, metric: str, run
         return np.tile(found, (N_BUCKETS, 1))
     pool, bucket = fusion.Pool.joined(pools), np.concatenate(buckets)
     table = fusion.learn(pool, bucket, N_BUCKETS, metric)
-    own = fusion.learn_new(pool, table, bucket, metric)
+    own = fusion.learn_new(pool, table, bucket, metric, new_items)
     return table if own is None else np.vstack([table, own])
 
 

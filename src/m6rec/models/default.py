@@ -34,7 +34,7 @@ class M6Rec(Recipe):
     parts: what is blended; left out, they are chosen by the data: PCT, neighbours, popularity,
     the linear model where its closed form is quick, else the graph filter, the window model
     and (see ``deep``) towers where events have an order, and the text model where items have
-    texts. metric, weights: as of "blend". seeds: as of "seeds".
+    texts. metric, weights, new_items: as of "blend". seeds: as of "seeds".
     deep: whether towers may be chosen: where torch is installed (the extra `deep`), up to a
     million events. With `parts` it says nothing.
     """
@@ -43,12 +43,15 @@ class M6Rec(Recipe):
     parts: tuple[Recipe, ...] = ()
     metric: str = "ndcg@50"
     weights: Table = field(default_factory=dict)
+    new_items: float = 0.02
     seeds: Seeds = field(default_factory=Seeds)
     deep: bool = True
 
     def choose(self, split: Split, run: Run) -> Self:
         parts = self.parts or default_parts(split.train, self.deep)
-        blend = Blend(parts=parts, metric=self.metric, weights=self.weights).choose(split, run)
+        blend = Blend(
+            parts=parts, metric=self.metric, weights=self.weights, new_items=self.new_items
+        ).choose(split, run)
         return replace(self, parts=blend.parts, weights=blend.weights)
 
     def fit(self, train: Dataset, run: Run) -> FallbackModel:

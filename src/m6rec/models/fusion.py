@@ -17,7 +17,6 @@ from m6rec.rank import top_k
 
 TOP, RANDOM = 100, 200  # candidates of each row: the best of each part, and a random sample
 STEPS = (0.5, 0.2, 0.1, 0.05)  # shares of weight moved from all parts to one
-COST = 0.01  # share of the metric of other items that λ of new items may cost
 FEWEST = 30  # rows, or targets among new items, from which λ of their own are learned
 SHRINK = 300.0  # rows at which a bucket's own λ counts as much as its domain's
 
@@ -205,11 +204,13 @@ def learn(pool: Pool, buckets: Ids, n_buckets: int, metric: str) -> Array:
     return table
 
 
-def learn_new(pool: Pool, table: Array, buckets: Ids, metric: str) -> Array | None:
+def learn_new(
+    pool: Pool, table: Array, buckets: Ids, metric: str, cost: float
+) -> Array | None:  # fmt: skip
     """Return λ (P,) of items without events; None = as of the others.
 
-    table: (n_buckets, P) λ of the others. Of all λ with which the rows' other targets lose at
-    most ``COST`` of their metric to new items, those are taken with which the targets among the
+    table: (n_buckets, P) λ of the others. Of all λ with which the other targets lose at most a
+    share ``cost`` of their metric to new items, those are taken with which the targets among the
     new items are ranked best, if that is better than with the others' λ.
     """
     row, column = pool.targets.nonzero()
@@ -233,15 +234,23 @@ def learn_new(pool: Pool, table: Array, buckets: Ids, metric: str) -> Array | No
         return float(np.nan_to_num(found).mean())
 
     alike = blend(pool.scores, table[buckets].T.astype(np.float32))
-    least = (1 - COST) * mean(np.where(pool.new, np.float32(np.nan), alike), others)
+    least = (1 - cost) * mean(np.where(pool.new, np.float32(np.nan), alike), others)
+
+    speak = np.flatnonzero([(~np.isnan(s[pool.new])).any() for s in pool.scores])
 
     def value(weights: Array) -> float:
-        own = blend(pool.scores, weights.astype(np.float32)[:, None])
+        own = blend(pool.scores[speak], weights.astype(np.float32)[:, None])
         scores = np.where(pool.new, own, alike)
         return mean(scores, wanted) if mean(scores, others) >= least else -1.0
 
-    found = climb(value, len(pool.scores))
-    return found if value(found) > mean(alike, wanted) else None
+    if not len(speak):
+        return None
+    best = climb(value, len(speak))
+    if value(best) <= mean(alike, wanted):
+        return None
+    found = np.zeros(len(pool.scores))
+    found[speak] = best
+    return found
 
 
 def least_squares(scores: Floats, target: Array) -> Array:
