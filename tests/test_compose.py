@@ -187,8 +187,10 @@ def test_fallback_takes_the_first_that_speaks() -> None:
 
 def test_default_parts_suit_the_data() -> None:
     kinds = [part.kind for part in default_parts(world())]
-    assert "window" in kinds
-    assert "window" not in [part.kind for part in default_parts(world(ordered=False))]
+    assert "window" in kinds and "towers" in kinds
+    assert "towers" not in [part.kind for part in default_parts(world(), deep=False)]
+    unordered = [part.kind for part in default_parts(world(ordered=False))]
+    assert "window" not in unordered and "towers" not in unordered
     assert all(p.kind != "linear" for p in default_parts(world(explicit=True)))
     model = M6Rec(parts=PARTS).fit(world(), Run())
     assert model.recipe.kind == "m6rec"
