@@ -5,7 +5,7 @@
 Prints parameters and bytes, NDCG@10 of the same users' newest events on a holdout of train and on
 the test, each with the paired 95 % interval of its difference to the teacher, and how long one
 request takes. Epochs are fixed, and the same for all: a comparison of sizes, not the best figures.
-The blend: one request to it at 10,000 items.
+The blend: one request to the parts of the default at 10,000 items.
 """
 
 from __future__ import annotations
@@ -24,18 +24,17 @@ from m6rec.evaluation import evaluate
 from m6rec.export import replaced
 from m6rec.models.base import Model
 from m6rec.models.compose import Blend
+from m6rec.models.default import default_parts
 from m6rec.models.distil import Distilled, Student
-from m6rec.models.neighbours import Neighbours
 from m6rec.models.onnx_graph import converted
-from m6rec.models.popular import Popular
+from m6rec.models.pct import Pct
 from m6rec.models.towers import Learner, Towers, TowersModel
-from m6rec.models.window import Window
+from m6rec.models.transfer import Local
 from m6rec.tracking import Run
 from m6rec.training.loop import Training
 
 ASKED, WARM = 300, 30  # requests that are timed, and before them
 ITEMS = 10_000  # of the blend
-LAMBDA = (0.4, 0.4, 0.1, 0.1)  # of the blend's parts; its time does not depend on them
 
 
 def main(what: list[str], epochs: int, passes: int, users: int) -> None:
@@ -99,13 +98,21 @@ def fused(train: Dataset, run: Run) -> None:
     kept = place[train.item] >= 0
     user, item = train.user[kept], place[train.item[kept]]
     small = Dataset.build(user=user, item=item, users=train.n_users, items=ITEMS, ordered=True)
-    towers = Towers(epochs=1, dropout=0.5, training=Training(lr=2e-3))
-    parts = (Window(), towers, Neighbours(), Popular())
-    model = Blend(parts=parts, weights={small.domains[0].name: (LAMBDA,) * 4}).fit(small, run)
-    deep = model.parts[1]
+    domain = small.domains[0].name
+    parts = tuple(
+        replace(part, epochs=1) if isinstance(part, Towers)
+        else replace(part, domains={domain: Local()}) if isinstance(part, Pct)
+        else part
+        for part in default_parts(small)
+    )  # fmt: skip
+    even = ((1 / len(parts),) * len(parts),) * 4  # the time does not depend on λ
+    model = Blend(parts=parts, weights={domain: even}).fit(small, run)
+    place_of = [part.kind for part in parts].index("towers")
+    deep = model.parts[place_of]
+    print("blend of " + ", ".join(part.kind for part in parts))
     forms = {"torch": deep, "onnx": converted(deep), "onnx int8": converted(deep, int8=True)}
     for form, part in forms.items():
-        p50, p95 = latency(replaced(model, {"1": part}), small)
+        p50, p95 = latency(replaced(model, {str(place_of): part}), small)
         print(f"blend at {ITEMS:,} items, {form}: p50 {p50:.2f} ms, p95 {p95:.2f} ms", flush=True)
 
 

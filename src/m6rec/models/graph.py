@@ -14,7 +14,7 @@ from m6rec.data.dataset import Dataset
 from m6rec.data.splits import Split, holdout
 from m6rec.models.additive import Additive, normalised, power, trained_items, training_matrix
 from m6rec.models.base import Recipe
-from m6rec.models.kernels import spread, times_gram, transposed
+from m6rec.models.kernels import compact, spread, times_gram, transposed
 from m6rec.models.search import is_open, search
 from m6rec.tracking import Run
 
@@ -125,7 +125,8 @@ class GraphModel(Additive):
     ) -> None:
         self.recipe, self.item_domain, self.trained = recipe, item_domain, trained
         self.joint, self.binary = True, recipe.binary
-        self.rows, self.basis, self.singular, self.degree = rows, basis, singular, degree
+        self.rows, self.basis = compact(rows), basis
+        self.singular, self.degree = singular, degree
         self.columns = transposed(rows)
         self.n_items = len(trained)
         gain = float(recipe.low_pass) * (1 - float(recipe.sharpen) * singular**2)

@@ -29,6 +29,14 @@ def row_of(matrix: csr_array) -> Ids:
     return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
 
 
+def compact(matrix: csr_array) -> csr_array:
+    """Return the matrix with indices of 32 bits, which the kernels take without a copy."""
+    if matrix.nnz < 2**31:
+        matrix.indices = matrix.indices.astype(np.int32, copy=False)
+        matrix.indptr = matrix.indptr.astype(np.int32, copy=False)
+    return matrix
+
+
 def transposed(matrix: csr_array) -> csr_array:
     """Return the transpose, again by rows and with sorted columns."""
     return csr_array(matrix.T.tocsr())

@@ -16,7 +16,7 @@ from m6rec.data.splits import Split, holdout
 from m6rec.errors import ConfigError
 from m6rec.models.additive import Additive, trained_items, training_matrix
 from m6rec.models.base import Recipe
-from m6rec.models.kernels import times, transposed
+from m6rec.models.kernels import compact, times, transposed
 from m6rec.models.search import AUTO, is_open, search
 from m6rec.tracking import Run
 
@@ -121,7 +121,8 @@ class UserSide:
     """
 
     def __init__(self, items: Ids, rows: csr_array, inverse: Floats, scale: Floats) -> None:
-        self.items, self.rows, self.inverse, self.scale = items, rows, inverse, scale
+        self.items, self.rows = items, compact(rows)
+        self.inverse, self.scale = inverse, scale
         self.columns = transposed(rows)
 
     def product(self, inputs: csr_array) -> Scores:

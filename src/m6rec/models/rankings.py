@@ -7,7 +7,7 @@ from scipy.sparse import csr_array
 
 from m6rec.arrays import Array, Ids, Mask, Scores, State
 from m6rec.models.additive import Additive
-from m6rec.models.kernels import Side, nearest_rows, row_of, times, transposed
+from m6rec.models.kernels import Side, compact, nearest_rows, row_of, times, transposed
 from m6rec.models.ratings import Measure
 
 
@@ -49,7 +49,7 @@ class _Ranking(Additive):
     """The implicit half: one group of items whose histories count for each other."""
 
     def __init__(self, trained: Mask, matrix: csr_array, *, binary: bool) -> None:
-        self.trained, self.matrix = trained, matrix
+        self.trained, self.matrix = trained, compact(matrix)
         self.item_domain = np.zeros(len(trained), np.int16)
         self.joint, self.binary = True, binary
         self.covers = trained

@@ -17,6 +17,7 @@ from m6rec.models.additive import Additive
 from m6rec.models.base import Recipe
 from m6rec.models.kernels import (
     CHUNKS,
+    compact,
     from_table,
     push,
     row_of,
@@ -108,7 +109,7 @@ class WindowModel(Additive):
     def __init__(self, recipe: Window, item_domain: Ids, trained: Mask, follow: csr_array) -> None:
         self.recipe, self.item_domain, self.trained = recipe, item_domain, trained
         self.joint, self.binary = recipe.scope != "domain", False
-        self.follow = follow
+        self.follow = compact(follow)
         self.n_items = len(trained)
 
     def inputs(self, query: Query) -> csr_array:
