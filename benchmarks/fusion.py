@@ -108,9 +108,10 @@ def measured(name: str, recipe: M6Rec, seed: int, folder: Path | None) -> dict[s
     print("| slice | rows | best part | it | fused | gain | 95 % interval | p (Holm) |")
     print("|---|---|---|---|---|---|---|---|")
     for line, kind in lines:
-        low, high = (f"{100 * x / line.b:+.1f}" for x in (line.low, line.high))
+        base = line.b or float("nan")
+        low, high = (f"{100 * x / base:+.1f}" for x in (line.low, line.high))
         print(f"| {line.slice} | {len(fused.slices[line.slice]):,} | {kind} | {line.b:.4f} "
-              f"| {line.a:.4f} | {100 * line.difference / line.b:+.1f} % | [{low}, {high}] % "
+              f"| {line.a:.4f} | {100 * line.difference / base:+.1f} % | [{low}, {high}] % "
               f"| {line.p_holm:.3f} |", flush=True)  # fmt: skip
     table = blend.weights.round(3).tolist()
     weights = {d.name: table[i] for i, d in enumerate(split.train.domains)}
