@@ -12,20 +12,14 @@ import argparse
 import time
 from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib.resources import files
-from pathlib import Path
 
 import datasets
 import numpy as np
+from fusion import demo
 
-from m6rec.data.dataset import Dataset
-from m6rec.data.fetch import fetch
-from m6rec.data.prepare import prepare
 from m6rec.data.splits import holdout
-from m6rec.experiment import load
 from m6rec.models.pct import Pct
 from m6rec.models.towers import Learner, Towers, judge
-from m6rec.pipeline import stage
 from m6rec.tracking import Run
 from m6rec.training.loop import Training
 
@@ -41,17 +35,8 @@ class Watched(Run):
             self.heard.append(value)
 
 
-def demo() -> Dataset:
-    run = Run()
-    base = fetch("ml-100k", run=run)
-    toml = files("m6rec.scenarios").joinpath("demo.toml")
-    experiment = load(Path(str(toml)), [f"base={str(base)!r}"])
-    prepared = prepare(experiment.data, Path(experiment.base), run)
-    return stage(experiment, prepared, run).split.train
-
-
 def main(what: str, models: list[str], epochs: int, seed: int) -> None:
-    train = demo() if what == "demo" else datasets.beauty().train
+    train = demo().train if what == "demo" else datasets.beauty().train
     run = Run(seed=seed)
     split = holdout(train, run.rng("holdout"))
     training = Training(lr=2e-3, epochs=epochs, patience=4)
