@@ -266,7 +266,7 @@ def _weights_plot(trained: Trained) -> Figure | None:
             axis.bar(x, value, 0.8, below, color=COLOURS[i % len(COLOURS)], label=part)
             below = below + value
         axis.set_title(domain, fontsize=10, loc="left")
-        axis.set_xticks(x, rows["history"].to_list())
+        axis.set_xticks(x, [name.replace(" ", "\n") for name in rows["history"]])
         axis.set_ylim(0, 1)
         axis.grid(visible=False)
     axes[0].set_ylabel("λ", fontsize=9)
