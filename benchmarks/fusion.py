@@ -44,12 +44,12 @@ class Task(NamedTuple):
     protocol: str = "full"
 
 
-def demo() -> Split:
-    """MovieLens-100k as three domains, as in `m6rec demo`."""
-    run = Run()
+def demo(seed: int = 0, *changes: str) -> Split:
+    """MovieLens-100k as three domains, as in `m6rec demo`; changes: of its configuration."""
+    run = Run(seed=seed)
     base = fetch("ml-100k", run=run)
     toml = files("m6rec.scenarios").joinpath("demo.toml")
-    experiment = load(Path(str(toml)), [f"base={str(base)!r}"])
+    experiment = load(Path(str(toml)), [f"base={str(base)!r}", *changes])
     prepared = prepare(experiment.data, Path(experiment.base), run)
     return stage(experiment, prepared, run).split
 

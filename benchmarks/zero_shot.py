@@ -21,29 +21,24 @@ import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib.resources import files
-from pathlib import Path
 from typing import ClassVar
 
 import datasets
 import numpy as np
+from fusion import demo
 
 from m6rec.arrays import Ids, Scores, State
 from m6rec.compiled import threads
 from m6rec.data.dataset import Dataset
-from m6rec.data.fetch import fetch
-from m6rec.data.prepare import prepare
 from m6rec.data.query import Query
 from m6rec.data.splits import Split, cold_item, cold_user, holdout
 from m6rec.evaluation import Rows, evaluate
-from m6rec.experiment import load
 from m6rec.models.base import Model, Recipe
 from m6rec.models.compose import Blend
 from m6rec.models.default import M6Rec, default_parts
 from m6rec.models.pct import Pct
 from m6rec.models.popular import Popular
 from m6rec.models.text import Text
-from m6rec.pipeline import stage
 from m6rec.significance import paired
 from m6rec.tracking import Run
 
@@ -62,7 +57,7 @@ class Chance(Recipe):
         return ChanceModel(train.n_items)
 
     def restore(self, state: State) -> Model:
-        raise NotImplementedError
+        return ChanceModel(int(state["n_items"]))
 
 
 class ChanceModel(Model):
@@ -75,20 +70,11 @@ class ChanceModel(Model):
         return scores if items is None else scores[:, items]
 
     def state(self) -> State:
-        return {}
-
-
-def movielens(seed: int, *changes: str) -> Split:
-    """MovieLens-100k as in the demo, split otherwise."""
-    run = Run(seed=seed)
-    base = fetch("ml-100k", run=run)
-    toml = files("m6rec.scenarios").joinpath("demo.toml")
-    experiment = load(Path(str(toml)), [f"base={str(base)!r}", *changes])
-    return stage(experiment, prepare(experiment.data, Path(experiment.base), run), run).split
+        return {"n_items": np.array(self.n_items)}
 
 
 def films(seed: int) -> Split:
-    return movielens(seed, 'split.kind="cold-item"', "split.fraction=0.2")
+    return demo(seed, 'split.kind="cold-item"', "split.fraction=0.2")
 
 
 def games(seed: int) -> Split:
@@ -96,7 +82,7 @@ def games(seed: int) -> Split:
 
 
 def new_users(seed: int) -> Split:
-    return movielens(seed, 'split.kind="cold-user"', "split.fraction=0.2", "split.context=0.0")
+    return demo(seed, 'split.kind="cold-user"', "split.fraction=0.2", "split.context=0.0")
 
 
 def sampled(split: Split, rows: int, run: Run) -> Split:

@@ -111,6 +111,14 @@ def test_a_new_user_is_placed_by_attributes_alone(options: dict[str, Local]) -> 
     np.testing.assert_allclose(total, scores, atol=1e-4)
 
 
+def test_a_run_from_before_the_prior_of_strangers_still_answers() -> None:
+    data = world()
+    model = Pct(dim=8, domains=SHARED).fit(data, Run())
+    older = {n: a for n, a in model.state().items() if not n.startswith("full/alone/")}
+    query = data.query(np.arange(6))
+    np.testing.assert_array_equal(model.recipe.restore(older).score(query), model.score(query))
+
+
 def test_of_whom_nothing_but_age_is_known_is_taken_for_the_average_user() -> None:
     """The active like more of everything, so that films tell how many books somebody likes; that
     a new user has no films yet does not mean that they like few books."""

@@ -91,11 +91,15 @@ class PctModel(Model):
         self.recipe = recipe
         self.confidence = confidence
         self.attributes = attributes
-        self._state = state
         self.item_domain: Ids = state["item_domain"]
         self.omega: Floats = state["omega"]
         self.n_items = len(self.item_domain)
         self.n_domains = len(self.omega)
+        self._state = state
+        for d in range(self.n_domains):  # older runs knew one prior, of users with sources
+            if f"full/prior/{d}" in state and state["warm"][d]:
+                known = len(state[f"own/prior/{d}"])
+                state.setdefault(f"full/alone/{d}", state[f"full/prior/{d}"][:known])
 
     def state(self) -> State:
         return self._state

@@ -53,8 +53,7 @@ class Pieces:
             key = key * train.n_domains + train.item_domain[train.item[row]]
             order = np.argsort(key, kind="stable")
             row, key = row[order], key[order]
-        start = np.flatnonzero(np.r_[True, key[1:] != key[:-1], True]) if len(key) else np.zeros(1)
-        start = start.astype(np.int64)
+        start = np.flatnonzero(np.diff(key, prepend=-1, append=-1))
         targets = np.diff(start) - 1
         count = -(-targets // length)
         owner = np.repeat(np.arange(len(targets)), count)
