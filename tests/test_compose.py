@@ -149,6 +149,9 @@ def test_a_blend_scores_and_explains_new_items_by_their_weights() -> None:
 def test_weights_of_the_wrong_shape_are_refused() -> None:
     with pytest.raises(ValueError, match="4 rows, or 5 with new items, of 1 numbers"):
         Blend(parts=(Popular(),), weights={"films": ((1.0,),) * 3})
+    for recipe in (M6Rec, Blend):
+        with pytest.raises(ValueError, match="new_items"):
+            recipe(parts=(Popular(),), new_items=1.5)
 
 
 def test_rating_weights_are_the_best_on_the_simplex() -> None:

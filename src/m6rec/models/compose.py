@@ -51,6 +51,7 @@ class Blend(Recipe):
     def __post_init__(self) -> None:
         if not self.parts:
             raise ValueError("parts must name at least one model")
+        check_share(self.new_items)
         n = len(self.parts)
         for name, rows in self.weights.items():
             if len(rows) not in (N_BUCKETS, N_BUCKETS + 1) or any(len(row) != n for row in rows):
@@ -103,6 +104,11 @@ class Blend(Recipe):
     def restore(self, state: State) -> BlendModel:
         models = [p.restore(unnest(str(i), state)) for i, p in enumerate(self.parts)]
         return BlendModel(self, models, state)
+
+
+def check_share(new_items: float) -> None:
+    if not 0 <= new_items < 1:
+        raise ValueError(f"new_items = {new_items}: must be at least 0 and below 1")
 
 
 def without_events(train: Dataset) -> Mask:

@@ -12,7 +12,7 @@ from m6rec.arrays import State
 from m6rec.data.dataset import Dataset
 from m6rec.data.splits import Split, holdout
 from m6rec.models.base import Recipe
-from m6rec.models.compose import Blend, Fallback, FallbackModel, Table
+from m6rec.models.compose import Blend, Fallback, FallbackModel, Table, check_share
 from m6rec.models.graph import Graph
 from m6rec.models.linear import Linear
 from m6rec.models.neighbours import Neighbours
@@ -46,6 +46,9 @@ class M6Rec(Recipe):
     new_items: float = 0.02
     seeds: Seeds = field(default_factory=Seeds)
     deep: bool = True
+
+    def __post_init__(self) -> None:
+        check_share(self.new_items)
 
     def choose(self, split: Split, run: Run) -> Self:
         parts = self.parts or default_parts(split.train, self.deep)

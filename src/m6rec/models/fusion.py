@@ -204,9 +204,7 @@ def learn(pool: Pool, buckets: Ids, n_buckets: int, metric: str) -> Array:
     return table
 
 
-def learn_new(
-    pool: Pool, table: Array, buckets: Ids, metric: str, cost: float
-) -> Array | None:  # fmt: skip
+def learn_new(pool: Pool, table: Array, buckets: Ids, metric: str, cost: float) -> Array | None:
     """Return λ (P,) of items without events; None = as of the others.
 
     table: (n_buckets, P) λ of the others. Of all λ with which the other targets lose at most a
@@ -235,7 +233,6 @@ def learn_new(
 
     alike = blend(pool.scores, table[buckets].T.astype(np.float32))
     least = (1 - cost) * mean(np.where(pool.new, np.float32(np.nan), alike), others)
-
     speak = np.flatnonzero([(~np.isnan(s[pool.new])).any() for s in pool.scores])
 
     def value(weights: Array) -> float:
