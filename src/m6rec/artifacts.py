@@ -176,6 +176,22 @@ def current_name(path: Path, out: Path = Path("runs")) -> str:
     return "current" if folder.absolute() == out.absolute() else str(folder / "current")
 
 
+def runs(out: Path) -> list[str]:
+    """Return the names of the runs in a folder, the newest first."""
+    found = [f.parent.name for f in out.glob("*/manifest.json") if not DRAFT.match(f.parent.name)]
+    return sorted(found, reverse=True)
+
+
+def holding(out: Path, user: str) -> list[str]:
+    """Return the names of the runs in a folder whose vocabulary has this user."""
+    key = (pl.col("kind") == "user") & (pl.col("key") == user)
+    return [
+        name
+        for name in runs(out)
+        if pl.scan_parquet(out / name / "vocab.parquet").filter(key).head(1).collect().height
+    ]
+
+
 def load(path: Path, recipe: Recipe | None = None) -> Fitted:
     """Load a run, verifying every hash; nothing that the run names is imported.
 

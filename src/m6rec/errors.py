@@ -22,6 +22,15 @@ class RunError(M6RecError):
     """A saved run is missing, damaged or newer than this version."""
 
 
+class ServiceError(M6RecError):
+    """A service refused a request, or did not answer. status: of HTTP, 0 = no answer; code: of
+    the service."""
+
+    def __init__(self, message: str, status: int = 0, code: str = "") -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
+
+
 class QueryError(M6RecError):
     """A request names a user, item or domain that does not fit the model."""
 

@@ -189,11 +189,33 @@ class Recommender:
         """Whether an item has this key or title."""
         return name in self.dataset.items or name.casefold().strip() in self._by_title
 
+    def title(self, code: int) -> str:
+        """Return the title of an item, its key where it has none."""
+        return str(self._titles[code])
+
     def reads(self, text: str) -> bool:
         """Whether the model understands something of these words; else they change nothing."""
         if not isinstance(self.model, Reads):
             return False
         return bool(self.model.reads(self.query([None], text=text)).any())
+
+    def search(self, words: str, allowed: Mask, n: int) -> pl.DataFrame:
+        """Return item, domain and title of up to n allowed items whose title holds all of these
+        words, those that begin with them first."""
+        asked = words.casefold().split()
+        frame = pl.DataFrame(
+            [
+                self._keys.alias("item"),
+                self.fitted.items["domain"],
+                self._titles.alias("title"),
+                self._folded.alias("folded"),
+            ]
+        ).filter(pl.Series(allowed))
+        for word in asked:
+            frame = frame.filter(pl.col("folded").str.contains(word, literal=True))
+        first = pl.col("folded").str.starts_with(" ".join(asked))
+        order = [first.not_(), pl.col("folded").str.len_chars()]
+        return frame.sort(order, maintain_order=True).drop("folded").head(n)
 
     def allowed(self, domain: str | None = None, filter: str | None = None) -> Mask:
         """Return (n_items,) items of a domain (None = all) that a filter lets through."""
@@ -252,7 +274,7 @@ class Recommender:
         )
 
     def _explained(self, query: Query, items: Ids, language: str) -> list[list[Explanation]]:
-        return explain(self.model, query, items, lambda code: str(self._titles[code]), language)
+        return explain(self.model, query, items, self.title, language)
 
     def _new(self, history: History, attributes: Mapping[str, Any] | None, n: int) -> Query:
         """Requests of somebody whom the data does not know."""
@@ -262,10 +284,10 @@ class Recommender:
         if isinstance(history, Mapping):
             weight = np.array(list(history.values()), np.float32)
         else:
-            weight = np.where(data.explicit[codes], self._liked, data.events[kind].weight)
+            weight = np.where(data.explicit[codes], self.liked, data.events[kind].weight)
         features = {name: np.zeros((n, b.shape[1])) for name, b in data.user_attributes.items()}
         if attributes is not None:
-            features |= self._attributes(attributes, n)
+            features |= self.attributes(attributes, n)
         m = len(codes)
         query = make_query(
             row=np.repeat(np.arange(n), m),
@@ -282,7 +304,9 @@ class Recommender:
         )
         return data.described(query)
 
-    def _attributes(self, given: Mapping[str, Any], n: int) -> dict[str, Any]:
+    def attributes(self, given: Mapping[str, Any], n: int) -> dict[str, Any]:
+        """Return the feature blocks (n, d) of n users with these raw attributes; QueryError for
+        one that the data does not have."""
         known = self.fitted.prepared.users.drop("key")
         for name in given:
             if name not in known.columns:
@@ -334,7 +358,12 @@ class Recommender:
         return items.select(pl.when(title != "").then(title).otherwise("key")).to_series()
 
     @cached_property
-    def _liked(self) -> float:
+    def _folded(self) -> pl.Series:
+        """(n_items,) titles without case."""
+        return pl.Series([title.casefold() for title in self._titles], dtype=pl.String)
+
+    @cached_property
+    def liked(self) -> float:
         """The rating that "liked" stands for: the upper quartile of what users gave."""
         rated = self.dataset.weight[self.dataset.explicit[self.dataset.item]]
         return float(np.quantile(rated, 0.75)) if len(rated) else 1.0

@@ -8,7 +8,7 @@ import sys
 import typer
 
 from m6rec import __version__
-from m6rec.cli import ask, data, demo, doctor, export, training
+from m6rec.cli import ask, data, demo, doctor, export, serve, training
 from m6rec.errors import M6RecError
 
 app = typer.Typer(
@@ -51,6 +51,8 @@ for verb, epilog in (
     (ask.explain, ask.EXPLAIN),
     (training.tune, training.TUNE),
     (export.export, export.EXAMPLES),
+    (serve.serve, serve.SERVE),
+    (serve.keys, serve.KEYS),
     (doctor.doctor, doctor.EXAMPLES),
 ):
     app.command(epilog=epilog)(verb)

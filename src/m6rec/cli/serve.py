@@ -1,0 +1,116 @@
+"""Verbs of the service: serve, keys."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import secrets
+from typing import Annotated, Literal
+
+import typer
+
+from m6rec.cli import show
+from m6rec.cli.ask import Which
+from m6rec.errors import ConfigError
+
+SERVE = show.examples(
+    "m6rec serve current",
+    "m6rec serve current --store postgresql://m6rec@db/m6rec --workers 4",
+    "m6rec keys create --scope admin --name ops && m6rec serve current --host 0.0.0.0",
+)
+KEYS = show.examples(
+    "m6rec keys create --scope write --name shop",
+    "m6rec keys list",
+    "m6rec keys revoke --name shop",
+)
+URL = "sqlite:///m6rec.db"
+
+StoreUrl = Annotated[
+    str,
+    typer.Option(
+        "--store", metavar="URL", envvar="M6REC_STORE",
+        help="Where events are kept: sqlite:///FILE or postgresql://….",
+    ),
+]  # fmt: skip
+
+
+def serve(
+    run: Which = "current",
+    store: StoreUrl = URL,
+    host: Annotated[str, typer.Option("--host", metavar="ADDRESS")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8088,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 1,
+    rate: Annotated[
+        float, typer.Option("--rate", min=0, help="Requests a second of one client; 0 = any.")
+    ] = 0.0,
+) -> None:
+    """Serve a run over HTTP, with a web page.
+
+    An empty store first takes in the run's items, users and history; from then on the store is
+    the truth. Beyond this machine (--host) it only opens once there are API keys.
+    """
+    import uvicorn
+
+    from m6rec import artifacts
+    from m6rec.serving.settings import Settings
+    from m6rec.store import Store
+
+    settings = Settings(run=run, store=store, rate=rate)
+    artifacts.checked(artifacts.resolve(run))
+    opened = Store.open(store)
+    guarded = bool(opened.keys())
+    opened.close()
+    if not _local(host) and not guarded:
+        raise ConfigError(
+            f"--host {host}: is open to others, and there is no API key; make one with "
+            "`m6rec keys create --scope admin`"
+        )
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    settings.hand_down()
+    show.whole(f"http://{host}:{port}  (API: /v1/openapi.json, Ctrl-C ends)")
+    uvicorn.run(
+        "m6rec.serving.app:create", factory=True, host=host, port=port, workers=workers,
+        log_level="warning", access_log=False, timeout_graceful_shutdown=10,
+    )  # fmt: skip
+
+
+def keys(
+    what: Annotated[
+        Literal["create", "list", "revoke"], typer.Argument(metavar="create|list|revoke")
+    ],
+    name: Annotated[str, typer.Option("--name", help="What or who it is for.")] = "",
+    scope: Annotated[
+        Literal["read", "write", "admin"], typer.Option("--scope", help="What it may do.")
+    ] = "write",
+    store: StoreUrl = URL,
+) -> None:
+    """Make, list or revoke API keys; without any, the service needs none.
+
+    A key is shown once; the store keeps its hash.
+    """
+    from m6rec.serving.guard import hashed
+    from m6rec.store import Store
+
+    opened = Store.open(store)
+    try:
+        if what == "list":
+            rows = [(k.name, k.scope, k.hash[:8]) for k in opened.keys()]
+            show.table(("name", "scope", "hash"), rows)
+        elif not name:
+            raise ConfigError(f"keys {what}: say --name, what or who the key is for")
+        elif what == "create":
+            key = secrets.token_urlsafe(32)
+            opened.add_key(hashed(key), name, scope)
+            show.whole(key)
+        else:
+            n = opened.revoke_key(name)
+            show.line(f"{n} key{'' if n == 1 else 's'} revoked")
+    finally:
+        opened.close()
+
+
+def _local(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,1 @@
+"""The live service: a store, a run, and what answers over HTTP."""

@@ -1,0 +1,254 @@
+"""Our own door, /v1: recommend, explain, similar, events, users, items, seeds, models, health."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+
+from m6rec import artifacts, learned
+from m6rec.serving import schemas
+from m6rec.serving.asks import Ask
+from m6rec.serving.live import MICRO
+from m6rec.serving.schemas import (
+    AnswerBody,
+    ErrorBody,
+    EventBody,
+    ExplainBody,
+    ItemBody,
+    ItemKey,
+    Key,
+    Language,
+    RecommendBody,
+    UserBody,
+)
+from m6rec.serving.service import Service
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorBody, "description": text}
+    for status, text in {
+        400: "The request names something that is not there, or does not fit.",
+        401: "No valid API key.",
+        403: "The key's scope does not reach.",
+        413: "The body is too large.",
+        422: "A field is missing, unknown or out of range.",
+        429: "Too many requests.",
+    }.items()
+}
+MISSING: dict[int | str, dict[str, Any]] = {404: {"model": ErrorBody, "description": "Unknown."}}
+BROKEN: dict[int | str, dict[str, Any]] = {
+    409: {"model": ErrorBody, "description": "The run is broken."}
+}
+router = APIRouter(prefix="/v1", responses=PROBLEMS)
+
+
+def service(request: Request) -> Service:
+    """The service of this worker."""
+    found: Service = request.app.state.service
+    return found
+
+
+Here = Annotated[Service, Depends(service)]
+
+
+def as_json(value: Any, status: int = 200) -> Response:
+    """Encode plain data."""
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+@router.post("/recommend", response_model=AnswerBody, tags=["ask"])
+async def recommend(body: RecommendBody, here: Here) -> Response:
+    """Recommend to a user of the store, to somebody new, or to both at once."""
+    return as_json(schemas.answer(await here.recommend(body.request())))
+
+
+@router.get("/recommend", response_model=AnswerBody, tags=["ask"])
+async def recommend_user(
+    here: Here,
+    user: Key,
+    domain: str | None = None,
+    filter: Annotated[str | None, Query(max_length=4000)] = None,
+    k: Annotated[int, Query(ge=1, le=1000)] = 10,
+    page: str = "",
+    explain: bool = True,
+    language: Language = "en",
+) -> Response:
+    """The short form of it, for a user of the store."""
+    ask = Ask(
+        user=user, domain=domain, filter=filter, k=k, page=page, explain=explain, language=language
+    )
+    return as_json(schemas.answer(await here.recommend(ask)))
+
+
+@router.post("/explain", response_model=list[schemas.WhyBody], tags=["ask"])
+async def explain(body: ExplainBody, here: Here) -> Response:
+    """Say why items have their scores, with every reason."""
+    found = await here.run(here.engine.explain, body.ask(), body.items)
+    return as_json(
+        [
+            {"item": item, "score": each.score, "unexplained": each.unexplained} | schemas.why(each)
+            for item, each in zip(body.items, found, strict=True)
+        ]
+    )
+
+
+@router.get("/similar", response_model=AnswerBody, tags=["ask"])
+async def similar(
+    here: Here,
+    item: ItemKey,
+    domain: str | None = None,
+    filter: Annotated[str | None, Query(max_length=4000)] = None,
+    k: Annotated[int, Query(ge=1, le=1000)] = 10,
+    explain: bool = False,
+    language: Language = "en",
+) -> Response:
+    """What goes with an item, in its own domain or in another."""
+    ask = Ask(
+        history={item: None}, domain=domain, filter=filter, k=k, explain=explain, language=language
+    )
+    return as_json(schemas.answer(await here.recommend(ask)))
+
+
+@router.post("/events", response_model=schemas.AddedBody, tags=["events"])
+async def add_events(body: EventBody | list[EventBody], here: Here) -> Response:
+    """Take in events; once this answers, they are on disk and count in the next list."""
+    events = body if isinstance(body, list) else [body]
+    now = time.time_ns() // 1000
+    rows = [each.event(here.engine.full_key(each.item), now) for each in events]
+    return as_json({"added": await here.run(here.store.add_events, rows), "got": len(rows)})
+
+
+@router.get("/events", response_model=list[schemas.SeenBody], tags=["events"])
+async def events(here: Here, user: Key, n: Annotated[int, Query(ge=1, le=1000)] = 100) -> Response:
+    """The newest events of a user, newest first."""
+    past = await here.run(here.store.history, user, time.time_ns() // 1000, n)
+    rows = zip(past.item, past.type, past.value, past.time, strict=True)
+    return as_json(
+        [
+            {"item": i, "type": t, "value": v, "time": moment(at), "title": here.engine.title(i)}
+            for i, t, v, at in reversed(list(rows))
+        ]
+    )
+
+
+@router.get("/users/{user}", response_model=schemas.StoredUser, responses=MISSING, tags=["users"])
+async def user(user: Key, here: Here) -> Response:
+    """What is stored of a user."""
+    found = await here.run(here.store.user, user)
+    if found is None:
+        raise HTTPException(404, f'there is no user "{user}"')
+    return as_json({"user": found.key, "attributes": found.attributes})
+
+
+@router.put("/users/{user}", response_model=schemas.StoredUser, tags=["users"])
+async def put_user(user: Key, body: UserBody, here: Here) -> Response:
+    """Store a user's attributes; they count in the next list."""
+    await here.run(here.store.put_users, [body.stored(user)])
+    return as_json({"user": user, "attributes": body.attributes})
+
+
+@router.delete("/users/{user}", response_model=schemas.ErasedBody, tags=["users"])
+async def delete_user(user: Key, here: Here) -> Response:
+    """Erase every trace of a user from the store; runs names those that still hold the key."""
+    erased = await here.run(here.store.delete_user, user)
+    runs = await here.run(artifacts.holding, here.path.parent, user)
+    return as_json({"erased": erased, "runs": runs})
+
+
+@router.post("/users/{user}/merge", response_model=schemas.MergedBody, tags=["users"])
+async def merge_user(user: Key, here: Here, into: Key) -> Response:
+    """Join two identities: all events of this user become those of ``into``."""
+    return as_json({"moved": await here.run(here.store.merge_users, user, into)})
+
+
+@router.get("/items", response_model=list[schemas.FoundItem], tags=["items"])
+async def search_items(
+    here: Here,
+    search: Annotated[str, Query(max_length=200)] = "",
+    domain: str | None = None,
+    n: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> Response:
+    """Items whose title holds these words, those that begin with them first."""
+    return as_json(await here.run(here.engine.search, search, domain, n))
+
+
+@router.get(
+    "/items/{item:path}", response_model=schemas.StoredItem, responses=MISSING, tags=["items"]
+)
+async def item(item: ItemKey, here: Here) -> Response:
+    """What is stored of an item."""
+    found = await here.run(here.store.item, item)
+    if found is None:
+        raise HTTPException(404, f'there is no item "{item}"')
+    fields = ("title", "text", "attributes", "hidden")
+    return as_json({"item": found.key} | {name: getattr(found, name) for name in fields})
+
+
+@router.put("/items/{item:path}", response_model=schemas.StoredItem, tags=["items"])
+async def put_item(item: ItemKey, body: ItemBody, here: Here) -> Response:
+    """Store an item ("domain/key"); it can be recommended in the next list."""
+    await here.run(here.store.put_items, [body.stored(item)])
+    return as_json({"item": item, **body.model_dump()})
+
+
+@router.delete("/items/{item:path}", response_model=schemas.ErasedBody, tags=["items"])
+async def delete_item(item: ItemKey, here: Here) -> Response:
+    """Remove an item and its events; no list shows it again."""
+    return as_json({"erased": await here.run(here.store.delete_item, item), "runs": []})
+
+
+@router.get("/models", tags=["models"])
+async def models(here: Here) -> Response:
+    """The run that answers, with its metrics, λ and ω, and the other runs beside it."""
+    live = here.engine.live
+    fitted = live.recommender.fitted
+    tables = learned.learned(fitted.model, live.domains)
+    return as_json(
+        {
+            "run": live.name,
+            "kind": fitted.model.recipe.kind,
+            "made": fitted.manifest.get("made"),
+            "domains": live.domains,
+            "metrics": fitted.metrics,
+            "learned": [
+                {"symbol": t.symbol, "heading": t.heading, "text": t.text,
+                 "rows": t.frame.to_dicts()}
+                for t in tables
+            ],
+            "runs": artifacts.runs(here.path.parent),
+        }
+    )  # fmt: skip
+
+
+@router.post(
+    "/models/reload", response_model=schemas.ReloadedBody, responses=BROKEN, tags=["models"]
+)
+async def reload(here: Here, run: Annotated[str, Query(max_length=200)] = "") -> Response:
+    """Serve the run that CURRENT names, or another; a broken one is refused, the old one stays."""
+    return as_json({"run": await here.run(here.reload, run)})
+
+
+@router.get("/health/live", tags=["health"])
+async def health_live() -> Response:
+    """The process answers."""
+    return as_json({"live": True})
+
+
+@router.get("/health/ready", tags=["health"])
+async def health_ready(here: Here) -> Response:
+    """The store answers and a run is loaded."""
+    try:
+        await here.run(here.store.item_rev)
+    except Exception as error:
+        return as_json({"ready": False, "why": str(error).splitlines()[0]}, 503)
+    return as_json({"ready": True, "run": here.engine.live.name})
+
+
+def moment(time: int) -> str | None:
+    """Return microseconds as RFC 3339, None where unknown."""
+    if time < 0:
+        return None
+    return datetime.fromtimestamp(time / MICRO, UTC).isoformat().replace("+00:00", "Z")

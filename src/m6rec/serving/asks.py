@@ -1,0 +1,76 @@
+"""What is asked of the engine, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from m6rec.explanation import Explanation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Boost:
+    """Moves the items that a filter lets through by so many deviations of the scores."""
+
+    filter: str
+    by: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """A request for recommendations.
+
+    user: key; their events in the store are their history. history: items (key or title →
+    rating or weight, None = liked) that count as events of this moment. attributes: of somebody
+    new, or in place of the stored ones. text: a question, a search, a profile.
+    domain: only items of it. filter: an expression over item attributes. boosts: see Boost.
+    exclude: items left out. seen: whether items of the history may come again.
+    k: how many. page: the token that the page before gave. diversity: 0 … 1. explore: share of
+    random items. explain: whether reasons come with the answer, in ``language``.
+    """
+
+    user: str | None = None
+    history: Mapping[str, float | None] = field(default_factory=dict)
+    attributes: Mapping[str, Any] | None = None
+    text: str | None = None
+    domain: str | None = None
+    filter: str | None = None
+    boosts: tuple[Boost, ...] = ()
+    exclude: tuple[str, ...] = ()
+    seen: bool = False
+    k: int = 10
+    page: str = ""
+    diversity: float = 0.0
+    explore: float = 0.0
+    explain: bool = True
+    language: str = "en"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranked:
+    """One item of an answer. explored: drawn at random, not by its score."""
+
+    item: str
+    domain: str
+    title: str
+    score: float
+    explored: bool = False
+    why: Explanation | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """request: its id, to be sent back with the events that follow. run: the name of the run.
+
+    parts: by domain of the items, each part's kind and its λ; empty where the model has none.
+    history: how many of the asker's events counted. page: token of the next page, "" at the end.
+    """
+
+    request: str
+    run: str
+    user: str | None
+    history: int
+    items: tuple[Ranked, ...]
+    parts: Mapping[str, Mapping[str, float]]
+    page: str

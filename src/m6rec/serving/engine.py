@@ -1,0 +1,230 @@
+"""Recommendations from a live run and a store, without HTTP: what any number of workers do."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from m6rec import artifacts
+from m6rec.arrays import Floats, Scores
+from m6rec.data.query import Query
+from m6rec.errors import M6RecError, QueryError
+from m6rec.explanation import Explanation, explain
+from m6rec.rank import rank, with_items, with_twins
+from m6rec.serving import pages
+from m6rec.serving.asks import Answer, Ask, Ranked
+from m6rec.serving.given import Journal
+from m6rec.serving.live import MICRO, Asker, Live
+from m6rec.store import Store
+from m6rec.wording import wording
+
+MOST = 1_000  # items of one answer
+PARALLEL = 64  # requests that are scored together at most
+
+
+class Engine:
+    """One worker's view of a store and of the run that it serves.
+
+    The store is the truth: it is asked for the events, the attributes and the new items at every
+    request, so what one worker acknowledged counts in the next answer of any. A new run replaces
+    the old one between two requests; a broken one is refused and the old one stays.
+    """
+
+    def __init__(self, store: Store, run: Path) -> None:
+        self.store = store
+        self.journal = Journal(store)
+        if store.empty():
+            store.import_run(artifacts.load(run))
+        self._live = Live.open(run, store)
+        self._catching_up = threading.Lock()
+
+    def close(self) -> None:
+        """Write down what is still to be written; the store stays open."""
+        self.journal.close()
+
+    @property
+    def live(self) -> Live:
+        """The run that answers now, with every item that the store has."""
+        if self.store.item_rev() != self._live.rev:
+            with self._catching_up:
+                self._live = self._live.caught_up(self.store)
+        return self._live
+
+    def reload(self, run: Path) -> str:
+        """Serve another run from the next request on; returns its name. RunError, and the old one
+        stays, where it cannot be loaded."""
+        fresh = Live.open(run, self.store)
+        with self._catching_up:
+            self._live = fresh
+        return fresh.name
+
+    def recommend(self, asks: Sequence[Ask]) -> list[Answer | M6RecError]:
+        """Answer requests together; what is wrong with one does not touch the others."""
+        live, now = self.live, time.time()
+        answers: list[Answer | M6RecError] = [QueryError("")] * len(asks)
+        good, askers = [], []
+        for i, ask in enumerate(asks):
+            try:
+                self._check(live, ask)
+                askers.append(self._asker(live, ask, now))
+                good.append(i)
+            except M6RecError as error:
+                answers[i] = error
+        if not good:
+            return answers
+        query = live.query(askers, int(now))
+        scores = live.recommender.model.score(query)
+        names, weights = live.parts(query)
+        for b, i in enumerate(good):
+            one = query.take(slice(b, b + 1))
+            try:
+                answers[i] = self._answer(
+                    live, asks[i], one, scores[b : b + 1], names, weights[b], now
+                )
+            except M6RecError as error:
+                answers[i] = error
+        return answers
+
+    def explain(self, ask: Ask, items: Sequence[str]) -> list[Explanation]:
+        """Return why each of these items has its score for the asker."""
+        live = self.live
+        self._check(live, ask)
+        codes = live.recommender.items(items)
+        query = live.query([self._asker(live, ask, time.time())], int(time.time()))
+        return self._why(live, query, codes[None], ask.language)
+
+    def full_key(self, item: str) -> str:
+        """Return "domain/key" of an item that is named so, or by its key alone where that is
+        unique. Raises QueryError where it could be several, or where a new one has no domain."""
+        live = self._live
+        if item in live.recommender.dataset.items or item.partition("/")[0] in live.domains:
+            return item
+        found = self.store.item_keys(item)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise QueryError(f'item "{item}" is in several domains; say which: {", ".join(found)}')
+        if len(live.domains) == 1:
+            return f"{live.domains[0]}/{item}"
+        raise QueryError(
+            f'item "{item}" is unknown; name a new one domain/key '
+            f"(domains: {', '.join(live.domains)})"
+        )
+
+    def title(self, key: str) -> str:
+        """Return the title of an item, its key where it has none or is unknown."""
+        code = self._live.recommender.dataset.items.code(key)
+        return self._live.title(code) if code >= 0 else key
+
+    def search(self, words: str, domain: str | None, n: int) -> list[dict[str, str]]:
+        """Return up to n items whose title holds these words: item, domain, title."""
+        live = self.live
+        allowed = live.allowed(domain, None)
+        found = live.recommender.search(words, allowed, n)
+        return found.select("item", "domain", "title").to_dicts()
+
+    def _check(self, live: Live, ask: Ask) -> None:
+        wording(ask.language)
+        if not 1 <= ask.k <= MOST:
+            raise QueryError(f"k = {ask.k}: must be 1 to {MOST}")
+        for name in ("diversity", "explore"):
+            if not 0 <= getattr(ask, name) <= 1:
+                raise QueryError(f"{name} = {getattr(ask, name)}: must be 0 to 1")
+        live.allowed(ask.domain, ask.filter)
+
+    def _asker(self, live: Live, ask: Ask, now: float) -> Asker:
+        until = int(now * MICRO)
+        columns: dict[str, list[Any]] = {"item": [], "type": [], "value": [], "time": []}
+        code, attributes = -1, ask.attributes
+        if ask.user is not None:
+            past = self.store.history(ask.user, until)
+            columns = {name: list(getattr(past, name)) for name in columns}
+            user = self.store.user(ask.user)
+            if user is not None:
+                code = live.recommender.dataset.users.code(ask.user)
+                if attributes is None and (code < 0 or user.rev):
+                    attributes = live.of_users(user.attributes)
+        data = live.recommender.dataset
+        for name, value in ask.history.items():
+            columns["item"].append(data.items.key(live.recommender.items([name])[0]))
+            columns["type"].append("")
+            columns["value"].append(value)
+            columns["time"].append(until)
+        return Asker(**columns, code=code, attributes=attributes, text=ask.text)
+
+    def _answer(
+        self,
+        live: Live,
+        ask: Ask,
+        query: Query,
+        scores: Scores,
+        names: Sequence[str],
+        weights: Floats,
+        now: float,
+    ) -> Answer:
+        recommender, data = live.recommender, live.recommender.dataset
+        request = uuid.uuid4().hex
+        allowed = live.allowed(ask.domain, ask.filter)
+        for boost in ask.boosts:
+            spread = float(np.nanstd(scores[:, allowed])) if allowed.any() else 0.0
+            scores = scores + np.float32(boost.by * spread) * live.held(boost.filter)
+        shown = pages.shown(ask.page)
+        if len(shown):
+            allowed = allowed & ~np.isin(live.fingerprints, shown)
+        exclude = csr_array(query.history.shape, dtype=np.float32) if ask.seen else query.history
+        if ask.exclude:
+            exclude = with_items(exclude, recommender.items(ask.exclude)[None])
+        if len(recommender.fitted.twins):
+            exclude = with_twins(exclude, recommender.fitted.twins)
+        lists = rank(
+            scores, ask.k, exclude=exclude, allowed=allowed, diversity=ask.diversity,
+            alike=live.alike, explore=ask.explore,
+            rng=np.random.default_rng(int(request, 16)),
+        )  # fmt: skip
+        codes = lists.items[0][lists.items[0] >= 0]
+        why = self._why(live, query, codes[None], ask.language) if ask.explain else None
+        keys = data.items.decode(codes)
+        items = tuple(
+            Ranked(
+                item=key,
+                domain=live.domains[int(data.item_domain[code])],
+                title=live.title(code),
+                score=float(lists.scores[0, place]),
+                explored=bool(lists.explored[0, place]),
+                why=why[place] if why else None,
+            )
+            for place, (code, key) in enumerate(zip(codes.tolist(), keys, strict=True))
+        )
+        answer = Answer(
+            request=request,
+            run=live.name,
+            user=ask.user,
+            history=int(np.diff(query.history.indptr)[0]),
+            items=items,
+            parts=_lambdas(live, names, weights, {item.domain for item in items}),
+            page=pages.token(np.r_[shown, live.fingerprints[codes]]) if len(codes) == ask.k else "",
+        )
+        self.journal.note(answer, now)
+        return answer
+
+    @staticmethod
+    def _why(live: Live, query: Query, codes: Any, language: str) -> list[Explanation]:
+        model = live.recommender.model
+        return explain(model, query, codes, live.title, language)[0]
+
+
+def _lambdas(
+    live: Live, names: Sequence[str], weights: Floats, domains: set[str]
+) -> Mapping[str, Mapping[str, float]]:
+    return {
+        domain: {n: round(float(w), 4) for n, w in zip(names, weights[d], strict=True)}
+        for d, domain in enumerate(live.domains)
+        if names and domain in domains
+    }

@@ -1,0 +1,148 @@
+"""Who may ask, how much and how often; as plain ASGI, so that it costs next to nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from m6rec.serving.settings import Settings
+from m6rec.store import Store
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+SCOPES = ("read", "write", "admin")  # each may do what those before it may
+OPEN = ("/v1/health/", "/api/health/")  # paths that need no key
+REMEMBERED = 5.0  # seconds for which keys are not read again
+HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (
+        b"content-security-policy",
+        b"default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
+        b"frame-ancestors 'none'",
+    ),
+]
+
+
+def hashed(key: str) -> str:
+    """Return what the store keeps of an API key; keys are long and random, so a plain hash does."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+class Guard:
+    """API keys, sizes, rates and headers. ``store`` is set when the worker has opened it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.store: Store | None = None
+        self._keys: dict[str, str] = {}  # hash → scope
+        self._read = float("-inf")
+        self._spent: dict[str, tuple[float, float]] = {}  # client → tokens left, as of
+
+    def middleware(self, app: App) -> App:
+        """Return the application behind this guard."""
+
+        async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] != "http":
+                return await app(scope, receive, send)
+            headers = dict(scope["headers"])
+            refusal = self._refusal(scope, headers)
+            if refusal is not None:
+                return await _refuse(send, *refusal)
+            await app(scope, self._limited(receive), _with_headers(send))
+
+        return guarded
+
+    def needed(self, method: str, path: str) -> str:
+        """Return the scope that a request needs."""
+        if path.startswith("/v1/models/") and method == "POST":
+            return "admin"
+        asks = method in ("GET", "HEAD", "OPTIONS") or path in ASKING
+        return "read" if asks else "write"
+
+    def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> tuple[int, str, str] | None:
+        path = scope["path"]
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > self.settings.body:
+            return 413, "size", f"a request may have {self.settings.body:,} bytes"
+        if path.startswith(OPEN):
+            return None
+        key = headers.get(b"x-api-key", b"").decode("latin-1")
+        held = self._scope(key)
+        needed = self.needed(scope["method"], path)
+        if held is None:
+            return 401, "key", "send a valid API key as X-API-Key"
+        if SCOPES.index(held) < SCOPES.index(needed):
+            return 403, "scope", f'this needs a key of scope "{needed}"; yours has "{held}"'
+        client = hashed(key) if key else (scope.get("client") or ("",))[0]
+        if not self._may(client):
+            return 429, "rate", f"more than {self.settings.rate:g} requests a second; wait"
+        return None
+
+    def _scope(self, key: str) -> str | None:
+        """The scope of a key, None where it is not valid; without any key in the store, admin."""
+        now = time.monotonic()
+        if self.store is not None and now - self._read > REMEMBERED:
+            self._keys = {k.hash: k.scope for k in self.store.keys()}
+            self._read = now
+        if not self._keys:
+            return "admin"
+        given, found = hashed(key), None
+        for stored, scope in self._keys.items():  # all of them, whichever fits
+            if hmac.compare_digest(stored, given):
+                found = scope
+        return found
+
+    def _may(self, client: str) -> bool:
+        """A bucket of one second's requests for each client."""
+        rate = self.settings.rate
+        if not rate:
+            return True
+        now = time.monotonic()
+        left, since = self._spent.get(client, (rate, now))
+        left = min(rate, left + (now - since) * rate)
+        if len(self._spent) > 10_000:
+            self._spent.clear()
+        self._spent[client] = (left - 1 if left >= 1 else left, now)
+        return left >= 1
+
+    def _limited(self, receive: Receive) -> Receive:
+        """The request's body, cut off where it grows past the limit without having said so."""
+        size = 0
+
+        async def limited() -> MutableMapping[str, Any]:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self.settings.body:
+                return {"type": "http.disconnect"}
+            return message
+
+        return limited
+
+
+ASKING = ("/v1/recommend", "/v1/explain", "/v1/similar", "/api/session/recommend")
+
+
+def _with_headers(send: Send) -> Send:
+    async def sent(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", []), *HEADERS]
+        await send(message)
+
+    return sent
+
+
+async def _refuse(send: Send, status: int, code: str, message: str) -> None:
+    body = json.dumps({"error": message, "code": code}).encode()
+    headers = [(b"content-type", b"application/json"), *HEADERS]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,206 @@
+"""A run and what the store has added to it since: keys and events in, encoded requests out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from m6rec.arrays import Array, Floats, Mask
+from m6rec.data.query import SEQUENCE, Query, make_query
+from m6rec.data.schema import EventType
+from m6rec.filters import Filter
+from m6rec.models.base import Model
+from m6rec.models.compose import BlendModel, FallbackModel
+from m6rec.recommender import Recommender
+from m6rec.serving import pages
+from m6rec.store import Item, Store
+
+MICRO = 1_000_000  # of a second: the store's unit of time
+MASKS = 256  # filters whose items are remembered
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asker:
+    """Who asks, as the store knows them: columns of their events, oldest first.
+
+    time: microseconds, -1 unknown. code: of the user in the run, -1 unknown. attributes: raw,
+    None = as the run has them.
+    """
+
+    item: Sequence[str] = ()
+    type: Sequence[str] = ()
+    value: Sequence[float | None] = ()
+    time: Sequence[int] = ()
+    code: int = -1
+    attributes: Mapping[str, Any] | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Live:
+    """An opened run whose catalogue is as that of the store at revision ``rev``."""
+
+    recommender: Recommender
+    rev: int = 0
+    _masks: dict[tuple[str | None, str | None], Mask] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, path: Path, store: Store) -> Live:
+        """Load a run and catch up with the store. Raises RunError for a broken run."""
+        return cls(Recommender.open(path)).caught_up(store)
+
+    @property
+    def name(self) -> str:
+        """The name of the run."""
+        path = self.recommender.fitted.path
+        return path.name if path else ""
+
+    def caught_up(self, store: Store) -> Live:
+        """Return this with the items that the store has got, changed or lost since."""
+        rev, items, gone = store.changed_items(self.rev)
+        if rev == self.rev:
+            return self
+        data = self.recommender.dataset
+        names = {d.name for d in data.domains}
+        there = [item for item in items if item.key.partition("/")[0] in names]
+        rows = [_row(item) for item in there]
+        rows += [{"key": key, "hidden": True} for key in gone if key in data.items]
+        if not rows:
+            return replace(self, rev=rev, _masks={})
+        frame = pl.DataFrame(rows, infer_schema_length=None, strict=False)
+        fitted = self.recommender.fitted.extended(frame)
+        return Live(Recommender(fitted), rev)
+
+    def allowed(self, domain: str | None, filter: str | None) -> Mask:
+        """Return (n_items,) items of a domain that a filter lets through; remembered."""
+        key = domain, filter
+        if key not in self._masks:
+            if len(self._masks) >= MASKS:
+                self._masks.clear()
+            self._masks[key] = self.recommender.allowed(domain, filter)
+        return self._masks[key]
+
+    def held(self, filter: str) -> Mask:
+        """Return (n_items,) the items that an expression holds for."""
+        return Filter.parse(filter).mask(self.recommender.fitted.items)
+
+    def query(self, askers: Sequence[Asker], now: int) -> Query:
+        """Return the encoded requests; ``now`` in seconds. Events of unknown items are left out."""
+        data = self.recommender.dataset
+        item = [data.items.encode(a.item) for a in askers]
+        known = [codes >= 0 for codes in item]
+        event, weight = [], []
+        for asker, codes in zip(askers, item, strict=True):
+            kinds = [self._types.get(name, self._other) for name in asker.type]
+            event.append(np.array([code for code, _ in kinds], np.int16))
+            signed = np.array([w for _, w in kinds], np.float32)
+            value = np.array([np.nan if v is None else v for v in asker.value], np.float32)
+            rated = data.explicit[codes]
+            plain = np.where(np.isnan(value), 1.0, value) * signed
+            liked = np.where(np.isnan(value), self.recommender.liked, value)
+            weight.append(np.where(rated, liked, plain).astype(np.float32))
+        counts = [mask & (w != 0) for mask, w in zip(known, weight, strict=True)]
+        n = [int(mask.sum()) for mask in counts]
+        time = [np.floor_divide(np.array(a.time, np.int64), MICRO) for a in askers]
+        code = np.array([a.code for a in askers], np.int32)
+        query = make_query(
+            row=np.repeat(np.arange(len(askers)), n),
+            item=_taken(item, counts, np.int32),
+            weight=_taken(weight, counts, np.float32),
+            time=_taken(time, counts, np.int64),
+            event=_taken(event, counts, np.int16),
+            user=code,
+            now=np.full(len(askers), now if data.now >= 0 else -1, np.int64),
+            n_items=data.n_items,
+            events=data.events,
+            explicit=data.explicit,
+            features=self._features(askers),
+            text=tuple(a.text or "" for a in askers) if any(a.text for a in askers) else None,
+            length=SEQUENCE,
+        )
+        return data.described(query)
+
+    def parts(self, query: Query) -> tuple[list[str], Floats]:
+        """Return the names of the parts and λ (B, D, P); none and an empty array where the model
+        is not a blend."""
+        model: Model = self.recommender.model
+        while isinstance(model, FallbackModel):
+            model = model.parts[0]
+        if not isinstance(model, BlendModel):
+            return [], np.zeros((len(query), 0, 0), np.float32)
+        kinds = [part.recipe.kind for part in model.parts]
+        names = [k if kinds.count(k) == 1 else f"{k} {i + 1}" for i, k in enumerate(kinds)]
+        return names, model.lambdas(query)
+
+    def title(self, code: int) -> str:
+        """Return the title of an item, its key where it has none."""
+        return self.recommender.title(code)
+
+    def of_users(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """Return those of a user's stored attributes that the run knows."""
+        columns = self.recommender.fitted.prepared.users.columns
+        return {name: value for name, value in stored.items() if name in columns}
+
+    @cached_property
+    def fingerprints(self) -> Array:
+        """(n_items,) uint32 of the keys; see ``pages``."""
+        return pages.fingerprints(self.recommender.dataset.items.keys.to_list())
+
+    @cached_property
+    def alike(self) -> Array:
+        """What makes two items resemble each other: (n, d) attributes, or (n,) domains."""
+        blocks = self.recommender.dataset.item_attributes
+        return np.hstack(list(blocks.values())) if blocks else self.recommender.dataset.item_domain
+
+    @cached_property
+    def domains(self) -> list[str]:
+        """Names of the domains by code."""
+        return [domain.name for domain in self.recommender.dataset.domains]
+
+    def _features(self, askers: Sequence[Asker]) -> dict[str, Array]:
+        """The attribute blocks of the askers: of the run, or of what they now say of themselves."""
+        data = self.recommender.dataset
+        code = np.array([a.code for a in askers])
+        known = np.maximum(code, 0)
+        found = {
+            name: np.where((code >= 0)[:, None], block[known], 0).astype(np.float32)
+            for name, block in data.user_attributes.items()
+        }
+        for b, asker in enumerate(askers):
+            if asker.attributes is not None and found:
+                told = self.recommender.attributes(asker.attributes, 1)
+                for name, block in told.items():
+                    found[name][b] = block[0]
+        return found
+
+    @cached_property
+    def _types(self) -> dict[str, tuple[int, float]]:
+        """Event type → its code and signed weight."""
+        return {e.name: (c, _signed(e)) for c, e in enumerate(self.recommender.dataset.events)}
+
+    @cached_property
+    def _other(self) -> tuple[int, float]:
+        """Types that the run does not know: as plain events, unless its TOML declares types."""
+        events = self.recommender.dataset.events
+        code = next((c for c, e in enumerate(events) if e.sign == "positive"), 0)
+        return code, 0.0 if self.recommender.fitted.prepared.config.events else 1.0
+
+
+def _signed(event: EventType) -> float:
+    return event.weight if event.sign == "positive" else -event.weight
+
+
+def _taken(columns: Sequence[Array], masks: Sequence[Mask], dtype: type) -> Array:
+    parts = [column[mask] for column, mask in zip(columns, masks, strict=True)]
+    return np.concatenate([*parts, np.zeros(0, dtype)]).astype(dtype)
+
+
+def _row(item: Item) -> dict[str, Any]:
+    row = dict(item.attributes) | {"key": item.key, "hidden": item.hidden, "text": item.text}
+    return row | ({"title": item.title} if item.title else {})

@@ -1,0 +1,78 @@
+"""What one worker process holds: the engine, its batcher, and the watch over CURRENT."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from m6rec import artifacts
+from m6rec.errors import RunError
+from m6rec.serving.asks import Answer, Ask
+from m6rec.serving.batcher import Batcher
+from m6rec.serving.engine import Engine
+from m6rec.serving.settings import Settings
+from m6rec.store import Store
+
+T = TypeVar("T")
+log = logging.getLogger("m6rec")
+
+
+class Service:
+    """Opened at start, closed at the end of a worker."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.started = time.time()
+        self.store = Store.open(settings.store)
+        self.path = artifacts.resolve(settings.run)
+        self.engine = Engine(self.store, self.path)
+        self.batcher = Batcher(self.engine.recommend)
+        self._stop = threading.Event()
+        self._watch = threading.Thread(target=self._follow, name="watch", daemon=True)
+        self._watch.start()
+
+    def close(self) -> None:
+        """Answer what waits, write down what is to be written, and let go of the store."""
+        self._stop.set()
+        self._watch.join()
+        self.batcher.close()
+        self.engine.close()
+        self.store.close()
+
+    async def recommend(self, ask: Ask) -> Answer:
+        """Answer together with whoever else waits."""
+        return await self.batcher.ask(ask)
+
+    async def run(self, work: Callable[..., T], *args: Any, **named: Any) -> T:
+        """Do something that blocks without holding up other requests."""
+        return await asyncio.to_thread(work, *args, **named)
+
+    def reload(self, run: str = "") -> str:
+        """Serve the run that CURRENT names now, or another of the same folder; returns its name.
+        RunError, and the old one stays, where it is broken."""
+        path = self.path.parent / run if run else artifacts.resolve(self.settings.run)
+        if run and Path(run).name != run:
+            raise RunError(f'"{run}" is not the name of a run')
+        name = self.engine.reload(path)
+        self.path = path
+        log.info("serving run %s", name)
+        return name
+
+    def _follow(self) -> None:
+        """Serve whatever CURRENT names, as soon as it changes."""
+        if Path(self.settings.run).name != "current":
+            return
+        refused = named = self.path
+        while not self._stop.wait(self.settings.poll):
+            try:
+                named, before = artifacts.resolve(self.settings.run), named
+                if named not in (before, refused, self.path):
+                    self.reload()
+            except RunError as error:
+                refused = named
+                log.error("the new run is refused, the old one stays: %s", error)

@@ -1,0 +1,31 @@
+"""How the service runs: what the command line says, handed to every worker by the environment."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+
+VARIABLE = "M6REC_SERVE"  # JSON of the settings, for worker processes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """run: a run directory, or "current" for that which CURRENT names, followed as it changes.
+    store: database URL. body: bytes of a request at most. rate: requests a second of one client
+    at most, 0 = no limit. poll: seconds between looks at CURRENT."""
+
+    run: str = "current"
+    store: str = "sqlite:///m6rec.db"
+    body: int = 8_000_000
+    rate: float = 0.0
+    poll: float = 1.0
+
+    def hand_down(self) -> None:
+        """Put them into the environment of this process and of its children."""
+        os.environ[VARIABLE] = json.dumps(asdict(self))
+
+    @classmethod
+    def handed_down(cls) -> Settings:
+        """Return what ``hand_down`` left in the environment, or the defaults."""
+        return cls(**json.loads(os.environ.get(VARIABLE, "{}")))

@@ -1,0 +1,123 @@
+"""The service: what was acknowledged counts in the very next answer, and every answer says why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from m6rec import artifacts, experiment, pipeline
+from m6rec.serving.app import create
+from m6rec.serving.settings import Settings
+from shop import write_shop
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the run of a small shop, which CURRENT names."""
+    folder = tmp_path_factory.mktemp("serving")
+    toml = write_shop(folder)
+    assignments = [
+        f'run.out="{folder / "runs"}"',
+        'model={kind="m6rec", deep=false}',
+        "evaluate.baselines=[]",
+    ]
+    pipeline.save(experiment.load(toml, assignments))
+    return folder / "runs"
+
+
+@pytest.fixture
+def http(runs: Path, tmp_path: Path) -> Iterator[TestClient]:
+    settings = Settings(run=str(runs / "current"), store=f"sqlite:///{tmp_path / 'm6rec.db'}")
+    with TestClient(create(settings)) as client:
+        yield client
+
+
+def items(answer: dict) -> list[str]:
+    return [row["item"] for row in answer["items"]]
+
+
+def ask(http: TestClient, **body: object) -> dict:
+    answer = http.post("/v1/recommend", json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_a_known_user_is_answered_with_reasons_and_weights(http: TestClient) -> None:
+    found = ask(http, user="u1", domain="books", k=3)
+    assert len(found["items"]) == 3 and found["history"] > 5
+    assert {row["domain"] for row in found["items"]} == {"books"}
+    assert sum(found["parts"]["books"].values()) == pytest.approx(1, abs=1e-3)
+    for row in found["items"]:
+        assert row["because"].endswith(".") and row["reasons"]
+    assert found["run"] and len(found["request"]) == 32
+
+
+def test_an_event_changes_the_very_next_answer(http: TestClient) -> None:
+    before = ask(http, user="new", k=5)
+    liked = before["items"][0]["item"]
+    event = {"user": "new", "item": liked, "request": before["request"]}
+    assert http.post("/v1/events", json=event).json() == {"added": 1, "got": 1}
+    after = ask(http, user="new", k=5)
+    assert after["history"] == 1
+    assert liked not in items(after) and items(after) != items(before)[1:]
+
+
+def test_pages_do_not_repeat(http: TestClient) -> None:
+    shown: list[str] = []
+    page = ""
+    for _ in range(3):
+        found = ask(http, user="u2", k=5, page=page, explore=0.3)
+        shown += items(found)
+        page = found["page"]
+    assert len(shown) == len(set(shown)) == 15
+
+
+def test_a_new_item_can_be_recommended_at_once(http: TestClient) -> None:
+    body = {
+        "title": "Dragon Rising",
+        "text": "dragon castle sword",
+        "attributes": {"group": "g0", "year": 2001},
+    }
+    assert http.put("/v1/items/films/new", json=body).status_code == 200
+    found = ask(http, user="u0", domain="films", k=20, filter="year == 2001")
+    assert "films/new" in items(found)
+    assert http.delete("/v1/items/films/new").status_code == 200
+    assert "films/new" not in items(ask(http, user="u0", domain="films", k=20))
+
+
+def test_an_erased_user_is_a_new_one(http: TestClient, runs: Path) -> None:
+    erased = http.delete("/v1/users/u3").json()
+    assert erased["erased"]["events"] > 0
+    assert erased["runs"] == [artifacts.resolve(runs / "current").name]
+    assert http.get("/v1/users/u3").status_code == 404
+    assert ask(http, user="u3")["history"] == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "says"),
+    [
+        ({"user": "u1", "domain": "boks"}, 400, 'did you mean "books"'),
+        ({"user": "u1", "filter": "price < 3"}, 400, "price"),
+        ({"user": "u1", "k": 0}, 422, "k"),
+        ({"user": "u1", "kk": 3}, 422, "kk"),
+        ({"history": ["no such thing"]}, 400, "no such thing"),
+        ({"user": "u1", "page": "!"}, 400, "page"),
+    ],
+)
+def test_what_is_wrong_is_said(
+    http: TestClient, body: dict[str, object], status: int, says: str
+) -> None:
+    answer = http.post("/v1/recommend", json=body)
+    assert answer.status_code == status
+    assert says in answer.json()["error"]
+
+
+def test_a_broken_run_is_refused_and_the_old_one_stays(http: TestClient, runs: Path) -> None:
+    broken = runs / "broken"
+    broken.mkdir(exist_ok=True)
+    answer = http.post("/v1/models/reload", params={"run": "broken"})
+    assert answer.status_code == 409 and "broken" in answer.json()["error"]
+    assert ask(http, user="u1")["items"]
