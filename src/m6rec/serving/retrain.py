@@ -1,0 +1,228 @@
+"""Training on what the store holds now, published only if it is not worse than what serves."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from scipy.sparse import csr_array
+
+from m6rec import artifacts, pipeline
+from m6rec.arrays import Ids, Scores, State
+from m6rec.data.dataset import Dataset
+from m6rec.data.drops import Drops
+from m6rec.data.frames import lazy
+from m6rec.data.prepare import Prepared, encode
+from m6rec.data.query import Query
+from m6rec.data.schema import Columns, DataConfig, DomainOptions, Names, Table, Tables
+from m6rec.data.splits import SplitConfig
+from m6rec.errors import M6RecError, RunError
+from m6rec.models.base import Model
+from m6rec.recommender import Recommender
+from m6rec.serving.live import MICRO
+from m6rec.store import Store
+from m6rec.tracking import Run
+
+LEAST = 200  # new events that a judgement needs
+HELD = 0.2  # share of the new events, the newest, on which it is made
+LOCK = ".retrain.lock"
+FILE = "guard.json"
+
+
+class Worse(M6RecError):
+    """A retrained model is worse than the one that serves, and was not published."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """How a retrained model stands beside the one that serves, on events neither has seen.
+
+    metric: higher is better. new, old: its means. rows: users and domains of the comparison, 0 =
+    there were too few new events to judge by.
+    """
+
+    metric: str = ""
+    new: float = float("nan")
+    old: float = float("nan")
+    rows: int = 0
+
+
+def retrain(
+    run: Path, store: Store, *, margin: float = 0.02, say: Callable[[str], None] = lambda text: None
+) -> tuple[Path, Judgement]:
+    """Train the recipe of ``run`` on the events of the store; publish it as the current run.
+
+    The newest HELD of the events that the old run has not seen are held out; the retrained model
+    and the old one are asked about them with the same histories. Raises Worse, and publishes
+    nothing, where the new one's mean is below the old one's by more than ``margin`` of it. Then
+    the recipe is fitted to all events. Raises RunError while another retraining is going on.
+    """
+    with _alone(run.parent):
+        old = Recommender.open(run)
+        experiment = pipeline.reopened(old.fitted)
+        prepared = from_store(store, experiment.data, old.dataset.ordered)
+        data = prepared.dataset
+        fresh = np.sort(data.time[data.time > old.dataset.now])
+        judged = len(fresh) >= LEAST
+        if judged:
+            border = int(fresh[int(len(fresh) * (1 - HELD))])
+            time = datetime.fromtimestamp(border, UTC).isoformat()
+            experiment = replace(experiment, split=SplitConfig(kind="temporal", time=time))
+        experiment = replace(experiment, test=Tables(), evaluate=_alone_evaluated(experiment))
+        found: list[Judgement] = []
+
+        def guard(trained: pipeline.Trained, folder: Path) -> None:
+            judgement = Judgement()
+            if judged:
+                judgement = judge(trained, old, experiment.evaluate, margin)
+            found.append(judgement)
+            (folder / FILE).write_text(json.dumps(vars(judgement)) + "\n")
+
+        trained = pipeline.save(experiment, run.parent, prepared=prepared, say=say, extras=guard)
+        assert trained.fitted.path is not None
+        return trained.fitted.path, found[0]
+
+
+def judge(trained: pipeline.Trained, old: Recommender, options: Any, margin: float) -> Judgement:
+    """Compare on the test part of the new data's split; raises Worse beyond the margin."""
+    new = next(iter(trained.evaluations.values()))
+    metric = new.metrics[0]
+    asked = Translated(old, trained.stage.split.train)
+    before = pipeline.evaluate_on(trained.stage, asked, options, Run())
+    lower = metric in ("rmse", "mae")
+    now, then = new[metric], before[metric]
+    if (then - now if not lower else now - then) > margin * abs(then):
+        raise Worse(
+            f"not published: {metric} would be {now:.4f}, and is {then:.4f} with the run that "
+            f"serves, on the newest events of the store (margin {margin:.0%})"
+        )
+    return Judgement(metric=metric, new=now, old=then, rows=len(new.slices["all"]))
+
+
+def from_store(store: Store, config: DataConfig, ordered: bool) -> Prepared:
+    """Prepare the store's events, users and items as the files of ``config`` were: the same
+    event types, domains, cleaning and features. Keys in the store are persons' and "domain/key"
+    already, so there is nothing to link."""
+    domains = {
+        name: DomainOptions(feedback=config.domain(name).feedback) for name in store.domains()
+    }
+    options = replace(
+        config, interactions=Tables(), items=Tables(), users=Tables(), links=Tables(),
+        columns=Columns(), domains=domains, domain_from=None, tz="UTC",
+    )  # fmt: skip
+    plain = Columns(user="user", item="item", value="value", time="time", event="type",
+                    domain="domain")  # fmt: skip
+    described = Columns(item="item", domain="domain", hidden="hidden",
+                        text=Names(("title", "text")))  # fmt: skip
+    tables = {
+        "interactions": (Table(path="events", columns=plain, ordered=ordered), _events(store)),
+        "items": (Table(path="items", columns=described), _items(store)),
+        "users": (Table(path="users", columns=Columns(user="user")), _users(store)),
+    }
+    loaded: dict[Any, Any] = {role: [(t, lazy(f, role))] for role, (t, f) in tables.items()}
+    return encode(options, loaded, Drops(), Run())
+
+
+class Translated(Model):
+    """An older run's model, asked in the codes of newer data; of items that it does not know it
+    says nothing."""
+
+    def __init__(self, old: Recommender, new: Dataset) -> None:
+        self.model, self.old = old.model, old.dataset
+        self.recipe, self.n_items = old.model.recipe, new.n_items
+        self.item: Ids = self.old.items.encode(new.items.keys)
+        self.user: Ids = self.old.users.encode(new.users.keys)
+        known = {event.name: code for code, event in enumerate(self.old.events)}
+        self.event = np.array([known.get(event.name, 0) for event in new.events], np.int16)
+
+    def score(self, query: Query, items: Ids | None = None) -> Scores:
+        codes = self.item if items is None else self.item[items]
+        scores = self.model.score(self._translated(query), np.maximum(codes, 0))
+        return np.where(codes >= 0, scores, np.float32(np.nan))
+
+    def state(self) -> State:
+        return self.model.state()
+
+    def _translated(self, query: Query) -> Query:
+        history = query.history.tocoo()
+        row, column = history.coords
+        known = self.item[column] >= 0
+        place = row[known], self.item[column[known]]
+        shape = (len(query), self.old.n_items)
+        sequence = np.where(query.sequence >= 0, self.item[query.sequence], -1)
+        order = np.argsort(sequence >= 0, axis=1, kind="stable")  # unknown ones to the left
+        sequence, times, event = (
+            np.take_along_axis(column, order, axis=1)
+            for column in (sequence, query.times, self.event[query.event])
+        )
+        user = np.where(query.user >= 0, self.user[query.user], -1)
+        there = (user >= 0)[:, None]
+        return self.old.described(
+            Query(
+                user=user,
+                history=csr_array((history.data[known], place), shape=shape),
+                sequence=sequence,
+                times=np.where(sequence >= 0, times, -1),
+                event=np.where(sequence >= 0, event, np.int16(-1)),
+                now=query.now,
+                features={
+                    name: np.where(there, block[np.maximum(user, 0)], 0)
+                    for name, block in self.old.user_attributes.items()
+                },
+                text=query.text,
+            )
+        )
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder of runs; RunError where another process holds it."""
+    with (folder / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"{folder}: a retraining is going on already") from None
+        yield
+
+
+def _alone_evaluated(experiment: Any) -> Any:
+    """The evaluation without baselines: the run that serves is what the new one must match."""
+    return replace(experiment.evaluate, baselines=())
+
+
+def _events(store: Store) -> pl.DataFrame:
+    columns = store.event_columns()
+    frame = pl.DataFrame(columns, schema={
+        "user": pl.String, "item": pl.String, "type": pl.String, "value": pl.Float64,
+        "time": pl.Int64,
+    })  # fmt: skip
+    time = pl.when(pl.col("time") >= 0).then(pl.col("time") // MICRO)
+    return frame.with_columns(time.alias("time")).with_columns(_split())
+
+
+def _items(store: Store) -> pl.DataFrame:
+    rows = [
+        dict(item.attributes)
+        | {"item": item.key, "title": item.title, "text": item.text, "hidden": item.hidden}
+        for item in store.all_items()
+    ]
+    return pl.DataFrame(rows, infer_schema_length=None, strict=False).with_columns(_split())
+
+
+def _users(store: Store) -> pl.DataFrame:
+    rows = [dict(user.attributes) | {"user": user.key} for user in store.all_users()]
+    return pl.DataFrame(rows, infer_schema_length=None, strict=False)
+
+
+def _split() -> tuple[pl.Expr, pl.Expr]:
+    """Domain and bare key of "domain/key"."""
+    parts = pl.col("item").str.splitn("/", 2).struct
+    return parts.field("field_0").alias("domain"), parts.field("field_1").alias("item")
