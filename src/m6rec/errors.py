@@ -22,6 +22,10 @@ class RunError(M6RecError):
     """A saved run is missing, damaged or newer than this version."""
 
 
+class StoreError(M6RecError):
+    """The event store cannot be opened, or cannot take or do what it is given."""
+
+
 class QueryError(M6RecError):
     """A request names a user, item or domain that does not fit the model."""
 
