@@ -118,7 +118,7 @@ async def add_events(body: EventBody | list[EventBody], here: Here) -> Response:
     events = body if isinstance(body, list) else [body]
     now = time.time_ns() // 1000
     rows = [each.event(here.engine.full_key(each.item), now) for each in events]
-    return as_json({"added": await here.run(here.store.add_events, rows), "got": len(rows)})
+    return as_json({"added": await here.add_events(rows), "got": len(rows)})
 
 
 @router.get("/events", response_model=list[schemas.SeenBody], tags=["events"])

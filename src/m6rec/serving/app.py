@@ -10,13 +10,17 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
 
 from m6rec import __version__
 from m6rec.errors import M6RecError, QueryError, RunError
 from m6rec.serving import api_v1
-from m6rec.serving.guard import Guard
+from m6rec.serving.guard import Guard, is_page
+from m6rec.serving.monitor import Monitor
 from m6rec.serving.service import Service
 from m6rec.serving.settings import Settings
+from m6rec.serving.web import entry, explore, items, models, onboarding, operations, render
 
 log = logging.getLogger("m6rec")
 
@@ -27,7 +31,7 @@ def create(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.service = service = Service(chosen)
+        app.state.service = service = Service(chosen, monitor)
         app.state.guard.store = service.store
         try:
             yield
@@ -40,9 +44,14 @@ def create(settings: Settings | None = None) -> FastAPI:
         description="Recommendations across all your domains, with reasons. Every list carries "
         "the id of its request, the run, and λ of each part.",
     )  # fmt: skip
-    app.state.guard = Guard(chosen)
+    app.state.monitor = monitor = Monitor()
+    app.state.guard = Guard(chosen, entry.ask_key)
     app.add_middleware(app.state.guard.middleware)
+    app.add_middleware(monitor.middleware)
     app.include_router(api_v1.router)
+    for door in (entry, explore, onboarding, items, models, operations):
+        app.include_router(door.router)
+    app.mount("/static", StaticFiles(directory=render.HERE / "static"), name="static")
     app.add_exception_handler(M6RecError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -50,29 +59,33 @@ def create(settings: Settings | None = None) -> FastAPI:
     return app
 
 
-def problem(status: int, code: str, message: str) -> JSONResponse:
-    """Return an error in the form of /v1."""
+def problem(request: Request, status: int, code: str, message: str) -> Response:
+    """Return an error in the form of /v1, or as a page for people."""
+    if is_page(request.url.path):
+        return render.problem(request, status, message)
     return JSONResponse({"error": message, "code": code}, status)
 
 
-async def _ours(request: Request, error: Exception) -> JSONResponse:
+async def _ours(request: Request, error: Exception) -> Response:
     if isinstance(error, RunError):
-        return problem(409, "run", str(error))
-    return problem(400, "request" if isinstance(error, QueryError) else "data", str(error))
+        return problem(request, 409, "run", str(error))
+    code = "request" if isinstance(error, QueryError) else "data"
+    return problem(request, 400, code, str(error))
 
 
-async def _invalid(request: Request, error: Exception) -> JSONResponse:
+async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"] if part != "body")
-    return problem(422, "invalid", f"{where}: {first['msg']}" if where else str(first["msg"]))
+    message = f"{where}: {first['msg']}" if where else str(first["msg"])
+    return problem(request, 422, "invalid", message)
 
 
-async def _http(request: Request, error: Exception) -> JSONResponse:
+async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return problem(error.status_code, "http", str(error.detail))
+    return problem(request, error.status_code, "http", str(error.detail))
 
 
-async def _crash(request: Request, error: Exception) -> JSONResponse:
+async def _crash(request: Request, error: Exception) -> Response:
     log.exception("%s %s failed", request.method, request.url.path, exc_info=error)
-    return problem(500, "internal", "the server failed; its log says why")
+    return problem(request, 500, "internal", "the server failed; its log says why")

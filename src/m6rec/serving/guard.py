@@ -7,7 +7,11 @@ import hmac
 import json
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from http.cookies import CookieError, SimpleCookie
 from typing import Any
+
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
 
 from m6rec.serving.settings import Settings
 from m6rec.store import Store
@@ -18,12 +22,14 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 SCOPES = ("read", "write", "admin")  # each may do what those before it may
-OPEN = ("/v1/health/", "/api/health/")  # paths that need no key
+OPEN = ("/v1/health/", "/api/health/", "/static/", "/enter", "/language/")  # need no key
+NO_PAGES = ("/v1/", "/api/", "/metrics")  # how paths begin that answer programs
+COOKIE = "m6rec_key"  # where a browser keeps its key, for pages only
 REMEMBERED = 5.0  # seconds for which keys are not read again
 HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
+    (b"referrer-policy", b"same-origin"),
     (
         b"content-security-policy",
         b"default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
@@ -37,11 +43,30 @@ def hashed(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-class Guard:
-    """API keys, sizes, rates and headers. ``store`` is set when the worker has opened it."""
+def is_page(path: str) -> bool:
+    """Whether people read what a path answers."""
+    return not path.startswith(NO_PAGES)
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+
+def cookie(headers: str, name: str) -> str:
+    """Return a value of a Cookie header, "" where there is none."""
+    try:
+        found = SimpleCookie(headers).get(name)
+    except CookieError:
+        return ""
+    return found.value if found else ""
+
+
+class Guard:
+    """API keys, sizes, rates and headers. ``store`` is set when the worker has opened it.
+
+    page: makes the answer of a page to whoever is refused, from a status and a sentence.
+    """
+
+    def __init__(
+        self, settings: Settings, page: Callable[[HTTPConnection, int, str], Response]
+    ) -> None:
+        self.settings, self.page = settings, page
         self.store: Store | None = None
         self._keys: dict[str, str] = {}  # hash → scope
         self._read = float("-inf")
@@ -55,6 +80,10 @@ class Guard:
                 return await app(scope, receive, send)
             headers = dict(scope["headers"])
             refusal = self._refusal(scope, headers)
+            if refusal is not None and is_page(scope["path"]):
+                status, _, message = refusal
+                answer = self.page(HTTPConnection(scope), status, message)
+                return await answer(scope, receive, _with_headers(send))
             if refusal is not None:
                 return await _refuse(send, *refusal)
             await app(scope, self._limited(receive), _with_headers(send))
@@ -76,7 +105,9 @@ class Guard:
         if path.startswith(OPEN):
             return None
         key = headers.get(b"x-api-key", b"").decode("latin-1")
-        held = self._scope(key)
+        if not key and is_page(path):
+            key = cookie(headers.get(b"cookie", b"").decode("latin-1"), COOKIE)
+        held = self.scope_of(key)
         needed = self.needed(scope["method"], path)
         if held is None:
             return 401, "key", "send a valid API key as X-API-Key"
@@ -87,8 +118,9 @@ class Guard:
             return 429, "rate", f"more than {self.settings.rate:g} requests a second; wait"
         return None
 
-    def _scope(self, key: str) -> str | None:
-        """The scope of a key, None where it is not valid; without any key in the store, admin."""
+    def scope_of(self, key: str) -> str | None:
+        """Return the scope of a key, None where it is not valid; admin, where the store has no
+        keys at all."""
         now = time.monotonic()
         if self.store is not None and now - self._read > REMEMBERED:
             self._keys = {k.hash: k.scope for k in self.store.keys()}

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,8 +15,9 @@ from m6rec.errors import RunError
 from m6rec.serving.asks import Answer, Ask
 from m6rec.serving.batcher import Batcher
 from m6rec.serving.engine import Engine
+from m6rec.serving.monitor import Monitor
 from m6rec.serving.settings import Settings
-from m6rec.store import Store
+from m6rec.store import Event, Store
 
 T = TypeVar("T")
 log = logging.getLogger("m6rec")
@@ -25,8 +26,8 @@ log = logging.getLogger("m6rec")
 class Service:
     """Opened at start, closed at the end of a worker."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, monitor: Monitor) -> None:
+        self.settings, self.monitor = settings, monitor
         self.started = time.time()
         self.store = Store.open(settings.store)
         self.path = artifacts.resolve(settings.run)
@@ -46,7 +47,15 @@ class Service:
 
     async def recommend(self, ask: Ask) -> Answer:
         """Answer together with whoever else waits."""
-        return await self.batcher.ask(ask)
+        answer = await self.batcher.ask(ask)
+        self.monitor.answered(answer.history)
+        return answer
+
+    async def add_events(self, events: Sequence[Event]) -> int:
+        """Store events; once this returns, they are on disk. Returns how many were new."""
+        added = await self.run(self.store.add_events, events)
+        self.monitor.took(len(events))
+        return added
 
     async def run(self, work: Callable[..., T], *args: Any, **named: Any) -> T:
         """Do something that blocks without holding up other requests."""

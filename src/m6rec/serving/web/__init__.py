@@ -1,0 +1,1 @@
+"""The web page of the service: explore, onboarding, items, models, operations."""
