@@ -195,7 +195,8 @@ def save(
     """Train and publish the run in ``out`` (by default [run] out), and make it the current one.
 
     prepared: the data, where it is at hand. extras: writes more files, such as a report, into the
-    run before it is published; if it raises, nothing is. Killed at any moment, there is either no new run or a whole one.
+    run before it is published; if it raises, nothing is. Killed at any moment, there is either
+    no new run or a whole one.
     """
     out = out or Path(experiment.run.out)
     with artifacts.draft(out) as folder:

@@ -65,7 +65,8 @@ def retrain(
     The newest HELD of the events that the old run has not seen are held out; the retrained model
     and the old one are asked about them with the same histories. Raises Worse, and publishes
     nothing, where the new one's mean is below the old one's by more than ``margin`` of it (by
-    default what the run's TOML says). Then the recipe is fitted to all events. Raises RunError while another retraining is going on.
+    default what the run's TOML says). Then the recipe is fitted to all events. Raises RunError
+    while another retraining is going on.
     """
     with alone(run.parent, store):
         old = Recommender.open(run)
