@@ -89,6 +89,11 @@ class Client:
         """Remove an item."""
         self._call("DELETE", f"/v1/items/{_quoted(item)}")
 
+    def ready(self) -> dict[str, Any]:
+        """Return which run answers; ServiceError of status 503 where the service is not ready."""
+        found: dict[str, Any] = self._call("GET", "/v1/health/ready")
+        return found
+
     def models(self) -> dict[str, Any]:
         """Return the run that answers: metrics, λ, ω, and the other runs."""
         found: dict[str, Any] = self._call("GET", "/v1/models")

@@ -1,4 +1,4 @@
-"""Verbs of the service: serve, keys."""
+"""Verbs of the service: serve, retrain, keys."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ SERVE = show.examples(
     "m6rec serve current",
     "m6rec serve current --store postgresql://m6rec@db/m6rec --workers 4",
     "m6rec keys create --scope admin --name ops && m6rec serve current --host 0.0.0.0",
+)
+RETRAIN = show.examples(
+    "m6rec retrain current", "m6rec retrain current --store postgresql://m6rec@db/m6rec"
 )
 KEYS = show.examples(
     "m6rec keys create --scope write --name shop",
@@ -72,6 +75,40 @@ def serve(
         "m6rec.serving.app:create", factory=True, host=host, port=port, workers=workers,
         log_level="warning", access_log=False, timeout_graceful_shutdown=10,
     )  # fmt: skip
+
+
+def retrain(
+    run: Which = "current",
+    store: StoreUrl = URL,
+    margin: Annotated[
+        float | None,
+        typer.Option("--margin", min=0, max=1, help="How much worse it may be, as a share."),
+    ] = None,
+) -> None:
+    """Train a run's recipe again on what a store holds now, and make it the current run.
+
+    It is judged beside the old run on the newest events, which neither has seen; a worse one is
+    not published (exit status 2). A service that follows "current" takes it up by itself.
+    """
+    from m6rec import artifacts
+    from m6rec.serving import retrain as module
+    from m6rec.store import Store
+
+    opened = Store.open(store)
+    say = show.teller()
+    try:
+        path, found = module.retrain(artifacts.resolve(run), opened, margin=margin, say=say)
+    finally:
+        opened.close()
+    say("done")
+    if found.rows:
+        show.line(
+            f"{found.metric} on the newest events: {found.new:.4f}, with the old run "
+            f"{found.old:.4f} ({found.rows:,} rows)"
+        )
+    else:
+        show.line(f"fewer than {module.LEAST} new events: published without a comparison")
+    show.whole(str(path))
 
 
 def keys(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,18 @@ import numpy as np
 import polars as pl
 
 from m6rec.arrays import Array, Floats, Mask
+from m6rec.artifacts import Fitted
 from m6rec.data.query import SEQUENCE, Query, make_query
 from m6rec.data.schema import EventType
+from m6rec.errors import M6RecError
 from m6rec.filters import Filter
 from m6rec.models.base import Model
 from m6rec.models.compose import BlendModel, FallbackModel
 from m6rec.recommender import Recommender
 from m6rec.serving import pages
 from m6rec.store import Item, Store
+
+log = logging.getLogger("m6rec")
 
 MICRO = 1_000_000  # of a second: the store's unit of time
 MASKS = 256  # filters whose items are remembered
@@ -71,10 +76,7 @@ class Live:
         there = [item for item in items if item.key.partition("/")[0] in names]
         rows = [_row(item) for item in there]
         rows += [{"key": key, "hidden": True} for key in gone if key in data.items]
-        if not rows:
-            return replace(self, rev=rev, _masks={})
-        frame = pl.DataFrame(rows, infer_schema_length=None, strict=False)
-        fitted = self.recommender.fitted.extended(frame)
+        fitted = _extended(self.recommender.fitted, rows)
         return Live(Recommender(fitted), rev)
 
     def allowed(self, domain: str | None, filter: str | None) -> Mask:
@@ -201,6 +203,22 @@ def _taken(columns: Sequence[Array], masks: Sequence[Mask], dtype: type) -> Arra
     return np.concatenate([*parts, np.zeros(0, dtype)]).astype(dtype)
 
 
+def _extended(fitted: Fitted, rows: list[dict[str, Any]]) -> Fitted:
+    """The run with these items; one that cannot be taken in is left out, and the log says why."""
+    if not rows:
+        return fitted
+    try:
+        return fitted.extended(pl.DataFrame(rows, infer_schema_length=None, strict=False))
+    except (M6RecError, pl.exceptions.PolarsError, TypeError, ValueError) as error:
+        if len(rows) == 1:
+            log.warning("item %s is not recommended before the next training: %s",
+                        rows[0]["key"], error)  # fmt: skip
+            return fitted
+    half = len(rows) // 2
+    return _extended(_extended(fitted, rows[:half]), rows[half:])
+
+
 def _row(item: Item) -> dict[str, Any]:
-    row = dict(item.attributes) | {"key": item.key, "hidden": item.hidden, "text": item.text}
+    text = f"{item.title} {item.text}".strip()
+    row = dict(item.attributes) | {"key": item.key, "hidden": item.hidden, "text": text}
     return row | ({"title": item.title} if item.title else {})

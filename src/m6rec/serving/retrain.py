@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +13,7 @@ import numpy as np
 import polars as pl
 from scipy.sparse import csr_array
 
-from m6rec import artifacts, pipeline
+from m6rec import pipeline
 from m6rec.arrays import Ids, Scores, State
 from m6rec.data.dataset import Dataset
 from m6rec.data.drops import Drops
@@ -24,16 +22,16 @@ from m6rec.data.prepare import Prepared, encode
 from m6rec.data.query import Query
 from m6rec.data.schema import Columns, DataConfig, DomainOptions, Names, Table, Tables
 from m6rec.data.splits import SplitConfig
-from m6rec.errors import M6RecError, RunError
+from m6rec.errors import M6RecError
 from m6rec.models.base import Model
 from m6rec.recommender import Recommender
 from m6rec.serving.live import MICRO
+from m6rec.serving.schedule import alone
 from m6rec.store import Store
 from m6rec.tracking import Run
 
 LEAST = 200  # new events that a judgement needs
 HELD = 0.2  # share of the new events, the newest, on which it is made
-LOCK = ".retrain.lock"
 FILE = "guard.json"
 
 
@@ -56,33 +54,42 @@ class Judgement:
 
 
 def retrain(
-    run: Path, store: Store, *, margin: float = 0.02, say: Callable[[str], None] = lambda text: None
+    run: Path,
+    store: Store,
+    *,
+    margin: float | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> tuple[Path, Judgement]:
     """Train the recipe of ``run`` on the events of the store; publish it as the current run.
 
     The newest HELD of the events that the old run has not seen are held out; the retrained model
     and the old one are asked about them with the same histories. Raises Worse, and publishes
-    nothing, where the new one's mean is below the old one's by more than ``margin`` of it. Then
-    the recipe is fitted to all events. Raises RunError while another retraining is going on.
+    nothing, where the new one's mean is below the old one's by more than ``margin`` of it (by
+    default what the run's TOML says). Then the recipe is fitted to all events. Raises RunError
+    while another retraining is going on.
     """
-    with _alone(run.parent):
+    with alone(run.parent, store):
         old = Recommender.open(run)
         experiment = pipeline.reopened(old.fitted)
         prepared = from_store(store, experiment.data, old.dataset.ordered)
         data = prepared.dataset
         fresh = np.sort(data.time[data.time > old.dataset.now])
         judged = len(fresh) >= LEAST
+        experiment = replace(experiment, split=None)
         if judged:
             border = int(fresh[int(len(fresh) * (1 - HELD))])
             time = datetime.fromtimestamp(border, UTC).isoformat()
             experiment = replace(experiment, split=SplitConfig(kind="temporal", time=time))
-        experiment = replace(experiment, test=Tables(), evaluate=_alone_evaluated(experiment))
+        experiment = replace(
+            experiment, test=Tables(), evaluate=replace(experiment.evaluate, baselines=())
+        )
+        allowed = experiment.serve.retrain.margin if margin is None else margin
         found: list[Judgement] = []
 
         def guard(trained: pipeline.Trained, folder: Path) -> None:
             judgement = Judgement()
             if judged:
-                judgement = judge(trained, old, experiment.evaluate, margin)
+                judgement = judge(trained, old, experiment.evaluate, allowed)
             found.append(judgement)
             (folder / FILE).write_text(json.dumps(vars(judgement)) + "\n")
 
@@ -180,22 +187,6 @@ class Translated(Model):
                 text=query.text,
             )
         )
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder of runs; RunError where another process holds it."""
-    with (folder / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(f"{folder}: a retraining is going on already") from None
-        yield
-
-
-def _alone_evaluated(experiment: Any) -> Any:
-    """The evaluation without baselines: the run that serves is what the new one must match."""
-    return replace(experiment.evaluate, baselines=())
 
 
 def _events(store: Store) -> pl.DataFrame:
