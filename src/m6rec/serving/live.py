@@ -20,6 +20,7 @@ from m6rec.errors import M6RecError
 from m6rec.filters import Filter
 from m6rec.models.base import Model
 from m6rec.models.compose import BlendModel, FallbackModel
+from m6rec.models.seeds import Seeds
 from m6rec.recommender import Recommender
 from m6rec.serving import pages
 from m6rec.store import Item, Store
@@ -182,6 +183,35 @@ class Live:
         return found
 
     @cached_property
+    def liking(self) -> str:
+        """The type of event that says that somebody liked an item."""
+        events = self.recommender.dataset.events
+        return next((e.name for e in events if e.sign == "positive"), "event")
+
+    @cached_property
+    def user_events(self) -> Array:
+        """(n_users,) how many events the run has of each."""
+        data = self.recommender.dataset
+        return np.bincount(data.user, minlength=data.n_users)
+
+    @cached_property
+    def item_events(self) -> Array:
+        """(n_items,) how many events the run has on each."""
+        data = self.recommender.dataset
+        return np.bincount(data.item, minlength=data.n_items)
+
+    @cached_property
+    def seeds(self) -> dict[str, list[str]]:
+        """Keys of the seed items by domain: what the recipe of the run's own seeds chooses, else
+        what covers most users."""
+        data = self.recommender.dataset
+        recipe = _seeds(self.recommender.model) or Seeds()
+        return {
+            domain: data.items.decode(recipe.choose_seeds(data, code))
+            for code, domain in enumerate(self.domains)
+        }
+
+    @cached_property
     def _types(self) -> dict[str, tuple[int, float]]:
         """Event type → its code and signed weight."""
         return {e.name: (c, _signed(e)) for c, e in enumerate(self.recommender.dataset.events)}
@@ -192,6 +222,14 @@ class Live:
         events = self.recommender.dataset.events
         code = next((c for c, e in enumerate(events) if e.sign == "positive"), 0)
         return code, 0.0 if self.recommender.fitted.prepared.config.events else 1.0
+
+
+def _seeds(model: Model) -> Seeds | None:
+    """The recipe of seeds among the parts of a model."""
+    if isinstance(model.recipe, Seeds):
+        return model.recipe
+    parts = model.parts if isinstance(model, BlendModel) else ()
+    return next((found for part in parts if (found := _seeds(part)) is not None), None)
 
 
 def _signed(event: EventType) -> float:

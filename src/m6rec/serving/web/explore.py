@@ -1,0 +1,144 @@
+"""Explore: who asks, what they are recommended in each domain and why; a heart is an event."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Annotated
+
+import numpy as np
+from fastapi import APIRouter, Query, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse
+
+from m6rec.serving.api_v1 import Here
+from m6rec.serving.live import MICRO, Live
+from m6rec.serving.service import Service
+from m6rec.serving.web import render
+from m6rec.serving.web.entry import Form
+from m6rec.serving.web.lists import listings, read_keys, shown
+from m6rec.serving.web.render import first_of, url
+from m6rec.serving.web.texts import speaker
+from m6rec.store import Event
+
+DOMAINS = 6  # lists on one page
+PEOPLE, TITLES, PAST = 8, 8, 12  # users and titles offered, events shown
+Words = Annotated[str, Query(max_length=200)]
+Keys = Annotated[list[str], Query(max_length=200)]
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/")
+async def explore(
+    request: Request,
+    here: Here,
+    user: Annotated[str, Query(max_length=512)] = "",
+    liked: Keys = [],  # noqa: B006
+    domain: str = "",
+    before: str = "",
+) -> Response:
+    """The page for a user, for a history, or for somebody new."""
+    return await answer(request, here, user.strip(), liked, domain, read_keys(before))
+
+
+@router.get("/explore/people")
+async def people(request: Request, here: Here, user: Words = "") -> Response:
+    """Users whose key begins so; without words, some from few events to many."""
+    found = await here.run(offered, here, user.strip())
+    return render.page(request, "people.html", people=found, words=user.strip())
+
+
+@router.get("/explore/titles")
+async def titles(
+    request: Request, here: Here, words: Words = "", liked: Keys = [], domain: str = ""  # noqa: B006
+) -> Response:
+    """Items whose title holds these words, to be added to a history."""
+    found = await here.run(here.engine.search, words, None, TITLES) if words.strip() else []
+    return render.page(
+        request, "titles.html", found=found, words=words, liked=liked, domain=domain
+    )
+
+
+@router.post("/explore/like")
+async def like(request: Request, here: Here, fields: Form) -> Response:
+    """Store that a user liked an item, as an event that names the list it came from."""
+    user, item, domain = (first_of(fields, name) for name in ("user", "item", "domain"))
+    if not user or not item:
+        raise HTTPException(400)
+    key = known(request, here.engine.live, [item])[0]
+    event = Event(
+        user=user,
+        item=key,
+        type=here.engine.live.liking,
+        time=time.time_ns() // 1000,
+        request=first_of(fields, f"request {key.partition('/')[0]}") or None,
+    )
+    await here.add_events([event])
+    if "hx-request" not in request.headers:
+        return RedirectResponse(url("/", user=user, domain=domain), 303)
+    before = [each for each in read_keys(first_of(fields, "before")) if each != key]
+    return await answer(request, here, user, [], domain, before, stored=key)
+
+
+async def answer(
+    request: Request,
+    here: Service,
+    user: str,
+    liked: Sequence[str],
+    domain: str,
+    before: Sequence[str],
+    stored: str = "",
+) -> Response:
+    """Return the page with the lists of whoever asks."""
+    tongue, live = render.language(request), here.engine.live
+    if domain and domain not in live.domains:
+        raise HTTPException(404)
+    liked = known(request, live, list(dict.fromkeys(liked)))
+    domains = [domain] if domain else live.domains[:DOMAINS]
+    before = [key for key in before if key not in liked]
+    lists = await listings(here, domains, tongue, user=user, liked=liked, before=before)
+    past = await here.run(here.store.history, user, int(time.time() * MICRO), PAST) if user else None
+    found = render.page(
+        request,
+        "explore.html",
+        user=user,
+        liked=liked,
+        domain=domain,
+        domains=live.domains,
+        lists=lists,
+        more=0 if domain else max(0, len(live.domains) - DOMAINS),
+        shown=shown(lists),
+        past=list(zip(past.item, past.type, past.value, past.time, strict=True))[::-1]
+        if past
+        else [],
+        stored=stored,
+        title=here.engine.title,
+        people=[] if user or liked else await here.run(offered, here, ""),
+    )
+    found.headers["HX-Push-Url"] = url("/", user=user, liked=liked, domain=domain)
+    return found
+
+
+def known(request: Request, live: Live, items: Sequence[str]) -> list[str]:
+    """Return the keys of items; a page of status 404 where one is not known."""
+    for item in items:
+        if not live.recommender.knows(item):
+            raise HTTPException(404, speaker(render.language(request))("no item", key=item))
+    data = live.recommender.dataset
+    return data.items.decode(live.recommender.items(items)) if items else []
+
+
+def offered(here: Service, words: str) -> list[tuple[str, int]]:
+    """Return users of the store and how many events the run has of them."""
+    live = here.engine.live
+    data, count = live.recommender.dataset, live.user_events
+    if words:
+        keys = data.users.keys.filter(data.users.keys.str.starts_with(words)).head(PEOPLE).to_list()
+        keys = list(dict.fromkeys([words, *keys]))
+    else:
+        order = np.argsort(count, kind="stable")
+        places = np.linspace(0.02, 0.98, PEOPLE) * max(0, data.n_users - 1)
+        keys = data.users.decode(order[np.unique(places.astype(int))]) if data.n_users else []
+    there = [key for key in keys if here.store.user(key) is not None]
+    codes = data.users.encode(there)
+    return [(k, int(count[c]) if c >= 0 else 0) for k, c in zip(there, codes, strict=True)]
