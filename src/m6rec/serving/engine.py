@@ -207,7 +207,7 @@ class Engine:
             scores = scores + np.float32(boost.by * spread) * live.held(boost.filter)
         shown = pages.shown(ask.page)
         if len(shown):
-            allowed = allowed & ~np.isin(live.fingerprints, shown)
+            allowed = allowed & ~np.isin(pages.fingerprints(data.items.keys), shown)
         exclude = csr_array(query.history.shape, dtype=np.float32) if ask.seen else query.history
         if ask.exclude:
             exclude = with_items(exclude, recommender.items(ask.exclude)[None])
