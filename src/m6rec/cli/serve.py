@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import secrets
+import time
 from typing import Annotated, Literal
 
 import typer
@@ -61,7 +62,7 @@ def serve(
     settings = Settings(run=run, store=store, rate=rate)
     artifacts.checked(artifacts.resolve(run))
     opened = Store.open(store)
-    guarded = bool(opened.keys())
+    guarded = any(not key.revoked for key in opened.keys())
     opened.close()
     if not _local(host) and not guarded:
         raise ConfigError(
@@ -126,22 +127,27 @@ def keys(
     A key is shown once; the store keeps its hash.
     """
     from m6rec.serving.guard import hashed
-    from m6rec.store import Store
+    from m6rec.store import ApiKey, Store
 
+    now = time.time_ns() // 1000
     opened = Store.open(store)
     try:
         if what == "list":
-            rows = [(k.name, k.scope, k.hash[:8]) for k in opened.keys()]
-            show.table(("name", "scope", "hash"), rows)
+            rows = [(k.name, k.scope, "revoked" if k.revoked else "") for k in opened.keys()]
+            show.table(("name", "scope", ""), rows)
         elif not name:
             raise ConfigError(f"keys {what}: say --name, what or who the key is for")
         elif what == "create":
             key = secrets.token_urlsafe(32)
-            opened.add_key(hashed(key), name, scope)
+            opened.add_key(ApiKey(hash=hashed(key), name=name, scope=scope, created=now))
             show.whole(key)
         else:
-            n = opened.revoke_key(name)
-            show.line(f"{n} key{'' if n == 1 else 's'} revoked")
+            held = [k.hash for k in opened.keys() if k.name == name and not k.revoked]
+            if not held:
+                raise ConfigError(f'keys revoke: no key has the name "{name}"')
+            for each in held:
+                opened.revoke_key(each, now)
+            show.line(f"{len(held)} key{'' if len(held) == 1 else 's'} revoked")
     finally:
         opened.close()
 

@@ -102,7 +102,10 @@ class Engine:
                 askers.append(self._asker(live, ask, now))
             except M6RecError as error:
                 askers.append(error)
-        query = live.query([a for a in askers if isinstance(a, Asker)], int(now))
+        good = [a for a in askers if isinstance(a, Asker)]
+        if not good:
+            return [a for a in askers if isinstance(a, M6RecError)]
+        query = live.query(good, int(now))
         scores = live.recommender.model.score(query)
         names, weights = live.parts(query)
         answers: list[Answer | M6RecError] = []
@@ -204,11 +207,12 @@ class Engine:
         allowed = live.allowed(ask.domain, ask.filter)
         for boost in ask.boosts:
             spread = float(np.nanstd(scores[:, allowed])) if allowed.any() else 0.0
-            scores = scores + np.float32(boost.by * spread) * live.held(boost.filter)
+            lifted = np.float32(boost.by * spread) * live.held(boost.filter).astype(np.float32)
+            scores = scores + lifted
         shown = pages.shown(ask.page)
         if len(shown):
-            allowed = allowed & ~np.isin(live.fingerprints, shown)
-        exclude = csr_array(query.history.shape, dtype=np.float32) if ask.seen else query.history
+            allowed = allowed & ~np.isin(pages.fingerprints(data.items.keys), shown)
+        exclude = csr_array((1, data.n_items), dtype=np.float32) if ask.seen else query.history
         if ask.exclude:
             exclude = with_items(exclude, recommender.items(ask.exclude)[None])
         if len(recommender.fitted.twins):

@@ -123,7 +123,7 @@ class Guard:
         keys at all."""
         now = time.monotonic()
         if self.store is not None and now - self._read > REMEMBERED:
-            self._keys = {k.hash: k.scope for k in self.store.keys()}
+            self._keys = {k.hash: k.scope for k in self.store.keys() if not k.revoked}
             self._read = now
         if not self._keys:
             return "admin"

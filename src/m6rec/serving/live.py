@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from m6rec import arrivals
 from m6rec.arrays import Array, Floats, Mask
 from m6rec.artifacts import Fitted
 from m6rec.data.query import SEQUENCE, Query, make_query
@@ -22,7 +23,6 @@ from m6rec.models.base import Model
 from m6rec.models.compose import BlendModel, FallbackModel
 from m6rec.models.seeds import Seeds
 from m6rec.recommender import Recommender
-from m6rec.serving import pages
 from m6rec.store import Item, Store
 
 log = logging.getLogger("m6rec")
@@ -77,7 +77,7 @@ class Live:
         there = [item for item in items if item.key.partition("/")[0] in names]
         rows = [_row(item) for item in there]
         rows += [{"key": key, "hidden": True} for key in gone if key in data.items]
-        fitted = _extended(self.recommender.fitted, rows)
+        fitted = _taken_in(self.recommender.fitted, rows)
         return Live(Recommender(fitted), rev)
 
     def allowed(self, domain: str | None, filter: str | None) -> Mask:
@@ -149,11 +149,6 @@ class Live:
         """Return those of a user's stored attributes that the run knows."""
         columns = self.recommender.fitted.prepared.users.columns
         return {name: value for name, value in stored.items() if name in columns}
-
-    @cached_property
-    def fingerprints(self) -> Array:
-        """(n_items,) uint32 of the keys; see ``pages``."""
-        return pages.fingerprints(self.recommender.dataset.items.keys.to_list())
 
     @cached_property
     def alike(self) -> Array:
@@ -241,19 +236,27 @@ def _taken(columns: Sequence[Array], masks: Sequence[Mask], dtype: type) -> Arra
     return np.concatenate([*parts, np.zeros(0, dtype)]).astype(dtype)
 
 
-def _extended(fitted: Fitted, rows: list[dict[str, Any]]) -> Fitted:
-    """The run with these items; one that cannot be taken in is left out, and the log says why."""
+def _taken_in(fitted: Fitted, rows: Sequence[dict[str, Any]]) -> Fitted:
+    """The run with these items, new or changed; one that does not fit is left out, and the log
+    says why."""
     if not rows:
         return fitted
+    known = [row["key"] in fitted.dataset.items for row in rows]
     try:
-        return fitted.extended(pl.DataFrame(rows, infer_schema_length=None, strict=False))
+        made = fitted
+        for take_in, there in ((arrivals.changed, True), (arrivals.extended, False)):
+            given = [row for row, is_there in zip(rows, known, strict=True) if is_there == there]
+            if given:
+                frame = pl.DataFrame(given, infer_schema_length=None, strict=False)
+                made = take_in(made, frame)
+        return made
     except (M6RecError, pl.exceptions.PolarsError, TypeError, ValueError) as error:
         if len(rows) == 1:
-            log.warning("item %s is not recommended before the next training: %s",
-                        rows[0]["key"], error)  # fmt: skip
+            key = rows[0]["key"]
+            log.warning("item %s stays as it was until the next training: %s", key, error)
             return fitted
     half = len(rows) // 2
-    return _extended(_extended(fitted, rows[:half]), rows[half:])
+    return _taken_in(_taken_in(fitted, rows[:half]), rows[half:])
 
 
 def _row(item: Item) -> dict[str, Any]:

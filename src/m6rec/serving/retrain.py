@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from m6rec.data.drops import Drops
 from m6rec.data.frames import lazy
 from m6rec.data.prepare import Prepared, encode
 from m6rec.data.query import Query
-from m6rec.data.schema import Columns, DataConfig, DomainOptions, Names, Table, Tables
+from m6rec.data.schema import Columns, DataConfig, DomainOptions, Names, Role, Table, Tables
 from m6rec.data.splits import SplitConfig
 from m6rec.errors import M6RecError
 from m6rec.models.base import Model
@@ -33,6 +34,10 @@ from m6rec.tracking import Run
 LEAST = 200  # new events that a judgement needs
 HELD = 0.2  # share of the new events, the newest, on which it is made
 FILE = "guard.json"
+LOG = Columns(
+    user="user", item="item", value="value", time="time", event="type", domain="domain"
+)  # fmt: skip
+ITEMS = Columns(item="item", domain="domain", hidden="hidden", text=Names(("title", "text")))
 
 
 class Worse(M6RecError):
@@ -118,24 +123,37 @@ def from_store(store: Store, config: DataConfig, ordered: bool) -> Prepared:
     """Prepare the store's events, users and items as the files of ``config`` were: the same
     event types, domains, cleaning and features. Keys in the store are persons' and "domain/key"
     already, so there is nothing to link."""
-    domains = {
-        name: DomainOptions(feedback=config.domain(name).feedback) for name in store.domains()
-    }
-    options = replace(
-        config, interactions=Tables(), items=Tables(), users=Tables(), links=Tables(),
-        columns=Columns(), domains=domains, domain_from=None, tz="UTC",
-    )  # fmt: skip
-    plain = Columns(user="user", item="item", value="value", time="time", event="type",
-                    domain="domain")  # fmt: skip
-    described = Columns(item="item", domain="domain", hidden="hidden",
-                        text=Names(("title", "text")))  # fmt: skip
-    tables = {
-        "interactions": (Table(path="events", columns=plain, ordered=ordered), _events(store)),
-        "items": (Table(path="items", columns=described), _items(store)),
-        "users": (Table(path="users", columns=Columns(user="user")), _users(store)),
-    }
-    loaded: dict[Any, Any] = {role: [(t, lazy(f, role))] for role, (t, f) in tables.items()}
-    return encode(options, loaded, Drops(), Run())
+    with tempfile.TemporaryDirectory() as folder:
+        files = {name: Path(folder, f"{name}.parquet") for name in ("events", "items", "users")}
+        store.export_events(files["events"])
+        store.export_items(files["items"])
+        store.export_users(files["users"])
+        items = _described(files["items"]).with_columns(_split("key")).drop("key")
+        frames: dict[Role, tuple[Table, Any]] = {
+            "interactions": (
+                Table(path="events", columns=LOG, ordered=ordered),
+                _events(files["events"]),
+            ),
+            "items": (Table(path="items", columns=ITEMS), items),
+            "users": (
+                Table(path="users", columns=Columns(user="key")),
+                _described(files["users"]).drop("comment", strict=False),
+            ),
+        }
+        names = items["domain"].unique(maintain_order=True).to_list()
+        declared = [name for name in config.domains if name in names]
+        domains = {
+            name: DomainOptions(feedback=config.domain(name).feedback)
+            for name in dict.fromkeys([*declared, *sorted(names)])
+        }
+        options = replace(
+            config, interactions=Tables(), items=Tables(), users=Tables(), links=Tables(),
+            columns=Columns(), domains=domains, domain_from=None, tz="UTC",
+        )  # fmt: skip
+        loaded: dict[Role, Any] = {
+            role: [(table, lazy(frame, role))] for role, (table, frame) in frames.items()
+        }
+        return encode(options, loaded, Drops(), Run())
 
 
 class Translated(Model):
@@ -189,31 +207,23 @@ class Translated(Model):
         )
 
 
-def _events(store: Store) -> pl.DataFrame:
-    columns = store.event_columns()
-    frame = pl.DataFrame(columns, schema={
-        "user": pl.String, "item": pl.String, "type": pl.String, "value": pl.Float64,
-        "time": pl.Int64,
-    })  # fmt: skip
+def _events(file: Path) -> pl.LazyFrame:
     time = pl.when(pl.col("time") >= 0).then(pl.col("time") // MICRO)
-    return frame.with_columns(time.alias("time")).with_columns(_split())
+    return pl.scan_parquet(file).with_columns(time.alias("time"), *_split("item"))
 
 
-def _items(store: Store) -> pl.DataFrame:
-    rows = [
-        dict(item.attributes)
-        | {"item": item.key, "title": item.title, "text": item.text, "hidden": item.hidden}
-        for item in store.all_items()
-    ]
-    return pl.DataFrame(rows, infer_schema_length=None, strict=False).with_columns(_split())
+def _described(file: Path) -> pl.DataFrame:
+    """Users or items, each attribute a column."""
+    frame = pl.read_parquet(file)
+    told = [json.loads(text) for text in frame["attributes"]]
+    taken = [name for name in ("attributes", "time", "categories", "comment") if name in frame]
+    attributes = pl.DataFrame(told, infer_schema_length=None, strict=False)
+    own = frame.drop(taken)
+    free = [name for name in attributes.columns if name not in own.columns]
+    return pl.concat([own, attributes.select(free)], how="horizontal")
 
 
-def _users(store: Store) -> pl.DataFrame:
-    rows = [dict(user.attributes) | {"user": user.key} for user in store.all_users()]
-    return pl.DataFrame(rows, infer_schema_length=None, strict=False)
-
-
-def _split() -> tuple[pl.Expr, pl.Expr]:
+def _split(key: str) -> tuple[pl.Expr, pl.Expr]:
     """Domain and bare key of "domain/key"."""
-    parts = pl.col("item").str.splitn("/", 2).struct
+    parts = pl.col(key).str.splitn("/", 2).struct
     return parts.field("field_0").alias("domain"), parts.field("field_1").alias("item")
