@@ -95,7 +95,10 @@ def _items(prepared: Prepared) -> Batches:
             part["key"].to_list(),
             part["key"].str.splitn("/", 2).struct.field("field_1").to_list(),
             [_clean(each) for each in title],
-            [_clean(each) for each in texts[start : start + part.height]],
+            [
+                _clean(each).removeprefix(_clean(of)).strip()
+                for each, of in zip(texts[start : start + part.height], title, strict=True)
+            ],  # a run's texts begin with the title
             _written(part),
             ["[]"] * part.height,
             part["hidden"].to_list(),
