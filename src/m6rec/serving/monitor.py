@@ -98,10 +98,8 @@ class Monitor:
             try:
                 await app(scope, receive, sent)
             finally:
-                route = getattr(scope.get("route"), "path", "other")
-                name = f"{scope['method']} {route}" if status != 405 else "other"
                 seconds = time.perf_counter() - started
-                self._seconds.labels(name, str(status)).observe(seconds)
+                self._seconds.labels(_route(scope), str(status)).observe(seconds)
 
         return timed
 
@@ -136,6 +134,14 @@ class Monitor:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return registry.collect()
+
+
+def _route(scope: Scope) -> str:
+    """The route that answered, with names in place of what varies: there are few of them."""
+    path = getattr(scope.get("route"), "path", None)
+    if path is None:
+        return "static" if scope["path"].startswith("/static/") else "other"
+    return f"{scope['method']} {path}"
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from m6rec.explanation import Contribution, Explanation
+
 WIDTH, HEIGHT = 320.0, 150.0  # of a plot of curves
 LEFT, RIGHT, TOP, BOTTOM = 44.0, 8.0, 8.0, 22.0  # its margins
 MOST = 12  # plots of curves on a page
 POINTS = 300  # of one curve; longer ones are thinned
+REASONS = 6  # of an item
+THIN = 0.4  # segments of a bar that are narrower are left out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +47,39 @@ class Curves:
     lines: tuple[Curve, ...]
     ticks: tuple[tuple[str, float], ...]
     ends: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """A reason as a bar. segments: place of the part (-1 = none), x and width, 0 … 100. zero: x
+    of the end that all bars share."""
+
+    reason: Contribution
+    segments: tuple[tuple[int, float, float], ...]
+    zero: float
+
+
+def bars(why: Explanation, parts: Sequence[str]) -> list[Bar]:
+    """Return the REASONS that weigh most as bars on one scale, each split by what the parts add
+    to it; those against the item point to the left."""
+    told = sorted(why.contributions, key=lambda reason: -abs(reason.share))[:REASONS]
+    told.sort(key=lambda reason: -reason.share)
+    most, least = max([r.share for r in told] + [0.0]), min([r.share for r in told] + [0.0])
+    room = (most - least) or 1.0
+    zero = 100 * -least / room
+    found = []
+    for reason in told:
+        width = 100 * abs(reason.share) / room
+        x = zero if reason.share >= 0 else zero - width
+        whole = sum(abs(value) for value in reason.parts.values())
+        segments = []
+        for name, value in reason.parts.items() if whole else [("", 1.0)]:
+            wide = width * abs(value) / (whole or 1.0)
+            if wide >= THIN:
+                segments.append((parts.index(name) if name in parts else -1, x, wide))
+            x += wide
+        found.append(Bar(reason=reason, segments=tuple(segments), zero=zero))
+    return found
 
 
 def marks(entries: Sequence[Mapping[str, float]], zero: bool = False) -> list[Mark | None]:
@@ -81,14 +118,15 @@ def marks(entries: Sequence[Mapping[str, float]], zero: bool = False) -> list[Ma
 
 def curves(log: Path) -> list[Curves]:
     """Return the plots of a training's log: one for each scope and kind of value of two steps or
-    more, its lines named by what follows the kind."""
+    more, its lines named by the last part of the value's name."""
     plots: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for line in _lines(log):
-        kind, _, rest = str(line["scalar"]).partition("/")
-        name = " · ".join(filter(None, [str(line.get("scope", "")).partition("/")[2], kind]))
+        kind, _, last = str(line["scalar"]).rpartition("/")
+        scope = str(line.get("scope", "")).partition("/")[2]
+        name = " · ".join(filter(None, [scope, (kind or last).replace("/", " · ")]))
         value, step = line.get("value"), line.get("step")
         if isinstance(value, (int, float)) and isinstance(step, int) and math.isfinite(value):
-            plots.setdefault(name, {}).setdefault(rest, []).append((step, float(value)))
+            plots.setdefault(name, {}).setdefault(last, []).append((step, float(value)))
     told = {
         name: {n: sorted(points) for n, points in lines.items() if len({s for s, _ in points}) > 1}
         for name, lines in plots.items()

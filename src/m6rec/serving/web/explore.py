@@ -50,13 +50,15 @@ async def people(request: Request, here: Here, user: Words = "") -> Response:
 
 @router.get("/explore/titles")
 async def titles(
-    request: Request, here: Here, words: Words = "", liked: Keys = [], domain: str = ""  # noqa: B006
+    request: Request,
+    here: Here,
+    words: Words = "",
+    liked: Keys = [],
+    domain: str = "",  # noqa: B006
 ) -> Response:
     """Items whose title holds these words, to be added to a history."""
     found = await here.run(here.engine.search, words, None, TITLES) if words.strip() else []
-    return render.page(
-        request, "titles.html", found=found, words=words, liked=liked, domain=domain
-    )
+    return render.page(request, "titles.html", found=found, words=words, liked=liked, domain=domain)
 
 
 @router.post("/explore/like")
@@ -97,7 +99,7 @@ async def answer(
     domains = [domain] if domain else live.domains[:DOMAINS]
     before = [key for key in before if key not in liked]
     lists = await listings(here, domains, tongue, user=user, liked=liked, before=before)
-    past = await here.run(here.store.history, user, int(time.time() * MICRO), PAST) if user else None
+    past = await here.run(here.store.history, user, int(time.time() * MICRO), PAST)
     found = render.page(
         request,
         "explore.html",
@@ -108,9 +110,7 @@ async def answer(
         lists=lists,
         more=0 if domain else max(0, len(live.domains) - DOMAINS),
         shown=shown(lists),
-        past=list(zip(past.item, past.type, past.value, past.time, strict=True))[::-1]
-        if past
-        else [],
+        past=list(zip(past.item, past.type, past.value, past.time, strict=True))[::-1],
         stored=stored,
         title=here.engine.title,
         people=[] if user or liked else await here.run(offered, here, ""),

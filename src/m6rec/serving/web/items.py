@@ -84,7 +84,12 @@ def _found(here: Service, words: str, domain: str | None) -> list[dict[str, Any]
         codes = codes[best[codes] >= 0]
     keys = data.items.decode(codes)
     return [
-        {"item": key, "domain": key.partition("/")[0], "title": live.title(c), "events": int(count[c])}
+        {
+            "item": key,
+            "domain": key.partition("/")[0],
+            "title": live.title(c),
+            "events": int(count[c]),
+        }
         for key, c in zip(keys, codes.tolist(), strict=True)
     ]
 

@@ -101,10 +101,10 @@ async def model(request: Request, here: Here, name: str, metric: Name = "") -> R
         raise HTTPException(404, speaker(render.language(request))("no run", key=name))
     path = folder / name
     found = await here.run(_read, path, "metrics.json")
-    evaluated: dict[str, Any] = found.get("models", {})
+    evaluated: dict[str, dict[str, Any]] = found.get("models", {})
     metrics = told(path)
     metric = metric if metric in metrics else (metrics[0] if metrics else "")
-    first = next(iter(evaluated.values()), {})
+    first = own(found)
     slices = list(first.get("slices", {}))
     others = [each for each in slices if each.startswith(NOT_DOMAINS)]
     try:
@@ -138,7 +138,6 @@ def summary(path: Path) -> Summary:
     """Return a run in one line, from its manifest and metrics."""
     manifest, found = _read(path, "manifest.json"), _read(path, "metrics.json")
     metrics = told(path)
-    own = next(iter(found.get("models", {}).values()), {})
     return Summary(
         name=path.name,
         made=str(manifest.get("made", "")),
@@ -146,14 +145,19 @@ def summary(path: Path) -> Summary:
         domains=tuple(domain["name"] for domain in manifest.get("domains", [])),
         events=found.get("train_events"),
         metric=metrics[0] if metrics else "",
-        entry=own["slices"]["all"][metrics[0]] if metrics else {},
+        entry=own(found)["slices"]["all"][metrics[0]] if metrics else {},
     )
+
+
+def own(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was measured of the run's own model, the first in metrics.json."""
+    found: dict[str, Any] = next(iter(metrics.get("models", {}).values()), {})
+    return found
 
 
 def told(path: Path) -> list[str]:
     """Return the metrics of a run's own model."""
-    own = next(iter(_read(path, "metrics.json").get("models", {}).values()), {})
-    every = own.get("slices", {}).get("all", {})
+    every = own(_read(path, "metrics.json")).get("slices", {}).get("all", {})
     return [name for name, entry in every.items() if isinstance(entry, dict)]
 
 

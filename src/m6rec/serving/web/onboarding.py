@@ -78,9 +78,7 @@ async def chooser(
     )
 
 
-def offered(
-    here: Service, live: Live, domains: Sequence[str]
-) -> dict[str, list[tuple[str, str]]]:
+def offered(here: Service, live: Live, domains: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
     """Return by domain the key and title of its seeds: those of the store, else of the run."""
     stored = [key for key in here.store.seeds("item") if live.recommender.knows(key)]
     found = {}

@@ -16,7 +16,8 @@ from starlette.responses import HTMLResponse
 
 from m6rec.explanation import START, Contribution
 from m6rec.serving.guard import COOKIE, cookie
-from m6rec.serving.web.texts import LANGUAGES, Say, speaker
+from m6rec.serving.web.charts import bars
+from m6rec.serving.web.texts import LANGUAGES, TEXTS, Say, speaker
 from m6rec.wording import wording
 
 HERE = Path(__file__).parent
@@ -45,9 +46,7 @@ def language(request: HTTPConnection) -> str:
     return next((name for _, _, name in sorted(wanted) if name in LANGUAGES), "en")
 
 
-def page(
-    request: HTTPConnection, template: str, status: int = 200, **values: Any
-) -> HTMLResponse:
+def page(request: HTTPConnection, template: str, status: int = 200, **values: Any) -> HTMLResponse:
     """Return a page in the reader's language."""
     tongue = language(request)
     here = request.url.path
@@ -72,7 +71,7 @@ def page(
 
 def problem(request: HTTPConnection, status: int, message: str = "") -> HTMLResponse:
     """Return the page that says what went wrong."""
-    return page(request, "problem.html", status, status=status, message=message)
+    return page(request, "problem.html", status, code=status, message=message)
 
 
 @cache
@@ -87,6 +86,7 @@ def environment() -> Environment:
     )
     made.filters |= {
         "ago": ago,
+        "bars": bars,
         "date": date,
         "figure": figure,
         "heat": heat,
@@ -94,6 +94,7 @@ def environment() -> Environment:
         "label": label,
         "ms": ms,
         "percent": percent,
+        "slice_name": slice_name,
         "span": span,
         "thousands": thousands,
         "to_json": to_json,
@@ -121,6 +122,14 @@ def label(reason: Contribution, t: Say, tongue: str) -> str:
         return t(reason.kind)
     names = wording(tongue).names
     return wording(tongue).named(reason.label) if names and reason.item < 0 else reason.label
+
+
+def slice_name(name: str, t: Say) -> str:
+    """Return what a slice of test rows is called; domains keep their names."""
+    if name.startswith("activity "):
+        return t("activity", n=name.removeprefix("activity "))
+    known = name == "all" or name in TEXTS and name.startswith(("cold ", "warm "))
+    return t(name) if known else name
 
 
 def percent(share: float) -> str:

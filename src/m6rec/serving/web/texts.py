@@ -181,6 +181,11 @@ TEXTS: dict[str, tuple[str, str]] = {
     "by slice": ("By history and other slices", "按历史长短等分组"),
     "model": ("Model", "模型"),
     "all": ("all", "全部"),
+    "activity": ("{n} in the history", "历史 {n} 个"),
+    "cold items": ("cold items", "冷门新物品"),
+    "warm items": ("warm items", "已知物品"),
+    "cold users": ("cold users", "无历史用户"),
+    "warm users": ("warm users", "有历史用户"),
     "no metrics": ("This run was saved without metrics.", "这个模型没有保存指标。"),
     "curves": ("Learning curves", "学习曲线"),
     "curves text": (
