@@ -159,10 +159,12 @@ class RankedBody(BaseModel):
 
 
 class AnswerBody(BaseModel):
-    """A list. request: send it back with the events that follow. parts: λ by domain and part."""
+    """A list. request: send it back with the events that follow. arm: of two runs that are
+    compared, which. parts: λ by domain and part."""
 
     request: str
     run: str
+    arm: str
     user: str | None
     history: int
     items: list[RankedBody]
@@ -241,6 +243,33 @@ class ReloadedBody(BaseModel):
     run: str
 
 
+class ArmBody(BaseModel):
+    """One run of two. hit_rate: share of requests that got an event, with its 95 % interval."""
+
+    users: int
+    requests: int
+    hit_rate: float | None
+    low: float | None
+    high: float | None
+
+
+class DifferenceBody(BaseModel):
+    """Hit rate of b less that of a, with its 95 % interval and two-sided p."""
+
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+
+
+class TrialBody(BaseModel):
+    """Two runs beside each other."""
+
+    arms: dict[str, ArmBody]
+    difference: DifferenceBody
+    verdict: str
+
+
 class ErrorBody(BaseModel):
     """What is wrong, in one sentence."""
 
@@ -265,6 +294,7 @@ def answer(found: Answer) -> dict[str, Any]:
     return {
         "request": found.request,
         "run": found.run,
+        "arm": found.arm,
         "user": found.user,
         "history": found.history,
         "items": items,
