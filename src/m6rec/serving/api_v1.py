@@ -26,6 +26,7 @@ from m6rec.serving.schemas import (
     UserBody,
 )
 from m6rec.serving.service import Service
+from m6rec.serving.trial import trial
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": text}
@@ -229,6 +230,15 @@ async def models(here: Here) -> Response:
 async def reload(here: Here, run: Annotated[str, Query(max_length=200)] = "") -> Response:
     """Serve the run that CURRENT names, or another; a broken one is refused, the old one stays."""
     return as_json({"run": await here.run(here.reload, run)})
+
+
+@router.get("/trial", response_model=schemas.TrialBody, tags=["models"])
+async def compare_arms(
+    here: Here, hours: Annotated[float, Query(gt=0, le=87_600, description="Of the past.")] = 168
+) -> Response:
+    """The two runs of `m6rec serve --rival` on live users: hit rates and their difference."""
+    since = time.time_ns() // 1000 - int(hours * 3600 * MICRO)
+    return as_json(await here.run(trial, here.store, since))
 
 
 @router.get("/health/live", tags=["health"])

@@ -111,7 +111,7 @@ class Store:
         """Insert or overwrite users; returns how many."""
         return int(self._write(rows.put_users, checks.rows(users)))
 
-    def patch_user(self, key: str, **changes: Any) -> bool:
+    def patch_user(self, key: str, /, **changes: Any) -> bool:
         """Change fields of a user; False where there is no such user."""
         return bool(self._write(rows.patch, ("user", key, changes)))
 
@@ -154,7 +154,7 @@ class Store:
         """Insert or overwrite items; returns how many."""
         return int(self._write(rows.put_items, checks.rows(items)))
 
-    def patch_item(self, key: str, **changes: Any) -> bool:
+    def patch_item(self, key: str, /, **changes: Any) -> bool:
         """Change fields of an item; False where there is no such item."""
         return bool(self._write(rows.patch, ("item", key, changes)))
 
@@ -222,6 +222,12 @@ class Store:
         """Return what became of what was given since a time, by domain and arm."""
         span = {"since": since}
         return shown.hits(self._rows(shown.SHOWN, span), self._rows(shown.ANSWERED, span))
+
+    def outcomes(self, since: int) -> list[tuple[str, str, int, int]]:
+        """Return arm, user, requests, and requests of which an item got an event that names the
+        request, of every user that was recommended something since a time."""
+        found = self._rows(shown.OUTCOMES, {"since": since})
+        return [(row.arm, row.user_key, row.requests, row.answered) for row in found]
 
     def add_key(self, key: ApiKey) -> None:
         """Add an API key."""
