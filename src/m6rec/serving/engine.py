@@ -68,6 +68,11 @@ class Engine:
                 self._lives[arm] = self._lives[arm].caught_up(self.store)
         return self._lives[arm]
 
+    @property
+    def runs(self) -> dict[str, str]:
+        """The name of each arm's run; one arm unless two runs are on trial."""
+        return {arm: live.name for arm, live in self._lives.items()}
+
     def arm(self, user: str | None) -> str:
         """Return which arm answers a user: by a hash of the key, so the same in every worker."""
         if not self.share or user is None:

@@ -80,13 +80,13 @@ class Guard:
                 return await app(scope, receive, send)
             headers = dict(scope["headers"])
             refusal = self._refusal(scope, headers)
+            body = _Body(receive, send, self.settings.body)
             if refusal is not None and is_page(scope["path"]):
                 status, _, message = refusal
-                answer = self.page(HTTPConnection(scope), status, message)
-                return await answer(scope, receive, _with_headers(send))
+                page = self.page(HTTPConnection(scope), status, message)
+                return await page(scope, body.receive, body.send)
             if refusal is not None:
                 return await _refuse(send, *refusal)
-            body = _Body(receive, send, self.settings.body)
             await app(scope, body.receive, body.send)
 
         return guarded

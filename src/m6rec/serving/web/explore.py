@@ -24,7 +24,7 @@ from m6rec.store import Event
 DOMAINS = 6  # lists on one page
 PEOPLE, TITLES, PAST = 8, 8, 12  # users and titles offered, events shown
 Words = Annotated[str, Query(max_length=200)]
-Keys = Annotated[list[str], Query(max_length=200)]
+Keys = Annotated[list[str], Query(max_length=200, default_factory=list)]
 router = APIRouter(include_in_schema=False)
 
 
@@ -32,12 +32,14 @@ router = APIRouter(include_in_schema=False)
 async def explore(
     request: Request,
     here: Here,
+    liked: Keys,
     user: Annotated[str, Query(max_length=512)] = "",
-    liked: Keys = [],  # noqa: B006
     domain: str = "",
+    also: str = "",
     before: str = "",
 ) -> Response:
-    """The page for a user, for a history, or for somebody new."""
+    """The page for a user, for a history, or for somebody new. also: one more that was liked."""
+    liked = [*liked, also] if also else liked
     return await answer(request, here, user.strip(), liked, domain, read_keys(before))
 
 
@@ -52,9 +54,9 @@ async def people(request: Request, here: Here, user: Words = "") -> Response:
 async def titles(
     request: Request,
     here: Here,
+    liked: Keys,
     words: Words = "",
-    liked: Keys = [],
-    domain: str = "",  # noqa: B006
+    domain: str = "",
 ) -> Response:
     """Items whose title holds these words, to be added to a history."""
     found = await here.run(here.engine.search, words, None, TITLES) if words.strip() else []

@@ -19,7 +19,6 @@ from m6rec.learned import Learned, learned
 from m6rec.report import NOT_DOMAINS
 from m6rec.results import Difference
 from m6rec.serving.api_v1 import Here
-from m6rec.serving.service import Service
 from m6rec.serving.web import render
 from m6rec.serving.web.charts import Mark, curves, marks
 from m6rec.serving.web.texts import speaker
@@ -55,7 +54,7 @@ async def models(request: Request, here: Here) -> Response:
     folder = here.path.parent
     names = await here.run(artifacts.runs, folder)
     runs = [await here.run(summary, folder / name) for name in names]
-    return render.page(request, "models.html", runs=runs, live=answering(here))
+    return render.page(request, "models.html", runs=runs, live=list(here.engine.runs.values()))
 
 
 @router.get("/models/compare")
@@ -115,7 +114,7 @@ async def model(request: Request, here: Here, name: str, metric: Name = "") -> R
         request,
         "model.html",
         summary=await here.run(summary, path),
-        live=answering(here),
+        live=list(here.engine.runs.values()),
         metric=metric,
         metrics=metrics,
         rows=first.get("slices", {}).get("all", {}).get("rows", 0),
@@ -127,11 +126,6 @@ async def model(request: Request, here: Here, name: str, metric: Name = "") -> R
         why=why,
         manifest=await here.run(_read, path, "manifest.json"),
     )
-
-
-def answering(here: Service) -> list[str]:
-    """Return the names of the runs that answer now."""
-    return [here.engine.live.name]
 
 
 def summary(path: Path) -> Summary:

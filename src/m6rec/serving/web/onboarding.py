@@ -28,7 +28,7 @@ router = APIRouter(include_in_schema=False)
 async def onboarding(
     request: Request,
     here: Here,
-    liked: Keys = [],  # noqa: B006
+    liked: Keys,
     user: Annotated[str, Query(max_length=512)] = "",
     before: str = "",
 ) -> Response:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from m6rec.serving.api_v1 import Here
 from m6rec.serving.service import Service
+from m6rec.serving.trial import trial
 from m6rec.serving.web import render
 
 NEWEST = 12  # events shown
@@ -19,7 +20,8 @@ router = APIRouter(include_in_schema=False)
 @router.get("/operations")
 async def operations(request: Request, here: Here, paused: bool = False) -> Response:
     """Figures, latency by route, and the newest events; renewed by the page unless paused."""
-    now = time.time_ns() // 1000
+    since = time.time_ns() // 1000 - WEEK
+    whole = "hx-request" not in request.headers  # else only the figures are renewed
     events, _ = await here.run(here.store.events, n=NEWEST)
     return render.page(
         request,
@@ -31,7 +33,9 @@ async def operations(request: Request, here: Here, paused: bool = False) -> Resp
         up=time.time() - here.started,
         events=events,
         title=here.engine.title,
-        hits=await here.run(here.store.hits, now - WEEK),
+        hits=await here.run(here.store.hits, since),
+        runs=here.engine.runs,
+        trial=await here.run(trial, here.store, since) if whole and here.engine.share else None,
     )
 
 

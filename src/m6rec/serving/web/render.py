@@ -128,7 +128,7 @@ def slice_name(name: str, t: Say) -> str:
     """Return what a slice of test rows is called; domains keep their names."""
     if name.startswith("activity "):
         return t("activity", n=name.removeprefix("activity "))
-    known = name == "all" or name in TEXTS and name.startswith(("cold ", "warm "))
+    known = name == "all" or (name in TEXTS and name.startswith(("cold ", "warm ")))
     return t(name) if known else name
 
 

@@ -255,6 +255,20 @@ TEXTS: dict[str, tuple[str, str]] = {
     "followed": ("Followed by an event", "有后续事件"),
     "rate": ("Rate", "比率"),
     "arm": ("Arm", "实验组"),
+    "trial": ("Two runs on trial", "两个模型的对照实验"),
+    "trial text": (
+        "Requests of the last 7 days that an event followed, with 95 % intervals by a bootstrap "
+        "over users.",
+        "最近 7 天有后续事件的请求占比，95% 区间由用户重抽样得出。",
+    ),
+    "users": ("Users", "用户数"),
+    "a is better": ("a is better", "a 更好"),
+    "b is better": ("b is better", "b 更好"),
+    "too few users yet": ("too few users yet", "用户还太少"),
+    "no difference that is outside the interval": (
+        "no difference that is outside the interval",
+        "差异未超出区间",
+    ),
     "no hits": ("Nothing was recommended yet.", "还没有推荐过。"),
     "unknown": ("unknown", "未知"),
     "now": ("just now", "刚刚"),
