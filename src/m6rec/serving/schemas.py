@@ -88,8 +88,8 @@ class RecommendBody(Asked):
     def request(self) -> Ask:
         """Return the request of the engine."""
         return self.ask(
-            domain=self.domain,
-            filter=self.filter,
+            domain=self.domain or None,
+            filter=self.filter or None,
             boosts=tuple(Boost(filter=b.filter, by=b.by) for b in self.boost),
             exclude=tuple(self.exclude),
             seen=self.seen,
