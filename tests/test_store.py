@@ -337,9 +337,9 @@ def test_api_keys(store: Store) -> None:
         (event(item="/a"), "must be written"),
         (event(item="a/"), "must be written"),
         (event(type=""), "event type ''"),
-        (event(value=float("nan")), "value nan: must be a finite number"),
-        (event(value=10**400), "must be a finite number"),
-        (event(value="1"), "must be a finite number"),
+        (event(value=float("nan")), "value nan: must be a number from"),
+        (event(value=10**400), "must be a number from"),
+        (event(value="1"), "must be a number from"),
         (event(time=-1), "time -1: must lie within the years 1970 to 9999"),
         (event(time=LAST + 1), "must lie within"),
         (event(time=1.5), "must be a whole number of µs"),  # type: ignore[arg-type]
@@ -372,8 +372,8 @@ def test_bad_rows_are_one_sentence_and_nothing_is_written(
 
 
 def test_limits_can_be_reached(store: Store) -> None:
-    store.add_events([event("x" * 512, "a/" + "ü" * 510, time=LAST, value=1.7e308)])
-    assert store.history("x" * 512, LAST).value == [1.7e308]
+    store.add_events([event("x" * 512, "a/" + "ü" * 510, time=LAST, value=1e9)])
+    assert store.history("x" * 512, LAST).value == [1e9]
     store.add_events([event("\U0010ffff" * 512, "\U0010ffff/\U0010ffff", time=0)])
     assert [u.key for u in store.users()[0]] == ["x" * 512, "\U0010ffff" * 512]
 

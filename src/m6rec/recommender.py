@@ -317,7 +317,7 @@ class Recommender:
         row = {name: [given.get(name)] for name in known.columns}
         try:
             frame = pl.DataFrame(row, schema=known.schema, strict=False)
-        except (TypeError, pl.exceptions.PolarsError) as error:
+        except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
             raise QueryError(f"attributes {dict(given)}: {error}") from None
         blocks = self.fitted.attributes.users.apply(frame)
         return {name: np.repeat(block, n, axis=0) for name, block in blocks.items()}

@@ -51,7 +51,8 @@ def create(settings: Settings | None = None) -> FastAPI:
 
 
 def problem(status: int, code: str, message: str) -> JSONResponse:
-    """Return an error in the form of /v1."""
+    """Return an error in the form of /v1; halves of surrogate pairs in it become "?"."""
+    message = message.encode(errors="replace").decode()
     return JSONResponse({"error": message, "code": code}, status)
 
 

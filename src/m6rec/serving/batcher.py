@@ -44,12 +44,18 @@ class Batcher:
         with threads(1):
             while (batch := self._batch()) is not None:
                 asks = [ask for ask, _, _ in batch]
-                try:
-                    answers = self.recommend(asks)
-                except Exception as error:  # of the store or the model: for all of the batch
-                    answers = [error] * len(batch)
+                answers = self._answers(asks)
                 for (_, loop, future), answer in zip(batch, answers, strict=True):
                     loop.call_soon_threadsafe(_resolve, future, answer)
+
+    def _answers(self, asks: Sequence[Ask]) -> Sequence[Answer | Exception]:
+        """Answer together, or where that fails one by one, so that each has its own error."""
+        try:
+            return self.recommend(asks)
+        except Exception as error:
+            if len(asks) == 1:
+                return [error]
+            return [answer for ask in asks for answer in self._answers([ask])]
 
     def _batch(self) -> list[Waiting] | None:
         """The requests that wait, at least one; None at the end."""
