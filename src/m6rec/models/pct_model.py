@@ -163,8 +163,11 @@ class PctModel(Model):
 
     @cached_property
     def _blocks(self) -> list[Floats]:
-        """Their factors, which would be picked anew for each request."""
-        return [self.item_factors(d)[0][inside] for d, inside in enumerate(self._inside)]
+        """Their factors (k, n), which would be picked anew for each request."""
+        return [
+            np.ascontiguousarray(self.item_factors(d)[0][inside].T)
+            for d, inside in enumerate(self._inside)
+        ]
 
     def score(self, query: Query, items: Ids | None = None) -> Scores:
         codes = np.arange(self.n_items) if items is None else np.asarray(items)
@@ -175,7 +178,7 @@ class PctModel(Model):
             factors, bias = self.item_factors(d)
             if items is None:
                 at = inside = self._inside[d]
-                found = users @ self._blocks[d].T
+                found = users @ self._blocks[d]
             else:
                 at = np.flatnonzero((self.item_domain[codes] == d) & self._state["known"][codes])
                 inside = codes[at]

@@ -20,10 +20,11 @@ class Batcher:
     """One thread that takes all requests that wait, up to TOGETHER, and answers them at once.
 
     An idle worker answers a request alone and at once; under load, batches form by themselves.
+    n_threads: of the kernels and BLAS.
     """
 
-    def __init__(self, recommend: Recommend) -> None:
-        self.recommend = recommend
+    def __init__(self, recommend: Recommend, n_threads: int = 1) -> None:
+        self.recommend, self.n_threads = recommend, n_threads
         self._waiting: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="recommend", daemon=True)
         self._thread.start()
@@ -41,7 +42,7 @@ class Batcher:
         self._thread.join()
 
     def _work(self) -> None:
-        with threads(1):
+        with threads(self.n_threads):
             while (batch := self._batch()) is not None:
                 asks = [ask for ask, _, _ in batch]
                 answers = self._answers(asks)
