@@ -14,7 +14,7 @@ import pytest
 from m6rec.errors import DataError, StoreError
 from m6rec.store import ApiKey, Event, Given, History, Hits, Item, Store, User, digest
 from m6rec.store.checks import LAST
-from stores import KINDS, empty_store, event, place, template, wipe
+from stores import KINDS, POSTGRES, empty_store, event, place, template, wipe
 
 END = 10**15  # µs, after every event here
 
@@ -472,6 +472,25 @@ def test_a_poller_of_revs_misses_nothing(opened: Store) -> None:
         stop.set()
         poller.result()
     assert seen == {item.key: item.title for item in opened.items(n=1000)[0]}
+
+
+@pytest.mark.skipif(not POSTGRES, reason="SQLite has no connection to lose")
+def test_a_lost_connection_is_made_anew(tmp_path: Path) -> None:
+    import psycopg
+
+    with empty_store("postgresql", tmp_path) as store:
+
+        def lose() -> None:
+            with store._database.engine.connect() as own:
+                pid = own.exec_driver_sql("select pg_backend_pid()").scalar()
+            with psycopg.connect(POSTGRES, autocommit=True) as other:
+                other.execute("select pg_terminate_backend(%s, 5000)", [pid])
+
+        assert store.add_events([event()]) == 1
+        lose()
+        assert store.add_events([event()]) == 1
+        lose()
+        assert len(store.history("ann", END)) == 2
 
 
 # Opening

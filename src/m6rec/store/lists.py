@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from m6rec.errors import DataError
+from m6rec.store.among import among
 from m6rec.store.records import Event, Feedback
 from m6rec.store.schema import EVENTS
 
@@ -79,7 +80,7 @@ def _of(
     users: Names, items: Names, types: Names, until: int | None
 ) -> list[sa.ColumnElement[bool]]:
     found: list[sa.ColumnElement[bool]] = [
-        column.in_(list(names))
+        among(column, names)
         for column, names in ((E.user_key, users), (E.item_key, items), (E.type, types))
         if names is not None
     ]
