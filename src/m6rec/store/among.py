@@ -39,9 +39,7 @@ def _in_sqlite(element: FunctionElement[Any], compiler: Any, **options: Any) -> 
 @compiles(_Integers, "postgresql")
 def _in_postgresql(element: FunctionElement[Any], compiler: Any, **options: Any) -> str:
     kind = "TEXT" if isinstance(element, _Strings) else "BIGINT"
-    values = (
-        f"json_array_elements_text(CAST({compiler.process(element.clauses, **options)} AS JSON))"
-    )
+    listed = compiler.process(element.clauses, **options)
     return f"(SELECT CAST(value AS {kind}) FROM json_array_elements_text(CAST({listed} AS JSON)))"
 
 

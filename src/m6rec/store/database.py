@@ -104,8 +104,10 @@ class Database:
                 yield connection
                 connection.exec_driver_sql("COMMIT")
             except BaseException:
-                if not connection.invalidated:
+                try:
                     connection.exec_driver_sql("ROLLBACK")
+                except sa.exc.SQLAlchemyError:  # lost, or the database itself rolled back
+                    connection.invalidate()
                 raise
 
     def _begun(self) -> sa.Connection:

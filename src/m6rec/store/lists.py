@@ -39,8 +39,8 @@ def events_page(
         there = sa.tuple_(sa.literal(time, sa.BigInteger), sa.literal(last, sa.BigInteger))
         statement = statement.where(here < there if newest else here > there)
     if newest:
-        return statement.order_by(E.time.desc(), E.id.desc()).limit(n + 1)
-    return statement.order_by(*order).limit(n + 1)
+        return statement.order_by(E.time.desc(), E.id.desc()).limit(more_than(n))
+    return statement.order_by(*order).limit(more_than(n))
 
 
 def feedback_page(
@@ -57,7 +57,7 @@ def feedback_page(
     if cursor:
         last = read_cursor(cursor, str, str, str)
         page = page.where(sa.tuple_(*group) > sa.tuple_(*(sa.literal(part) for part in last)))
-    sums = page.group_by(*group).order_by(*group).limit(n + 1).subquery()
+    sums = page.group_by(*group).order_by(*group).limit(more_than(n)).subquery()
     one = EVENTS.alias()
     latest = (
         sa.select(one.c.comment)
@@ -74,6 +74,13 @@ def feedback_page(
     return sa.select(sums, latest.label("comment")).order_by(
         sums.c.user_key, sums.c.item_key, sums.c.type
     )
+
+
+def more_than(n: int) -> int:
+    """Return the rows to ask for, so as to see whether a page of n is the last one."""
+    if not 1 <= n < 2**31:
+        raise DataError(f"n = {n}: must be at least 1")
+    return n + 1
 
 
 def _of(

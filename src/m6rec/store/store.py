@@ -288,7 +288,7 @@ class Store:
     ) -> tuple[Sequence[Any], str]:
         start, end = ("", rows.END) if domain is None else (f"{domain}/", f"{domain}0")
         after = lists.read_cursor(cursor, str)[0] if cursor else start
-        found = self._rows(rows.PAGE[kind], {"after": after, "end": end, "n": n + 1})
+        found = self._rows(rows.PAGE[kind], {"after": after, "end": end, "n": lists.more_than(n)})
         return lists.cut(found, n, "key")
 
     def _changed(self, kind: Kind, since: int) -> tuple[int, Sequence[Any], list[str]]:
