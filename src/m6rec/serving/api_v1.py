@@ -79,7 +79,13 @@ async def recommend_user(
 ) -> Response:
     """The short form of it, for a user of the store."""
     ask = Ask(
-        user=user, domain=domain, filter=filter, k=k, page=page, explain=explain, language=language
+        user=user,
+        domain=domain or None,
+        filter=filter or None,
+        k=k,
+        page=page,
+        explain=explain,
+        language=language,
     )
     return as_json(schemas.answer(await here.recommend(ask)))
 
@@ -108,7 +114,12 @@ async def similar(
 ) -> Response:
     """What goes with an item, in its own domain or in another."""
     ask = Ask(
-        history={item: None}, domain=domain, filter=filter, k=k, explain=explain, language=language
+        history={item: None},
+        domain=domain or None,
+        filter=filter or None,
+        k=k,
+        explain=explain,
+        language=language,
     )
     return as_json(schemas.answer(await here.recommend(ask)))
 
@@ -173,7 +184,7 @@ async def search_items(
     n: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Response:
     """Items whose title holds these words, those that begin with them first."""
-    return as_json(await here.run(here.engine.search, search, domain, n))
+    return as_json(await here.run(here.engine.search, search, domain or None, n))
 
 
 @router.get(

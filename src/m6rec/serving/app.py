@@ -60,7 +60,9 @@ def create(settings: Settings | None = None) -> FastAPI:
 
 
 def problem(request: Request, status: int, code: str, message: str) -> Response:
-    """Return an error in the form of /v1, or as a page for people."""
+    """Return an error in the form of /v1, or as a page for people; halves of surrogate pairs in
+    it become "?"."""
+    message = message.encode(errors="replace").decode()
     if is_page(request.url.path):
         return render.problem(request, status, message)
     return JSONResponse({"error": message, "code": code}, status)
@@ -83,7 +85,9 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return problem(request, error.status_code, "http", str(error.detail))
+    answer = problem(request, error.status_code, "http", str(error.detail))
+    answer.headers.update(error.headers or {})
+    return answer
 
 
 async def _crash(request: Request, error: Exception) -> Response:

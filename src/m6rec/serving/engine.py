@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from m6rec import artifacts
 from m6rec.arrays import Floats, Scores
 from m6rec.data.query import Query
 from m6rec.errors import M6RecError, QueryError
 from m6rec.explanation import Explanation, explain
-from m6rec.rank import rank, with_items, with_twins
+from m6rec.rank import no_items, rank, with_items, with_twins
 from m6rec.serving import pages
 from m6rec.serving.asks import Answer, Ask, Ranked
 from m6rec.serving.given import Journal
@@ -217,7 +216,7 @@ class Engine:
         shown = pages.shown(ask.page)
         if len(shown):
             allowed = allowed & ~np.isin(pages.fingerprints(data.items.keys), shown)
-        exclude = csr_array((1, data.n_items), dtype=np.float32) if ask.seen else query.history
+        exclude = no_items(data.n_items) if ask.seen else query.history
         if ask.exclude:
             exclude = with_items(exclude, recommender.items(ask.exclude)[None])
         if len(recommender.fitted.twins):

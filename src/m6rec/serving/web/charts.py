@@ -15,6 +15,7 @@ WIDTH, HEIGHT = 320.0, 150.0  # of a plot of curves
 LEFT, RIGHT, TOP, BOTTOM = 44.0, 8.0, 8.0, 22.0  # its margins
 MOST = 12  # plots of curves on a page
 POINTS = 300  # of one curve; longer ones are thinned
+BY_ACTIVITY = "lambda/"  # values whose steps are levels of activity: a table of their own
 REASONS = 6  # of an item
 THIN = 0.4  # segments of a bar that are narrower are left out
 
@@ -143,7 +144,9 @@ def _lines(log: Path) -> Iterable[dict[str, Any]]:
                 line = json.loads(text)
             except ValueError:
                 continue
-            if isinstance(line, dict) and "scalar" in line:
+            if isinstance(line, dict) and not str(line.get("scalar", BY_ACTIVITY)).startswith(
+                BY_ACTIVITY
+            ):
                 yield line
 
 
