@@ -19,10 +19,17 @@ serve: .venv/serve.stamp
 	@test -e runs/CURRENT || $(BIN)/m6rec demo
 	$(BIN)/m6rec serve current
 
-test: .venv/dev.stamp lint
+test: .venv/dev.stamp lint browser
 	@if $(BIN)/python -c "import psycopg; psycopg.connect('postgresql://postgres@$(POSTGRES)/test', connect_timeout=3)" 2>/dev/null; \
 	then M6REC_TEST_POSTGRES=postgresql://postgres@$(POSTGRES)/test $(BIN)/pytest; \
 	else echo '*** No PostgreSQL answers at $(POSTGRES): its tests are LEFT OUT. ***'; $(BIN)/pytest; fi
+
+.PHONY: browser
+browser:
+	@if test ! -x /usr/bin/chromium; then \
+	  echo 'Installing Chromium, for the tests of the web page …'; \
+	  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y chromium; } >/dev/null 2>&1 \
+	  || echo '*** No Chromium, and apt-get cannot install it: the browser tests are LEFT OUT. ***'; fi
 
 .PHONY: lint
 lint: .venv/dev.stamp

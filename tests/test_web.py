@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import threading
@@ -25,7 +24,7 @@ from m6rec.serving.web.texts import TEXTS, speaker
 from m6rec.store import ApiKey, Event, Store
 from shop import write_shop
 
-CHROMIUM = os.environ.get("M6REC_TEST_CHROMIUM") or which("chromium") or ""
+CHROMIUM = which("chromium")
 HOSTILE = '<script>alert(1)</script> & "quotes"'
 SEVERE = ("serious", "critical")
 PAGES = (
@@ -234,7 +233,7 @@ def served(settings: Settings, http: TestClient) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     if not CHROMIUM:
-        pytest.skip("there is no Chromium; `make test` says how to get it")
+        pytest.skip("there is no Chromium; `make test` installs it where it can")
     from playwright.sync_api import sync_playwright
 
     flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]

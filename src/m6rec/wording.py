@@ -115,6 +115,9 @@ CHINESE = Wording(
     end="。",
     names={
         "taste by PCT": "从历史推断的口味",
+        "what users here like": "这里的用户普遍喜欢的",
+        "an average history": "平均的历史",
+        "mean rating of the item": "该物品的平均评分",
         "limits of the rating scale": "评分范围的限制",
         "# similar users": "口味相近的 # 位用户",
     },

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import secrets
+import tempfile
 import time
 from typing import Annotated, Literal
 
@@ -81,6 +82,8 @@ def serve(
             "`m6rec keys create --scope admin`"
         )
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    if workers > 1:  # they add up their figures in files
+        os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", tempfile.mkdtemp(prefix="m6rec-"))
     settings.hand_down()
     show.whole(f"http://{host}:{port}  (API: /v1/openapi.json, Ctrl-C ends)")
     uvicorn.run(

@@ -144,9 +144,8 @@ def _lines(log: Path) -> Iterable[dict[str, Any]]:
                 line = json.loads(text)
             except ValueError:
                 continue
-            if isinstance(line, dict) and not str(line.get("scalar", BY_ACTIVITY)).startswith(
-                BY_ACTIVITY
-            ):
+            scalar = str(line.get("scalar", "")) if isinstance(line, dict) else ""
+            if scalar and not scalar.startswith(BY_ACTIVITY):
                 yield line
 
 

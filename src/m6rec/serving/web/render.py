@@ -120,8 +120,9 @@ def label(reason: Contribution, t: Say, tongue: str) -> str:
         return t("starting point")
     if reason.item < 0 and reason.label == reason.kind and reason.kind in ("popularity", "seed"):
         return t(reason.kind)
-    names = wording(tongue).names
-    return wording(tongue).named(reason.label) if names and reason.item < 0 else reason.label
+    say = wording(tongue)
+    named = say.named(reason.label)
+    return reason.label if named == say.quote.format(reason.label) else named
 
 
 def slice_name(name: str, t: Say) -> str:
