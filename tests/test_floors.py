@@ -36,6 +36,8 @@ HEAVY: dict[str, set[str]] = {
     "alembic": {"store"},
     "fastapi": {"serving"},
     "uvicorn": set(),
+    "jinja2": {"serving"},
+    "prometheus_client": {"serving"},
     "httpx2": {"client"},
     "psycopg": set(),
     "matplotlib": set(),

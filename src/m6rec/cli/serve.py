@@ -82,14 +82,15 @@ def serve(
             "`m6rec keys create --scope admin`"
         )
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    if workers > 1:  # they add up their figures in files
-        os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", tempfile.mkdtemp(prefix="m6rec-"))
     settings.hand_down()
     show.whole(f"http://{host}:{port}  (API: /v1/openapi.json, Ctrl-C ends)")
-    uvicorn.run(
-        "m6rec.serving.app:create", factory=True, host=host, port=port, workers=workers,
-        log_level="warning", access_log=False, timeout_graceful_shutdown=10,
-    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="m6rec-") as figures:
+        if workers > 1:  # they add up their figures in files
+            os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", figures)
+        uvicorn.run(
+            "m6rec.serving.app:create", factory=True, host=host, port=port, workers=workers,
+            log_level="warning", access_log=False, timeout_graceful_shutdown=10,
+        )  # fmt: skip
 
 
 def retrain(

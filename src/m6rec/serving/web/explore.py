@@ -97,7 +97,7 @@ async def answer(
     tongue, live = render.language(request), here.engine.live
     if domain and domain not in live.domains:
         raise HTTPException(404)
-    liked = known(request, live, list(dict.fromkeys(liked)))
+    liked = known(request, live, liked)
     domains = [domain] if domain else live.domains[:DOMAINS]
     before = [key for key in before if key not in liked]
     lists = await listings(here, domains, tongue, user=user, liked=liked, before=before)
@@ -122,12 +122,12 @@ async def answer(
 
 
 def known(request: Request, live: Live, items: Sequence[str]) -> list[str]:
-    """Return the keys of items; a page of status 404 where one is not known."""
-    for item in items:
-        if not live.recommender.knows(item):
+    """Return the keys of items, each once; a page of status 404 where one is not known."""
+    found = list(dict.fromkeys(items))
+    for item in found:
+        if item not in live.recommender.dataset.items:
             raise HTTPException(404, speaker(render.language(request))("no item", key=item))
-    data = live.recommender.dataset
-    return data.items.decode(live.recommender.items(items)) if items else []
+    return found
 
 
 def offered(here: Service, words: str) -> list[tuple[str, int]]:

@@ -43,7 +43,7 @@ async def keep(request: Request, here: Here, fields: Form) -> Response:
     if not user or not liked or len(user) > 512:
         return await chooser(request, here, liked, user, (), wrong=True)
     live, now = here.engine.live, time.time_ns() // 1000
-    keys = known(request, live, list(dict.fromkeys(liked)))
+    keys = known(request, live, liked)
     events = [
         Event(user=user, item=key, type=live.liking, time=now + i) for i, key in enumerate(keys)
     ]
@@ -61,7 +61,7 @@ async def chooser(
 ) -> Response:
     """Return the page with what is chosen so far."""
     tongue, live = render.language(request), here.engine.live
-    liked = known(request, live, list(dict.fromkeys(liked)))
+    liked = known(request, live, liked)
     domains = live.domains[:DOMAINS]
     before = [key for key in before if key not in liked]
     lists = await listings(here, domains, tongue, liked=liked, before=before)
@@ -80,7 +80,7 @@ async def chooser(
 
 def offered(here: Service, live: Live, domains: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
     """Return by domain the key and title of its seeds: those of the store, else of the run."""
-    stored = [key for key in here.store.seeds("item") if live.recommender.knows(key)]
+    stored = [key for key in here.store.seeds("item") if key in live.recommender.dataset.items]
     found = {}
     for domain in domains:
         own = [key for key in stored if key.partition("/")[0] == domain]

@@ -22,7 +22,6 @@ TEXTS: dict[str, tuple[str, str]] = {
     "all domains": ("All domains", "全部领域"),
     "search": ("Search", "搜索"),
     "leave": ("Sign out", "退出"),
-    "close": ("Close", "关闭"),
     # Errors
     "wrong": ("This did not work", "出错了"),
     "missing": ("There is no such page", "没有这个页面"),
@@ -69,10 +68,6 @@ TEXTS: dict[str, tuple[str, str]] = {
     "history": ("History", "历史"),
     "history of": ("History of {user}", "{user} 的历史"),
     "own history": ("Your history; it is not stored", "你的历史（不会保存）"),
-    "nobody": (
-        "Nobody is chosen, so these are for somebody new.",
-        "没有选择用户，以下是给新用户的推荐。",
-    ),
     "no events": ("Nothing yet.", "还没有内容。"),
     "remove": ("Remove {title}", "移除 {title}"),
     "start over": ("Start over", "重新开始"),
@@ -86,8 +81,6 @@ TEXTS: dict[str, tuple[str, str]] = {
     "up": ("up {n}", "上升 {n}"),
     "down": ("down {n}", "下降 {n}"),
     "explored": ("tried at random", "随机尝试"),
-    "why": ("Why", "理由"),
-    "why of": ("Why {title}", "{title} 的理由"),
     "score": ("score {score}", "得分 {score}"),
     "unexplained": ("Not explained", "未解释"),
     "lambda": ("λ, how much each part counts", "λ：各部分的权重"),
@@ -99,7 +92,6 @@ TEXTS: dict[str, tuple[str, str]] = {
     "stored": ("Stored: {user} liked {title}.", "已保存：{user} 喜欢 {title}。"),
     "starting point": ("starting point", "起点"),
     "popularity": ("popularity", "受欢迎程度"),
-    "bias": ("rated well or badly by all", "整体评分"),
     "seed": ("suits new users", "适合新用户"),
     # Onboarding
     "onboarding text": (
@@ -135,7 +127,6 @@ TEXTS: dict[str, tuple[str, str]] = {
     "title": ("Title", "标题"),
     "events": ("Events", "事件"),
     "of run": ("Events in the run", "模型中的事件"),
-    "attributes": ("Attributes", "属性"),
     "text": ("Text", "文字"),
     "hidden": ("Hidden: no list shows it", "隐藏：不会出现在列表中"),
     "goes with": ("What goes with it", "与它相配的"),
@@ -145,7 +136,6 @@ TEXTS: dict[str, tuple[str, str]] = {
         "当前模型不认识这个物品。",
     ),
     "explore with": ("Explore with this liked", "以喜欢它为起点探索"),
-    "key of": ("Key", "编号"),
     # Models
     "models text": (
         "The runs of the folder, the newest first. One of them answers.",
