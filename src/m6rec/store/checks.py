@@ -14,6 +14,7 @@ from m6rec.store.records import Event, Given, Item, User
 Row = dict[str, Any]
 LONGEST = 512  # characters of a key
 LARGEST = 10**9  # value of an event, either way
+DEEPEST = 32  # levels of attributes, so that what could be written can be read
 LAST = 253_402_300_799_999_999  # the last µs of the year 9999
 
 
@@ -68,11 +69,20 @@ def attributes(value: Any) -> str:
     """Return a mapping as JSON."""
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
         raise DataError("attributes: must be names with values")
+    if _deep(value, DEEPEST):
+        raise DataError(f"attributes: are nested more than {DEEPEST} levels deep")
     try:
         written = json.dumps(dict(value), ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise DataError(f"attributes: cannot be written as JSON: {error}") from None
     return text(written, "attributes")
+
+
+def _deep(value: Any, levels: int) -> bool:
+    inside = value.values() if isinstance(value, Mapping) else value
+    if not isinstance(inside, Iterable) or isinstance(inside, (str, bytes)):
+        return False
+    return not levels or any(_deep(each, levels - 1) for each in inside)
 
 
 def categories(value: Any) -> str:
