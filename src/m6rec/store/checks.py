@@ -155,6 +155,7 @@ def given_row(given: Given) -> Row:
         "run": text(given.run, "run"),
         "explored": flag(given.explored, "explored"),
         "arm": text(given.arm, "arm"),
+        "score": None if given.score is None else number(given.score),
     }
 
 
