@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -194,6 +197,21 @@ def test_figures_are_counted(runs: Path, tmp_path: Path) -> None:
         assert 'route="other",status="404"' in text
         page = client.get("/operations").text
         assert "POST /v1/recommend" in page and "50%" in page
+
+
+def test_figures_of_all_workers_add_up(tmp_path: Path) -> None:
+    program = (
+        "from m6rec.serving.monitor import Monitor; monitor = Monitor(); monitor.took(2); "
+        "monitor.answered(0); found = monitor.figures(); print(found.events, found.cold)"
+    )
+    environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+        ).stdout.split()
+        for _ in range(2)
+    ]
+    assert told == [["2", "1"], ["4", "2"]]
 
 
 def test_curves_and_marks(tmp_path: Path) -> None:

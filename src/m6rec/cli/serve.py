@@ -7,6 +7,7 @@ import os
 import secrets
 import tempfile
 import time
+from contextlib import nullcontext
 from typing import Annotated, Literal
 
 import typer
@@ -84,8 +85,9 @@ def serve(
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     settings.hand_down()
     show.whole(f"http://{host}:{port}  (API: /v1/openapi.json, Ctrl-C ends)")
-    with tempfile.TemporaryDirectory(prefix="m6rec-") as figures:
-        if workers > 1:  # they add up their figures in files
+    several = workers > 1  # they add up their figures in files
+    with tempfile.TemporaryDirectory(prefix="m6rec-") if several else nullcontext() as figures:
+        if figures:
             os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", figures)
         uvicorn.run(
             "m6rec.serving.app:create", factory=True, host=host, port=port, workers=workers,
