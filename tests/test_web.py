@@ -31,7 +31,8 @@ CHROMIUM = which("chromium")
 HOSTILE = '<script>alert(1)</script> & "quotes"'
 SEVERE = ("serious", "critical")
 PAGES = (
-    "/", "/?user=u1", "/?liked=films/i1&domain=books", "/onboarding?liked=films/i1", "/items",
+    "/", "/?user=u1", "/?liked=films/i1&domain=books&words=castle",
+    "/onboarding?liked=films/i1", "/items",
     "/items?words=castle", "/items/films/i0", "/models", "/models/{run}", "/models/compare",
     "/operations?paused=1",
 )  # fmt: skip
@@ -197,6 +198,16 @@ def test_figures_are_counted(runs: Path, tmp_path: Path) -> None:
         assert 'route="other",status="404"' in text
         page = client.get("/operations").text
         assert "POST /v1/recommend" in page and "50%" in page
+
+
+def test_two_runs_on_trial_are_shown(runs: Path, tmp_path: Path) -> None:
+    other = next(runs / name for name in artifacts.runs(runs) if "-other-" in name)
+    url = f"sqlite:///{tmp_path / 'trial.db'}"
+    both = Settings(run=str(runs / "current"), rival=str(other), store=url)
+    with TestClient(create(both)) as client:
+        assert client.get("/models").text.count("answers now") == 2
+        page = client.get("/operations").text
+        assert "Two runs on trial" in page and "too few users yet" in page and other.name in page
 
 
 def test_figures_of_all_workers_add_up(tmp_path: Path) -> None:

@@ -37,17 +37,20 @@ async def explore(
     domain: str = "",
     also: str = "",
     before: str = "",
+    words: Words = "",
 ) -> Response:
-    """The page for a user, for a history, or for somebody new. also: one more that was liked."""
+    """The page for a user, for a history, or for somebody new. also: one more that was liked.
+    words: of titles to be found, where the browser did not ask for them as they were typed."""
     liked = [*liked, also] if also else liked
-    return await answer(request, here, user.strip(), liked, domain, read_keys(before))
+    past = read_keys(before)
+    return await answer(request, here, user.strip(), liked, domain, past, words=words)
 
 
 @router.get("/explore/people")
 async def people(request: Request, here: Here, user: Words = "") -> Response:
     """Users whose key begins so; without words, some from few events to many."""
     found = await here.run(offered, here, user.strip())
-    return render.page(request, "people.html", people=found, words=user.strip())
+    return render.page(request, "people.html", people=found, prefix=user.strip())
 
 
 @router.get("/explore/titles")
@@ -59,7 +62,7 @@ async def titles(
     domain: str = "",
 ) -> Response:
     """Items whose title holds these words, to be added to a history."""
-    found = await here.run(here.engine.search, words, None, TITLES) if words.strip() else []
+    found = await titled(here, words)
     return render.page(request, "titles.html", found=found, words=words, liked=liked, domain=domain)
 
 
@@ -92,6 +95,7 @@ async def answer(
     domain: str,
     before: Sequence[str],
     stored: str = "",
+    words: str = "",
 ) -> Response:
     """Return the page with the lists of whoever asks."""
     tongue, live = render.language(request), here.engine.live
@@ -102,7 +106,7 @@ async def answer(
     before = [key for key in before if key not in liked]
     lists = await listings(here, domains, tongue, user=user, liked=liked, before=before)
     past = await here.run(here.store.history, user, int(time.time() * MICRO), PAST)
-    found = render.page(
+    page = render.page(
         request,
         "explore.html",
         user=user,
@@ -116,9 +120,17 @@ async def answer(
         stored=stored,
         title=here.engine.title,
         people=[] if user or liked else await here.run(offered, here, ""),
+        prefix="",
+        words=words,
+        found=await titled(here, words),
     )
-    found.headers["HX-Push-Url"] = url("/", user=user, liked=liked, domain=domain)
-    return found
+    page.headers["HX-Push-Url"] = url("/", user=user, liked=liked, domain=domain)
+    return page
+
+
+async def titled(here: Service, words: str) -> list[dict[str, str]]:
+    """Return items whose title holds these words; none without words."""
+    return await here.run(here.engine.search, words, None, TITLES) if words.strip() else []
 
 
 def known(request: Request, live: Live, items: Sequence[str]) -> list[str]:
