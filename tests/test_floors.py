@@ -14,7 +14,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "m6rec"
 FLOORS: dict[str, float] = {
     "errors": 0, "arrays": 0, "config": 0.5, "compiled": 0.5, "cache": 0.5, "wording": 0.5,
     "trackers": 1, "tracking": 1.5, "text": 1.7,
-    "data": 2, "store": 2,
+    "data": 2, "store": 2.5,
     "metrics": 3, "rank": 3, "training": 3, "filters": 3, "significance": 3, "results": 3.5,
     "models": 4,
     "evaluation": 5, "explanation": 5, "learned": 5, "artifacts": 5,
@@ -37,6 +37,7 @@ HEAVY: dict[str, set[str]] = {
     "fastapi": {"serving"},
     "uvicorn": set(),
     "httpx": {"client"},
+    "psycopg": set(),
     "matplotlib": set(),
     "optuna": set(),
     "tensorboard": set(),

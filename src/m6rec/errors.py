@@ -31,6 +31,10 @@ class ServiceError(M6RecError):
         self.status, self.code = status, code
 
 
+class StoreError(M6RecError):
+    """The event store cannot be opened, or cannot take or do what it is given."""
+
+
 class QueryError(M6RecError):
     """A request names a user, item or domain that does not fit the model."""
 

@@ -1,0 +1,18 @@
+"""The event store; needs the extra ``serve``, so it is imported only where a store is used."""
+
+from m6rec.store.checks import digest
+from m6rec.store.records import ApiKey, Event, Feedback, Given, History, Hits, Item, User
+from m6rec.store.store import Store
+
+__all__ = [
+    "ApiKey",
+    "Event",
+    "Feedback",
+    "Given",
+    "History",
+    "Hits",
+    "Item",
+    "Store",
+    "User",
+    "digest",
+]

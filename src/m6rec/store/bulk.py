@@ -1,0 +1,169 @@
+"""A run's items, users and events → an empty store, at once."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime, time, timedelta
+from typing import Any, Protocol
+
+import numpy as np
+import polars as pl
+import sqlalchemy as sa
+
+from m6rec.arrays import Array
+from m6rec.data.dataset import Dataset
+from m6rec.data.prepare import Prepared
+from m6rec.errors import StoreError
+from m6rec.store.checks import LONGEST
+from m6rec.store.schema import EVENTS, ITEMS, USERS
+
+BATCH = 20_000  # rows of one statement
+SECOND = 1_000_000  # µs
+NOT_ATTRIBUTES = ("key", "domain", "title", "hidden")
+
+
+class Fitted(Protocol):
+    """What is read of an ``artifacts.Fitted``."""
+
+    @property
+    def prepared(self) -> Prepared: ...
+
+
+def import_run(connection: sa.Connection, run: Fitted) -> None:
+    """Insert everything that a run knows, with rev 0."""
+    prepared = run.prepared
+    for what, keys in (("user", prepared.users["key"]), ("item", prepared.items["key"])):
+        _check(what, keys)
+    indexes = sorted(EVENTS.indexes, key=lambda index: str(index.name))
+    for index in indexes:
+        index.drop(connection)
+    for table, batches in (
+        (USERS, _users(prepared)),
+        (ITEMS, _items(prepared)),
+        (EVENTS, _events(prepared.dataset)),
+    ):
+        for names, rows in batches:
+            copy(connection, table, names, rows)
+    for index in indexes:  # sorting once is quicker than a million insertions
+        index.create(connection)
+
+
+def copy(
+    connection: sa.Connection, table: sa.Table, names: Sequence[str], rows: Sequence[Any]
+) -> None:
+    """Insert tuples the fast way: COPY on PostgreSQL, else one prepared statement."""
+    listed = ", ".join(f'"{name}"' for name in names)
+    if connection.dialect.name == "postgresql":
+        driver: Any = connection.connection.driver_connection
+        with driver.cursor().copy(f'COPY "{table.name}" ({listed}) FROM STDIN') as into:
+            for row in rows:
+                into.write_row(row)
+        return
+    marks = ", ".join("?" * len(names))
+    connection.exec_driver_sql(f'INSERT INTO "{table.name}" ({listed}) VALUES ({marks})', rows)
+
+
+def _check(what: str, keys: pl.Series) -> None:
+    """Refuse keys that the store could not be given one by one."""
+    long = keys.filter(keys.str.len_chars() > LONGEST)
+    bad = keys.filter((keys.str.len_chars() == 0) | keys.str.contains("\0", literal=True))
+    for found, problem in (
+        (long, f"has more than {LONGEST} characters"),
+        (bad, "is empty or holds a NUL character"),
+    ):
+        if len(found):
+            raise StoreError(f"{what} {found[0][:40]!r}: its key {problem}")
+
+
+Batches = Iterator[tuple[tuple[str, ...], list[Any]]]
+
+
+def _users(prepared: Prepared) -> Batches:
+    names = ("key", "attributes", "comment", "rev")
+    for part in prepared.users.iter_slices(BATCH):
+        written = _written(part)
+        yield names, [(key, text, "", 0) for key, text in zip(part["key"], written, strict=True)]
+
+
+def _items(prepared: Prepared) -> Batches:
+    names = ("key", "bare", "title", "text", "attributes", "categories", "hidden", "comment", "rev")
+    texts = prepared.dataset.item_text or ("",) * prepared.items.height
+    start = 0
+    for part in prepared.items.iter_slices(BATCH):
+        title = part["title"] if "title" in part.columns else pl.Series([""] * part.height)
+        columns = (
+            part["key"].to_list(),
+            part["key"].str.splitn("/", 2).struct.field("field_1").to_list(),
+            [_clean(each) for each in title],
+            [_clean(each) for each in texts[start : start + part.height]],
+            _written(part),
+            ["[]"] * part.height,
+            part["hidden"].to_list(),
+            [""] * part.height,
+            [0] * part.height,
+        )
+        start += part.height
+        yield names, list(zip(*columns, strict=True))
+
+
+def _events(data: Dataset) -> Batches:
+    names = ("user_key", "item_key", "type", "value", "time", "comment")
+    values, moments = _values(data), np.where(data.time >= 0, data.time * SECOND, -1)
+    types = [event.name for event in data.events]
+    for start in range(0, len(data), BATCH):
+        part = slice(start, start + BATCH)
+        columns = (
+            data.users.decode(data.user[part]),
+            data.items.decode(data.item[part]),
+            [types[code] for code in data.event[part]],
+            [None if math.isnan(value) else value for value in values[part].tolist()],
+            moments[part].tolist(),
+            [""] * len(data.user[part]),
+        )
+        yield names, list(zip(*columns, strict=True))
+
+
+def _values(data: Dataset) -> Array:
+    """(N,) float64 ratings, or how many plain events of its type an event is; NaN for one."""
+    weights = [e.weight if e.sign == "positive" else -e.weight for e in data.events]
+    of_type = np.array(weights, np.float32)[data.event]
+    rated = data.explicit[data.item]
+    value = np.where(rated, data.weight, data.weight / of_type)
+    # As short as float32 is written: 3.3 is not to become 3.2999999523162842.
+    distinct, at = np.unique(value, return_inverse=True)
+    short = np.array([float(str(each)) for each in distinct])[at]
+    return np.where(rated | (value != 1), short, np.nan)
+
+
+def _written(frame: pl.DataFrame) -> list[str]:
+    """The attributes of each row as JSON, without those that it lacks."""
+    rows = frame.drop(NOT_ATTRIBUTES, strict=False)
+    if not rows.width:
+        return ["{}"] * frame.height
+    return [
+        _clean(json.dumps({k: _plain(v) for k, v in row.items() if v is not None},
+                          ensure_ascii=False))
+        for row in rows.iter_rows(named=True)
+    ]  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    """A cell as JSON has it."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, (list, tuple, pl.Series)):
+        return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, (date, datetime, time)):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return value if isinstance(value, (str, int, bool, type(None))) else str(value)
+
+
+def _clean(text: str | None) -> str:
+    """PostgreSQL holds no NUL."""
+    return (text or "").replace("\0", "")
