@@ -17,6 +17,8 @@ from m6rec.data.query import SEQUENCE, Query, history_matrix, make_query
 from m6rec.data.schema import Domain, EventType
 from m6rec.data.vocab import Vocab
 
+OF_EVENTS = ("start", "now", "user_features")  # what is cached and new items do not change
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
@@ -187,6 +189,44 @@ class Dataset:
         if self.derivation is None:
             return self.item_attributes
         return {**self.item_attributes, DERIVED: self.derivation.items(self)}
+
+    def new_item_features(self, first: int) -> Mapping[str, Array]:
+        """name → (n_items - first, d): ``item_features`` of the items from code ``first`` on, if
+        these have no events; at a cost that does not grow with the items before them."""
+        blocks = {name: block[first:] for name, block in self.item_attributes.items()}
+        if self.derivation is None:
+            return blocks
+        unknown = np.zeros((self.n_items - first, len(self.derivation.item_scale)), np.float32)
+        return {**blocks, DERIVED: unknown}
+
+    def extended(self, new: Dataset) -> Dataset:
+        """Return the dataset with the items of ``new`` after its own.
+
+        new: has no events; its domains, and the names and widths of its blocks, are those here.
+        """
+        text = None
+        if self.item_text is not None or new.item_text is not None:
+            text = (self.item_text or ("",) * self.n_items) + (
+                new.item_text or ("",) * new.n_items
+            )
+        derivation = self.derivation
+        if derivation is not None and new.derivation is not None:
+            derivation = derivation.extended(new.derivation)
+        longer = replace(
+            self,
+            items=self.items.extended(new.items.keys),
+            item_domain=np.concatenate([self.item_domain, new.item_domain]),
+            item_attributes={
+                name: np.concatenate([block, new.item_attributes[name]])
+                for name, block in self.item_attributes.items()
+            },
+            item_text=text,
+            hidden=np.concatenate([self.hidden, new.hidden]),
+            derivation=derivation,
+        )
+        kept = {name: vars(self)[name] for name in OF_EVENTS if name in vars(self)}
+        vars(longer).update(kept)
+        return longer
 
     def domain(self, name: str) -> int:
         """Return the code of a domain, -1 where it is unknown."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,6 +40,13 @@ class Derivation:
         """Return (B, 5 or 6) float32 deviations from the mean user of train; 0 where unknown."""
         raw = derived_user(query, self.item_group, self.n_groups, self.price)
         return _deviations(raw, self.user_scale)
+
+    def extended(self, new: Derivation) -> Derivation:
+        """Return what describes requests and items where those of ``new`` come after these."""
+        joined = replace(self, item_group=np.concatenate([self.item_group, new.item_group]))
+        if self.price is None or new.price is None:
+            return joined
+        return replace(joined, price=np.concatenate([self.price, new.price]))
 
     def items(self, dataset: Dataset) -> Floats:
         """Return (n_items, 3) float32 deviations from the mean item of train; 0 where unknown."""

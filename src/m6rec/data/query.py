@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -56,6 +56,13 @@ class Query:
             features={name: block[index] for name, block in self.features.items()},
             text=None if self.text is None else tuple(self.text[i] for i in index),
         )
+
+    def within(self, n: int) -> Query:
+        """Return the requests as a model reads them that knows the first n items only."""
+        if self.history.shape[1] <= n:
+            return self
+        sequence = np.where(self.sequence < n, self.sequence, -1)
+        return replace(self, history=self.history[:, :n], sequence=sequence)
 
     def activity(self, item_domain: Ids, n_domains: int) -> Ids:
         """Return (B, n_domains) counts of distinct history items, negative ones left out."""

@@ -26,6 +26,13 @@ class Vocab:
         """Return the keys "0" … "n-1", for data whose ids are already codes."""
         return cls(pl.int_range(n, eager=True).cast(pl.String))
 
+    def extended(self, keys: pl.Series) -> Vocab:
+        """Return the vocabulary with further keys at its end; it knows none of them yet."""
+        longer = Vocab(pl.concat([self.keys, keys.cast(pl.String).rename("key")], rechunk=True))
+        new = dict(zip(keys.to_list(), range(len(self), len(longer)), strict=True))
+        vars(longer)["_codes"] = self._codes | new  # which would be made of all keys
+        return longer
+
     def __len__(self) -> int:
         return len(self.keys)
 

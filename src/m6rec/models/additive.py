@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from copy import copy
+from typing import Self
 
 import numpy as np
 from scipy.sparse import csr_array
 
-from m6rec.arrays import Array, Floats, Ids, Mask, Scores
+from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query
 from m6rec.models.base import Model, Reason
@@ -59,12 +61,28 @@ def only(matrix: csr_array, allowed: Mask) -> csr_array:
     return csr_array(parts, shape=matrix.shape)
 
 
+def widened(scores: Scores, n_items: int) -> Scores:
+    """Return (B, n_items) scores: NaN in what columns are missing at the end."""
+    if scores.shape[1] == n_items:
+        return scores
+    wide = np.full((len(scores), n_items), np.nan, np.float32)
+    wide[:, : scores.shape[1]] = scores
+    return wide
+
+
+def n_items_of(state: State) -> int:
+    """Return the number of items of a saved model; older runs do not say it and have no more
+    than they were fitted on."""
+    return int(state["n_items"][0]) if "n_items" in state else len(state["trained"])
+
+
 class Additive(Model):
     """A model with score(q)_i = Σ_j contribution of history item j to item i.
 
-    item_domain: (n_items,) domain codes. trained: (n_items,) items it knows; it abstains on the
-    others and leaves them out of histories. joint: history of any domain counts for all;
-    otherwise the model abstains in domains where the history is empty.
+    item_domain: (n,) domain codes of the items that it was fitted on. trained: (n,) those that
+    it knows; it abstains on the others, and on what came later, and leaves them out of histories.
+    n_items: n, or more after an update. joint: history of any domain counts for all; otherwise
+    the model abstains in domains where the history is empty.
     """
 
     item_domain: Ids
@@ -74,25 +92,31 @@ class Additive(Model):
 
     @abstractmethod
     def product(self, inputs: csr_array) -> Scores:
-        """Return the (B, n_items) sums for histories (B, n_items)."""
+        """Return the (B, n) sums for histories (B, n)."""
 
     @abstractmethod
     def contributions(self, inputs: csr_array, items: Ids) -> Array:
-        """Return (J, C): what each of the J entries of one history (1, n_items) adds to each
-        of the ``items`` (C,)."""
+        """Return (J, C): what each of the J entries of one history (1, n) adds to each of the
+        ``items`` (C,)."""
 
     def inputs(self, query: Query) -> csr_array:
-        """Return the (B, n_items) float32 histories that the model sums over."""
+        """Return the (B, n) float32 histories that the model sums over."""
         return positive(query.history, self.trained, self.binary)
 
     def score(self, query: Query, items: Ids | None = None) -> Scores:
-        inputs = self.inputs(query)
+        inputs = self.inputs(query.within(len(self.trained)))
         scores = self.product(inputs)
         scores[self.abstains(inputs)] = np.nan
+        scores = widened(scores, self.n_items)
         return scores if items is None else scores[:, items]
 
+    def update(self, dataset: Dataset) -> Self:
+        longer = copy(self)
+        longer.n_items = dataset.n_items
+        return longer
+
     def abstains(self, inputs: csr_array) -> Mask:
-        """Return the (B, n_items) cells of which the model knows nothing."""
+        """Return the (B, n) cells of which the model knows nothing."""
         n, n_domains = inputs.shape[0], int(self.item_domain.max(initial=0)) + 1
         has = np.zeros((n, n_domains), np.bool_)
         has[row_of(inputs), self.item_domain[inputs.indices]] = True
@@ -102,13 +126,14 @@ class Additive(Model):
         return cells
 
     def explain(self, query: Query, items: Ids) -> Reasons:
-        inputs = self.inputs(query)
+        inputs = self.inputs(query.within(len(self.trained)))
         abstains = self.abstains(inputs)
         reasons: Reasons = []
         for b, row in enumerate(np.asarray(items)):
             one = inputs[[b]]
-            safe = np.where(row >= 0, row, 0)
-            silent = abstains[b, safe] | (row < 0)
+            fitted = (row >= 0) & (row < len(self.trained))
+            safe = np.where(fitted, row, 0)
+            silent = abstains[b, safe] | ~fitted
             table = self.contributions(one, safe)
             reasons.append(
                 [

@@ -158,7 +158,23 @@ class Reads(Protocol):
 
 @runtime_checkable
 class Updates(Protocol):
-    """A model that takes in new users, items or domains without a refit."""
+    """A model that takes in new items without a refit."""
 
     def update(self, dataset: Dataset) -> Model:
-        """Return a new model for a dataset whose vocabularies extend the fitted ones."""
+        """Return the model of a dataset whose items extend those of this one.
+
+        dataset: its items from code ``n_items`` of this model on are new, and count as items
+        without events; the others, users and domains are as at the fit. The new model scores
+        the old items as this one does, and the new ones as if they had been known at the fit, or
+        abstains on them. The cost must not grow with more than a copy of what there is.
+        """
+
+
+def updated(model: Model, dataset: Dataset) -> Model:
+    """Return ``model.update(dataset)``; ConfigError where the model has no update."""
+    if isinstance(model, Updates):
+        return model.update(dataset)
+    raise ConfigError(
+        f'"{model.recipe.kind}" has no update, so it takes in no new items before it is trained '
+        "again; see docs/add-a-model.md"
+    )

@@ -198,7 +198,9 @@ def factorise(
 
     features (n_users, p), phi (n_items, q): the first column of each is 1. Returns items
     (n_items, 1 + dim), the first column of which is 1, the partner of the user's bias; their
-    variance; bias (n_items,); prior B (p, 1 + dim); precision (2 + dim,) of noise and users.
+    variance; bias (n_items,); prior B (p, 1 + dim); precision (2 + dim,) of noise and users;
+    guess (q, 1 + dim) and spread (1 + dim,), of which an item without ratings is φ guess, in
+    column 0 its bias, with that variance.
     """
     columns = transposed(ratings)
     n_users, n_items = ratings.shape
@@ -223,24 +225,28 @@ def factorise(
         "bias": item.mean[:, 0],
         "prior": user.prior,
         "precision": np.r_[noise, user.precision].astype(np.float32),
+        "guess": item.guess,
+        "spread": np.r_[np.float32(0), item.spread[1:]],
     }
 
 
 class Side:
     """Users or items while they are fitted: posteriors, prior map and precision; column 0 is
-    the bias."""
+    the bias. guess, spread: prior map and variance that the posteriors started from."""
 
     def __init__(self, n: int, k: int, active: Array, features: Floats, shrink: float) -> None:
         self.mean, self.variance = np.zeros((n, k), np.float32), np.zeros((n, k), np.float32)
         self.prior = np.zeros((features.shape[1], k), np.float32)
         self.precision = np.full(k, 10.0, np.float32)
         self.active, self.features, self.shrink = active, features, shrink
+        self.guess, self.spread = self.prior, 1 / self.precision
 
     def solve(self, ratings: csr_array, other: Side, noise: float, learn: bool) -> float:
         """Solve every row given the other side; return the expected squared error."""
         mean, variance = other.as_partner()
         partners = Partners(mean, variance, np.r_[noise, self.precision].astype(np.float32))
         value = ratings.data - other.mean[ratings.indices, 0]
+        self.guess, self.spread = self.prior, 1 / self.precision
         self.mean, self.variance, error = posterior(
             ratings.indptr, ratings.indices, value, partners, self.features @ self.prior
         )

@@ -12,14 +12,13 @@ from scipy.sparse import csr_array
 from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State, nest, unnest
 from m6rec.compiled import threads
 from m6rec.data.dataset import Dataset
-from m6rec.data.query import ACTIVITY_NAMES, Query, activity_bucket
+from m6rec.data.query import Query, activity_bucket
 from m6rec.data.splits import Split, holdout
 from m6rec.models import fusion
-from m6rec.models.base import Explains, Model, Reads, Reason, Recipe
+from m6rec.models.base import Explains, Model, Reads, Reason, Recipe, updated
+from m6rec.models.calibration import N_BUCKETS, calibrate
 from m6rec.tracking import Run
 
-N_BUCKETS = len(ACTIVITY_NAMES)
-SAMPLE = 400  # users whose scores calibrate a part in a domain
 ROWS = 3000  # most holdout users that λ of a domain is learned from
 BATCH = 256
 WORDS = 0.5  # share of λ that a part gets for reading a request's words; holdouts have none
@@ -125,41 +124,6 @@ def _rows(table: Array) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(round(float(x), 4) for x in row) for row in table)
 
 
-def calibrate(model: Model, train: Dataset, rng: np.random.Generator) -> Floats:
-    """Return (D, buckets, 2): mean and standard deviation of a model's scores of unseen items.
-
-    From a sample of train users, per domain and activity bucket there; a bucket with too few
-    has the domain's. Explicit domains keep rating units: 0 and 1.
-    """
-    table = np.tile(np.array([0.0, 1.0], np.float32), (train.n_domains, N_BUCKETS, 1))
-    users = np.unique(train.user)
-    users = rng.permutation(users)[:SAMPLE]
-    for d, domain in enumerate(train.domains):
-        items = np.flatnonzero(train.item_domain == d)
-        if domain.feedback == "explicit" or not len(items):
-            continue
-        sums = np.zeros((N_BUCKETS, 3))  # cells, Σ, Σ²
-        for at in range(0, len(users), BATCH):
-            query = train.query(users[at : at + BATCH])
-            scores = model.score(query, items).astype(np.float64)
-            row = np.repeat(np.arange(len(query)), np.diff(query.history.indptr))
-            inside = train.item_domain[query.history.indices] == d
-            place = np.searchsorted(items, query.history.indices[inside])
-            scores[row[inside], place] = np.nan
-            known = ~np.isnan(scores)
-            bucket = activity_bucket(query.activity(train.item_domain, train.n_domains)[:, d])
-            for moment, values in enumerate((known, np.nan_to_num(scores))):
-                np.add.at(sums[:, moment], bucket, values.sum(axis=1))
-            np.add.at(sums[:, 2], bucket, (np.nan_to_num(scores) ** 2).sum(axis=1))
-        whole = sums.sum(axis=0)
-        for b in range(N_BUCKETS):
-            n, total, square = sums[b] if sums[b, 0] >= 20 * min(len(items), 50) else whole
-            if n:
-                deviation = np.sqrt(max(square / n - (total / n) ** 2, 0.0))
-                table[d, b] = total / n, deviation if deviation > 1e-12 else 1.0
-    return table
-
-
 def learn_weights(
     model: BlendModel, split: Split, domain: int, metric: str, new_items: float, run: Run
 ) -> Array:
@@ -228,6 +192,16 @@ class BlendModel(Model):
     def with_parts(self, recipe: Recipe, parts: Sequence[Model]) -> Self:
         """Return this model with other parts in the places of its own; recipe: names them."""
         return type(self)(recipe, parts, self._state)
+
+    def update(self, dataset: Dataset) -> Self:
+        parts = [updated(part, dataset) for part in self.parts]
+        new = np.ones(dataset.n_items - self.n_items, np.bool_)
+        state = self._state | {
+            "item_domain": dataset.item_domain,
+            "explicit": dataset.explicit,
+            "new": np.concatenate([self.new, new]),
+        }
+        return type(self)(self.recipe, parts, state)
 
     def score(self, query: Query, items: Ids | None = None) -> Scores:
         domain, new = self.item_domain, self.new

@@ -278,6 +278,10 @@ class Learner:
                 "item_hidden": items.hidden,
                 "item_parts": fields[..., k] + pairs,
                 "first": network.of_user,
+                "second": network.of_item,
+                "second_bias": network.of_item_bias,
+                "domain": tables["domain"],
+                "item_attributes": tables["item_attributes"],
                 "history": tables["history"],
                 "user_attributes": tables["user_attributes"],
             }

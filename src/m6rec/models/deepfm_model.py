@@ -54,7 +54,7 @@ class Scale:
     @classmethod
     def of(cls, matrix: csr_array, data: Dataset) -> Self:
         n = data.n_items
-        arrays = [np.full(n, v, np.float32) for v in (0, 1, 0, -np.inf, np.inf)]
+        arrays = [np.full(n, value, np.float32) for value in SCALES.values()]
         mean, scale, base, low, high = arrays
         count = np.bincount(matrix.indices, minlength=n)
         total = np.bincount(matrix.indices, matrix.data, n)
@@ -81,11 +81,23 @@ class Scale:
         z = np.where(rated, (matrix.data - self.base[item]) / self.scale[item], 0)
         return z.astype(np.float32), rated.astype(np.float32)
 
+    def extended(self, dataset: Dataset) -> Scale:
+        """Return the scale with the new items of a dataset, which have no ratings."""
+        old, new = np.split(dataset.item_domain, [len(self.mean)])
+        rows = {name: np.full(len(new), value, np.float32) for name, value in SCALES.items()}
+        for d in np.unique(new):
+            like = np.flatnonzero(old == d)[:1]
+            for name in SCALES if len(like) else ():
+                rows[name][new == d] = getattr(self, "mean" if name == "base" else name)[like]
+        joined = [np.concatenate([getattr(self, name), rows[name]]) for name in SCALES]
+        return Scale(*joined)
+
     def state(self) -> State:
         return {f"scale/{name}": getattr(self, name) for name in SCALES}
 
 
-SCALES = ("mean", "scale", "base", "low", "high")
+# what there is of an item, and what that is in ranked domains
+SCALES = {"mean": 0.0, "scale": 1.0, "base": 0.0, "low": -np.inf, "high": np.inf}
 
 
 class Users(NamedTuple):
@@ -113,7 +125,9 @@ class DeepFMModel(Model):
     """State: item_total (n_items, k), item_hidden (n_items, H), item_parts (n_items, F) = first
     order and half of the pairs of each field; tables history, rating, user, user_attributes
     (rows, k + 1); first (H, F k) = the user's part of the first layer; deep/ = the other layers;
-    known, trained, explicit (n_items,), active (n_users,), user_widths (F,), item_names, scale/.
+    known, explicit (n_items,), trained (n,) of the items at the fit, active (n_users,),
+    user_widths (F,), item_names, scale/. For new items: tables domain and item_attributes, second
+    and second_bias = the item's part of the first layer; older runs have none, and abstain on them.
     """
 
     def __init__(self, recipe: Recipe, state: State) -> None:
@@ -133,6 +147,32 @@ class DeepFMModel(Model):
 
     def state(self) -> State:
         return self._state
+
+    def update(self, dataset: Dataset) -> DeepFMModel:
+        """A new item has no id; its domain and attributes speak for it, as at the fit."""
+        first, k, state = self.n_items, self.dim, self._state
+        fields = np.zeros((dataset.n_items - first, self.parts.shape[1], k + 1), np.float32)
+        known = np.zeros(len(fields), np.bool_)
+        hidden = np.zeros((len(fields), self.hidden.shape[1]), np.float32)
+        if "second" in state:
+            domain = np.zeros((dataset.n_domains, k + 1), np.float32)
+            domain[: len(state["domain"])] = state["domain"]
+            fields[:, 1] = domain[dataset.item_domain[first:]]
+            blocks, at = dataset.new_item_features(first), 0
+            for f, name in enumerate(self.item_names, start=2):
+                block, at = blocks[name], at + blocks[name].shape[1]
+                fields[:, f] = block @ state["item_attributes"][at - block.shape[1] : at]
+                known |= block.any(axis=1)
+            flat = fields[..., :k].reshape(len(fields), -1)
+            hidden = flat @ state["second"].T + state["second_bias"]
+        vectors = fields[..., :k]
+        total = vectors.sum(axis=1)
+        pairs = (vectors * (total[:, None] - vectors)).sum(axis=2) / 2
+        rows = {"item_total": total, "item_hidden": hidden, "item_parts": fields[..., k] + pairs}
+        rows |= {"known": known, "explicit": dataset.explicit[first:]}
+        longer = {name: np.concatenate([state[name], new]) for name, new in rows.items()}
+        scale = self.scale.extended(dataset).state()
+        return DeepFMModel(self.recipe, state | longer | scale)
 
     def score(self, query: Query, items: Ids | None = None) -> Scores:
         codes = np.arange(self.n_items) if items is None else np.asarray(items)
@@ -187,7 +227,7 @@ class DeepFMModel(Model):
     def users(self, query: Query) -> Users:
         """Return the user side of requests, solved from their histories and attributes."""
         state, n = self._state, len(query)
-        history = self.liked(query.history)
+        history = self.liked(query.within(len(state["trained"])).history)
         row, count = row_of(history), np.diff(history.indptr)
         z, rated = self.scale.z(history)
         n_rated = np.bincount(row, rated, n)

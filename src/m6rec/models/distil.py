@@ -200,20 +200,21 @@ class Student(Learner):
         """Return the model as it stands."""
         taught = self.teacher.state()
         state = {name: taught[name] for name in ("sizes", "average", "item_domain", "known")}
+        state |= nest("new", unnest("new", taught))
         state |= nest("net", to_state(self.network.eval()))
         state |= {} if self.pct is None else nest("pct", self.pct.state())
         return DistilledModel(self.options, self.network, state, self.pct)
 
 
 class DistilledModel(TowersModel):
-    """State: sizes, average, item_domain and known as of ``TowersModel``, and the weights under
-    net/, with the codes and the codebooks of items and biases."""
+    """State: sizes, average, item_domain, known, new/ and later/ as of ``TowersModel``, and the
+    weights under net/, with the codes and the codebooks of items and biases."""
 
     def __init__(
         self, recipe: Distilled, network: Network, state: State, pct: PctModel | None
     ) -> None:
         with torch.inference_mode():
-            codes = torch.arange(len(state["known"]))
+            codes = torch.arange(len(state[f"net/{ITEMS[0]}"]))
             inner = network.items(codes)
             tables = {
                 "vectors": inner.numpy().copy(),
@@ -221,7 +222,4 @@ class DistilledModel(TowersModel):
                 "item_bias": network.bias(codes)[:, 0].numpy().copy(),
             }
         super().__init__(recipe, network, state | tables, pct)
-        self._small = state
-
-    def state(self) -> State:
-        return self._small
+        self._state = state  # the tables follow from it

@@ -12,7 +12,14 @@ from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State
 from m6rec.compiled import threads
 from m6rec.data.dataset import Dataset
 from m6rec.data.splits import Split, holdout
-from m6rec.models.additive import Additive, normalised, power, trained_items, training_matrix
+from m6rec.models.additive import (
+    Additive,
+    n_items_of,
+    normalised,
+    power,
+    trained_items,
+    training_matrix,
+)
 from m6rec.models.base import Recipe
 from m6rec.models.kernels import compact, spread, times_gram, transposed
 from m6rec.models.search import is_open, search
@@ -72,8 +79,9 @@ class Graph(Recipe):
         rows.data /= greatest
         singular /= greatest
         return GraphModel(
-            self, train.item_domain, trained_items(matrix), rows, basis, singular, degree
-        )
+            self, train.item_domain, trained_items(matrix), rows, basis, singular, degree,
+            train.n_items,
+        )  # fmt: skip
 
     def restore(self, state: State) -> GraphModel:
         parts = (state["data"], state["indices"], state["indptr"])
@@ -82,8 +90,9 @@ class Graph(Recipe):
         names = ("basis", "singular", "degree")
         basis, singular, degree = (state[name] for name in names)
         return GraphModel(
-            self, state["item_domain"], state["trained"], rows, basis, singular, degree
-        )
+            self, state["item_domain"], state["trained"], rows, basis, singular, degree,
+            n_items_of(state),
+        )  # fmt: skip
 
 
 def right_basis(
@@ -110,8 +119,8 @@ def right_basis(
 
 
 class GraphModel(Additive):
-    """rows: R̃ (n_users, n_items). basis: V (n_items, dim). singular: σ (dim,). degree:
-    (n_items,) weight of each item in training."""
+    """rows: R̃ (n_users, n). basis: V (n, dim). singular: σ (dim,). degree: (n,) weight of each
+    item in training."""
 
     def __init__(
         self,
@@ -122,18 +131,19 @@ class GraphModel(Additive):
         basis: Floats,
         singular: Floats,
         degree: Floats,
+        n_items: int,
     ) -> None:
         self.recipe, self.item_domain, self.trained = recipe, item_domain, trained
         self.joint, self.binary = True, recipe.binary
         self.rows, self.basis = compact(rows), basis
         self.singular, self.degree = singular, degree
         self.columns = transposed(rows)
-        self.n_items = len(trained)
+        self.n_items = n_items
         gain = float(recipe.low_pass) * (1 - float(recipe.sharpen) * singular**2)
         self.ins = (
             basis * power(degree, -float(recipe.item_power))[:, None] * gain
-        )  # (n_items, dim)
-        self.outs = basis * power(degree, recipe.lift)[:, None]  # (n_items, dim)
+        )  # (n, dim)
+        self.outs = basis * power(degree, recipe.lift)[:, None]  # (n, dim)
 
     def product(self, inputs: csr_array) -> Scores:
         scores = times_gram(inputs, self.rows, self.columns)
@@ -158,4 +168,5 @@ class GraphModel(Additive):
             "basis": self.basis,
             "singular": self.singular,
             "degree": self.degree,
+            "n_items": np.array([self.n_items]),
         }

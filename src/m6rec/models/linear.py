@@ -14,7 +14,7 @@ from m6rec.compiled import threads
 from m6rec.data.dataset import Dataset
 from m6rec.data.splits import Split, holdout
 from m6rec.errors import ConfigError
-from m6rec.models.additive import Additive, trained_items, training_matrix
+from m6rec.models.additive import Additive, n_items_of, trained_items, training_matrix
 from m6rec.models.base import Recipe
 from m6rec.models.kernels import compact, times, transposed
 from m6rec.models.search import AUTO, is_open, search
@@ -70,12 +70,13 @@ class Linear(Recipe):
                 if len(items):
                     blocks.append(_solve(self, matrix, items))
                 step(1)
-        return LinearModel(self, train.item_domain, trained, tuple(blocks))
+        return LinearModel(self, train.item_domain, trained, tuple(blocks), train.n_items)
 
     def restore(self, state: State) -> LinearModel:
         n_blocks = len({name.split("/")[0] for name in state if name.startswith("block")})
         blocks = tuple(_block(unnest(f"block{b}", state)) for b in range(n_blocks))
-        return LinearModel(self, state["item_domain"], state["trained"], blocks)
+        domain, trained = state["item_domain"], state["trained"]
+        return LinearModel(self, domain, trained, blocks, n_items_of(state))
 
 
 class ItemSide:
@@ -151,12 +152,13 @@ class LinearModel(Additive):
     """blocks: one regression for each group of items; between blocks, weights are 0."""
 
     def __init__(
-        self, recipe: Linear, item_domain: Ids, trained: Mask, blocks: tuple[Block, ...]
-    ) -> None:
+        self, recipe: Linear, item_domain: Ids, trained: Mask, blocks: tuple[Block, ...],
+        n_items: int,
+    ) -> None:  # fmt: skip
         self.recipe, self.item_domain, self.trained = recipe, item_domain, trained
         self.joint, self.binary = recipe.scope == "all", recipe.binary
         self.blocks = blocks
-        self.n_items = len(item_domain)
+        self.n_items = n_items
 
     def product(self, inputs: csr_array) -> Scores:
         scores = np.zeros(inputs.shape, np.float32)
@@ -167,7 +169,7 @@ class LinearModel(Additive):
     def contributions(self, inputs: csr_array, items: Ids) -> Array:
         table = np.zeros((inputs.nnz, len(items)))
         for block in self.blocks:
-            place = np.full(self.n_items, -1)
+            place = np.full(len(self.trained), -1)
             place[block.items] = np.arange(len(block.items))
             source, target = place[inputs.indices], place[items]
             j, c = np.flatnonzero(source >= 0), np.flatnonzero(target >= 0)
@@ -177,6 +179,7 @@ class LinearModel(Additive):
 
     def state(self) -> State:
         state: State = {"item_domain": self.item_domain, "trained": self.trained}
+        state["n_items"] = np.array([self.n_items])
         for b, block in enumerate(self.blocks):
             state |= nest(f"block{b}", block.state())
         return state

@@ -176,19 +176,27 @@ Part = ItemRanking | UserRanking | Ratings
 
 
 class NeighboursModel(Model):
-    """parts: one for each group of items, implicit or explicit; each item has one at most."""
+    """parts: one for each group of items, implicit or explicit; each item has one at most, those
+    that came after the fit have none."""
 
     def __init__(self, recipe: Recipe, n_items: int, parts: tuple[Part, ...]) -> None:
         self.recipe, self.n_items, self.parts = recipe, n_items, parts
+        self.n_fitted = len(parts[0].covers) if parts else n_items
 
     def score(self, query: Query, items: Ids | None = None) -> Scores:
+        query = query.within(self.n_fitted)
         scores = np.full((len(query), self.n_items), np.nan, np.float32)
         for part in self.parts:
-            scores[:, part.covers] = part.score(query)[:, part.covers]
+            scores[:, : self.n_fitted][:, part.covers] = part.score(query)[:, part.covers]
         return scores if items is None else scores[:, items]
+
+    def update(self, dataset: Dataset) -> NeighboursModel:
+        return NeighboursModel(self.recipe, dataset.n_items, self.parts)
 
     def explain(self, query: Query, items: Ids) -> Reasons:
         reasons: Reasons = [[[] for _ in row] for row in items]
+        query = query.within(self.n_fitted)
+        items = np.where(items < self.n_fitted, items, -1)
         for part in self.parts:
             own = np.where((items >= 0) & part.covers[items], items, -1)
             for b, row in enumerate(part.explain(query, own)):

@@ -13,7 +13,7 @@ from m6rec.data.dataset import Dataset
 from m6rec.data.normalise import KNOTS, By, Doubles, Kind, Normaliser
 from m6rec.data.query import Query
 from m6rec.data.splits import Split
-from m6rec.models.base import Explains, Model, Reason, Recipe
+from m6rec.models.base import Explains, Model, Reason, Recipe, updated
 from m6rec.models.kernels import row_of
 from m6rec.tracking import Run
 
@@ -88,6 +88,20 @@ class Scales:
         if recipe.by != "user":
             state |= found.rows(found.groups(ratings), ratings, found.n_groups(ratings)).state()
         return found
+
+    def extended(self, dataset: Dataset) -> Scales:
+        """Return the scales with the new items of a dataset, which have no ratings."""
+        first = len(self.item_domain)
+        state: State = {
+            "item_domain": dataset.item_domain, "explicit": dataset.explicit, "sample": self.sample,
+        }  # fmt: skip
+        if self.by == "item":
+            own: State = {name: state[name][first:] for name in ("item_domain", "explicit")}
+            new, nothing = Scales(self.kind, self.by, own | {"sample": self.sample}), np.zeros(0)
+            ratings = csr_array((0, dataset.n_items - first), dtype=np.float32)
+            found = new.rows(nothing.astype(int), ratings, ratings.shape[1]).state()
+            state |= {n: np.concatenate([self.state[n][:-1], rows]) for n, rows in found.items()}
+        return Scales(self.kind, self.by, state)
 
     def n_groups(self, ratings: csr_array) -> int:
         domains = len(self.sample)
@@ -173,6 +187,10 @@ class NormalisedModel(Model):
 
     def state(self) -> State:
         return nest("part", self.part.state()) | nest("scales", self.scales.state)
+
+    def update(self, dataset: Dataset) -> NormalisedModel:
+        part = updated(self.part, dataset)
+        return NormalisedModel(self.recipe, part, self.scales.extended(dataset))
 
     def score(self, query: Query, items: Ids | None = None) -> Scores:
         codes = np.arange(self.n_items) if items is None else np.asarray(items)

@@ -61,13 +61,14 @@ class OnnxModel(TwoTowers):
     """State: graph (bytes of the ONNX file); vectors (n_items, d), keys (n_items, e) where they
     are not the vectors, and item_bias (n_items, 1), each as a table of ``tables.decoded``;
     known, item_domain (n_items,), average (d,), length = newest items that are encoded, sizes
-    (3,) of ``towers.make_network``, PCT under pct/. Raises RunError where onnxruntime is not
-    installed."""
+    (3,) of ``towers.make_network``, PCT under pct/, new/ and later/ as of ``TwoTowers``. Abstains
+    on new items where keys are not the vectors: what makes them is not in the graph. Raises
+    RunError where onnxruntime is not installed."""
 
     recipe: Onnx
 
     def __init__(self, recipe: Onnx, state: State) -> None:
-        self.recipe, self._state = recipe, state
+        self.recipe = recipe
         vectors = decoded("vectors", state)
         keys = decoded("keys", state) if "keys" in state else vectors
         bias = decoded("item_bias", state)[:, 0]
@@ -80,12 +81,13 @@ class OnnxModel(TwoTowers):
         width, length = int(state["sizes"][0]), int(state["length"].item())
         used = bool(recipe.towers.get("attributes", True))
         joint = recipe.towers.get("scope") != "domain"
-        super().__init__(vectors, keys, bias, state, width, length, joint, used, pct)
+        texts = recipe.towers.get("texts", "hashed")
+        super().__init__(vectors, keys, bias, state, width, length, joint, used, texts, pct)
         self._session = _session(state["graph"].tobytes())
         self._inputs = {each.name for each in self._session.get_inputs()}
 
-    def state(self) -> State:
-        return self._state
+    def keys_of(self, vectors: Floats, latent: Floats) -> Floats | None:
+        return None if "keys" in self._state else vectors
 
     def run(self, vectors: Floats, inputs: Inputs) -> Floats:
         """Run the graph.

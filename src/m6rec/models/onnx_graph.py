@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from m6rec.arrays import Ids, State, nest
+from m6rec.arrays import Ids, State, nest, unnest
 from m6rec.config import to_table
 from m6rec.models.base import Model
 from m6rec.models.distil import DistilledModel
@@ -35,6 +35,7 @@ def converted(model: Model, int8: bool = False) -> OnnxModel:
     given = model.state()
     names = ("known", "item_domain", "average", "sizes")
     state: State = {name: given[name] for name in names} | _tables(model, int8)
+    state |= nest("new", unnest("new", given))
     if model.pct is not None:
         state |= nest("pct", model.pct.state())
     graph = to_graph(model.network, model.vectors.shape[1], given["sizes"])
@@ -95,7 +96,7 @@ def _tables(model: TowersModel, int8: bool) -> State:
             f"{name}_{part}": given[f"net/{inside}.{part}"]
             for name, inside in names.items()
             for part in ("codes", "codebook")
-        }
+        } | nest("later", unnest("later", given))
     else:
         state = to_int8("vectors", model.vectors) if int8 else {"vectors": model.vectors}
         state["item_bias"] = model.bias[:, None]

@@ -23,7 +23,7 @@ from typing import ClassVar, Self
 import numpy as np
 from scipy.sparse import csr_array
 
-from m6rec.arrays import Floats, Mask, State
+from m6rec.arrays import Floats, Mask, State, nest
 from m6rec.compiled import threads
 from m6rec.data.dataset import Dataset
 from m6rec.data.splits import Split, holdout
@@ -31,12 +31,14 @@ from m6rec.models import bayes
 from m6rec.models.als import ridge, solve_all
 from m6rec.models.base import Recipe
 from m6rec.models.bayes import Bayes
+from m6rec.models.described import described
 from m6rec.models.pct_model import Confidence, Events, PctModel, user_features, vectors_for
 from m6rec.models.transfer import HOLDOUTS, Local, choose
-from m6rec.text import Choice, encoder_of, plain
+from m6rec.text import Choice, FittedText, TextEncoder, encoder_of, plain
 from m6rec.tracking import Run
 
 BY_ITEM = ("items", "bias", "variance")  # arrays of a stage that have a row for each item
+MAPS = ("prior", "guess")  # from features to vectors, of users and of items
 Kept = dict[int, tuple[tuple[float, ...], State, Floats]]  # domain → options, state, vectors
 BRIEF = 4  # sweeps where fits only compare options; of ratings, twice as many
 
@@ -91,7 +93,7 @@ class Pct(Recipe):
             return fit(recipe, holdouts(r).train, quiet, phi, kept[r], thin)
 
         with threads(run.threads):
-            phi = item_features(fixed, split.train, run)
+            phi, _ = item_features(fixed, split.train, run)
             options = choose(self.domains, holdouts, attempt, run, self.transfer)
         for target, local in options.items():
             for source, omega in local.omega.items():
@@ -107,10 +109,15 @@ class Pct(Recipe):
             return self.choose(holdout(train, run.rng("holdout")), run).fit(train, run)
         fixed = replace(self, encoder=plain(self.encoder))
         with threads(run.threads):
-            return fit(fixed, train, run, item_features(fixed, train, run))
+            phi, encoder = item_features(fixed, train, run)
+            model = fit(fixed, train, run, phi)
+        if encoder is None:
+            return model
+        return fixed.restore(model.state() | nest("encoder", encoder.state()))
 
     def restore(self, state: State) -> PctModel:
-        return PctModel(self, state, self.confidence, self.attributes)
+        encoder = text_encoder(self, len(state["item_domain"]))
+        return PctModel(self, state, self.confidence, self.attributes, encoder)
 
 
 def fit(
@@ -158,6 +165,7 @@ def fit(
         state[f"{stage}/gram"] = np.zeros((n_domains, k, k), np.float32)
         state[f"{stage}/variance"] = np.zeros((train.n_items if any(rated) else 0, k), np.float32)
         state[f"{stage}/precision"] = np.ones((n_domains, k + 1), np.float32)
+        state[f"{stage}/spread"] = np.zeros((n_domains, k), np.float32)
         if stage == "full" and not state["omega"].any():
             break
         model = recipe.restore(state)
@@ -201,8 +209,8 @@ def fit(
 def place(state: State, stage: str, domain: int, found: State, inside: Mask, k: int) -> None:
     """Write what was found of a domain into the arrays of all domains."""
     for name, value in found.items():
-        if name == "prior":
-            state[f"{stage}/prior/{domain}"] = np.pad(value, ((0, 0), (0, k - value.shape[1])))
+        if name in MAPS:
+            state[f"{stage}/{name}/{domain}"] = np.pad(value, ((0, 0), (0, k - value.shape[1])))
             continue
         whole = state[f"{stage}/{name}"]
         at = inside if name in BY_ITEM else domain
@@ -217,7 +225,9 @@ def extended(
     """Keep a domain as it stands alone, and learn the prior of those without history in it."""
     state, inside = model.state(), model.item_domain == domain
     kept = {n: state[f"own/{n}"][inside] for n in BY_ITEM if len(state[f"own/{n}"])}
-    kept |= {n: state[f"own/{n}"][domain] for n in ("gram", "precision")}
+    kept |= {n: state[f"own/{n}"][domain] for n in ("gram", "precision", "spread")}
+    if f"own/guess/{domain}" in state:
+        kept["guess"] = state[f"own/guess/{domain}"]
     return kept | {"prior": prior_of(recipe, model, domain, part, features, users)}
 
 
@@ -230,16 +240,18 @@ def prior_of(
     return ridge(features[active], users[active], strength, recipe.ridge)
 
 
-def item_features(recipe: Pct, data: Dataset, run: Run) -> Floats:
-    """Return φ (n_items, p): attribute blocks and text vectors side by side; p may be 0."""
+def item_features(recipe: Pct, data: Dataset, run: Run) -> tuple[Floats, FittedText | None]:
+    """Return φ (n_items, p), see ``described``, and the fitted encoder of texts."""
     if not recipe.attributes:
-        return np.zeros((data.n_items, 0), np.float32)
-    blocks = [block for _, block in sorted(data.item_features.items())]
-    if data.item_text is not None and recipe.text_dim:
-        dim = min(recipe.text_dim, data.n_items)
-        encoder = encoder_of(plain(recipe.encoder), dim)
-        blocks.append(encoder.fit_encode(data.item_text, run)[1])
-    return np.hstack([np.zeros((data.n_items, 0), np.float32), *blocks]).astype(np.float32)
+        return np.zeros((data.n_items, 0), np.float32), None
+    return described(data, text_encoder(recipe, data.n_items), run)
+
+
+def text_encoder(recipe: Pct, n_items: int) -> TextEncoder | None:
+    """Return the encoder of the texts in φ; None = they are left out."""
+    if not recipe.text_dim:
+        return None
+    return encoder_of(plain(recipe.encoder), min(recipe.text_dim, n_items))
 
 
 def factorise(
@@ -283,7 +295,8 @@ def factorise(
         items[~seen] = guess[~seen]
         advance(1)
     gram = alpha * (items[seen].T @ items[seen])
-    return {"items": items, "gram": gram, "prior": prior}
+    found = {"items": items, "gram": gram, "prior": prior}
+    return found | ({"guess": w} if phi.shape[1] else {})
 
 
 def rate(

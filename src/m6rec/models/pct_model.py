@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from scipy.sparse import csr_array
 
-from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State
+from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State, unnest
+from m6rec.data.dataset import Dataset
 from m6rec.data.derived import DERIVED, USER_NAMES
 from m6rec.data.query import Query
 from m6rec.models import bayes
 from m6rec.models.als import solve
 from m6rec.models.base import Model, Reason, Recipe
 from m6rec.models.bayes import Partners, posterior
+from m6rec.models.described import described_later
+from m6rec.text import FittedText, TextEncoder
 
 Confidence = Literal["log", "linear", "binary"]
 
@@ -82,13 +87,17 @@ class PctModel(Model):
     item_domain, explicit (D,), options (D, 3) = reg, nu, alpha, omega (D, D), warm (D,),
     middle (D, 3) = mean, least and greatest rating, norm (D,) = scale of û, known (n_items,).
     Explicit domains also have variance (n_items, k), precision (D, k + 1) and presence
-    (n_items, q), see ``bayes``.
+    (n_items, q), see ``bayes``. For new items: guess/d (1 + p, k) = W, spread (D, k) = their
+    variance, and the encoder of texts, under encoder/; older runs have none, and abstain on them.
+    encoder: the recipe of the latter, None = φ holds no texts.
     """
 
     def __init__(
-        self, recipe: Recipe, state: State, confidence: Confidence, attributes: bool
-    ) -> None:
+        self, recipe: Recipe, state: State, confidence: Confidence, attributes: bool,
+        encoder: TextEncoder | None = None,
+    ) -> None:  # fmt: skip
         self.recipe = recipe
+        self.encoder = encoder
         self.confidence = confidence
         self.attributes = attributes
         self.item_domain: Ids = state["item_domain"]
@@ -103,6 +112,46 @@ class PctModel(Model):
 
     def state(self) -> State:
         return self._state
+
+    def update(self, dataset: Dataset) -> PctModel:
+        """A new item gets v = W φ, as one without events does at the fit."""
+        first, state = self.n_items, self._state
+        domain = dataset.item_domain[first:]
+        phi = np.zeros((len(domain), 0), np.float32)
+        if self.attributes:
+            phi = described_later(dataset, first, self._texts)
+        known = phi.any(axis=1)
+        rows: State = {"presence": np.zeros((len(phi), state["presence"].shape[1]), np.float32)}
+        told = np.hstack([np.ones((len(phi), 1), np.float32), phi, rows["presence"]])
+        for stage in ("own", "full"):
+            names = [f"{stage}/{name}" for name in ("items", "bias", "variance")]
+            if names[0] not in state:
+                continue
+            items, bias, variance = (np.zeros((len(phi), *state[n].shape[1:])) for n in names)
+            for d in np.unique(domain).tolist():
+                at, guess = domain == d, state.get(f"{stage}/guess/{d}")
+                if guess is not None:
+                    items[at] = told[at, : len(guess)] @ guess
+                    if state["explicit"][d]:
+                        bias[at], items[at, 0] = items[at, 0], 1
+                        variance[at] = state[f"{stage}/spread"][d]
+                elif stage == self.stage(d):
+                    known[at] = False
+            some = len(state[names[2]]) > 0
+            rows |= dict(zip(names, (items, bias, variance if some else variance[:0]), strict=True))
+        rows |= {"item_domain": domain, "known": known}
+        longer = copy(self)
+        longer._state = state | {
+            name: np.concatenate([state[name], new.astype(state[name].dtype)])
+            for name, new in rows.items()
+        }
+        longer.item_domain, longer.n_items = dataset.item_domain, dataset.n_items
+        return longer
+
+    @cached_property
+    def _texts(self) -> FittedText | None:
+        state = unnest("encoder", self._state)
+        return self.encoder.restore(state) if self.encoder is not None and state else None
 
     def score(self, query: Query, items: Ids | None = None) -> Scores:
         codes = np.arange(self.n_items) if items is None else np.asarray(items)

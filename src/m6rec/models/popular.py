@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from m6rec.arrays import Floats, Ids, Scores, State
+from m6rec.arrays import Array, Floats, Ids, Scores, State
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import DAY, Query
 from m6rec.models.base import Model, Reason, Recipe
@@ -47,31 +47,39 @@ class Popular(Recipe):
         if self.scope == "domain":
             total = np.bincount(train.item_domain, count, train.n_domains)
             count /= total[train.item_domain]
+            new = -np.log(np.maximum(total, 1.0))
+        else:
+            new = np.zeros(train.n_domains)
         score = np.log(count)
         if train.explicit.any():
-            score = np.where(train.explicit, _mean_rating(train, self.shrink), score)
-        return PopularModel(self, score.astype(np.float32))
+            rated, unrated = _mean_rating(train, self.shrink)
+            explicit = np.array([d.feedback == "explicit" for d in train.domains])
+            score = np.where(train.explicit, rated, score)
+            new = np.where(explicit, unrated, new)
+        return PopularModel(self, score.astype(np.float32), new.astype(np.float32))
 
     def restore(self, state: State) -> PopularModel:
-        return PopularModel(self, state["popularity"])
+        return PopularModel(self, state["popularity"], state.get("new"))
 
 
-def _mean_rating(train: Dataset, shrink: float) -> Floats:
-    """(n_items,) mean rating, shrunk towards the mean of the item's domain."""
+def _mean_rating(train: Dataset, shrink: float) -> tuple[Array, Array]:
+    """(n_items,) mean rating, shrunk towards the mean of the item's domain; and (D,) what that
+    is without a rating."""
     item, value = train.positives.indices, train.positives.data
     n, total = np.bincount(item, minlength=train.n_items), np.bincount(item, value, train.n_items)
     n_domain = np.bincount(train.item_domain, n, train.n_domains)
     mean = np.bincount(train.item_domain, total, train.n_domains) / np.maximum(n_domain, 1)
-    shrunk: Floats = (total + shrink * mean[train.item_domain]) / np.maximum(n + shrink, 1e-9)
-    return shrunk.astype(np.float32)
+    shrunk = (total + shrink * mean[train.item_domain]) / np.maximum(n + shrink, 1e-9)
+    return shrunk, shrink * mean / max(shrink, 1e-9)
 
 
 class PopularModel(Model):
-    """popularity: (n_items,) float32, the same for every query."""
+    """popularity: (n_items,) float32, the same for every query. new: (D,) float32, that of an
+    item without events in each domain; None = the least of all, as in older runs."""
 
-    def __init__(self, recipe: Recipe, popularity: Floats) -> None:
+    def __init__(self, recipe: Recipe, popularity: Floats, new: Floats | None = None) -> None:
         self.recipe = recipe
-        self.popularity = popularity
+        self.popularity, self.new = popularity, new
         self.n_items = len(popularity)
 
     def score(self, query: Query, items: Ids | None = None) -> Scores:
@@ -79,7 +87,14 @@ class PopularModel(Model):
         return np.broadcast_to(row, (len(query), len(row))).copy()
 
     def state(self) -> State:
-        return {"popularity": self.popularity}
+        new = {} if self.new is None else {"new": self.new}
+        return {"popularity": self.popularity, **new}
+
+    def update(self, dataset: Dataset) -> PopularModel:
+        domain = dataset.item_domain[self.n_items :]
+        least = np.float32(self.popularity.min(initial=0))
+        new = np.full(len(domain), least) if self.new is None else self.new[domain]
+        return PopularModel(self.recipe, np.concatenate([self.popularity, new]), self.new)
 
     def explain(self, query: Query, items: Ids) -> list[list[list[Reason]]]:
         return [

@@ -34,17 +34,21 @@ class Seeds(Recipe):
     n: int = 20
 
     def fit(self, train: Dataset, run: Run) -> PopularModel:
-        popularity = Popular().fit(train, run).popularity
-        score = np.where(train.explicit, popularity, popularity - popularity.max(initial=0) - 1.0)
+        popular = Popular().fit(train, run)
+        below = popular.popularity.max(initial=0) + 1.0
+        score = popular.popularity - np.where(train.explicit, 0, below)
+        assert popular.new is not None
+        explicit = np.array([domain.feedback == "explicit" for domain in train.domains])
+        new = popular.new - np.where(explicit, 0, below)
         for domain in range(train.n_domains):
             if train.domains[domain].feedback == "explicit":
                 continue
             chosen = self.choose_seeds(train, domain)
             score[chosen] = 1.0 - np.arange(len(chosen)) / max(1, self.n)
-        return PopularModel(self, score.astype(np.float32))
+        return PopularModel(self, score.astype(np.float32), new.astype(np.float32))
 
     def restore(self, state: State) -> PopularModel:
-        return PopularModel(self, state["popularity"])
+        return PopularModel(self, state["popularity"], state.get("new"))
 
     def choose_seeds(self, train: Dataset, domain: int) -> Ids:
         """Return up to n seed items of a domain, best first."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -108,6 +109,17 @@ class TextModel(Model):
             "least": np.array([self.least]),
             **nest("encoder", self.encoder.state()),
         }
+
+    def update(self, dataset: Dataset) -> Self:
+        n, longer = self.n_items, copy(self)
+        vectors = np.zeros((dataset.n_items - n, self.vectors.shape[1]), np.float32)
+        if dataset.item_text is not None:
+            vectors[:] = self.encoder.encode(dataset.item_text[n:])
+        vectors[dataset.explicit[n:]] = 0
+        longer.vectors = np.concatenate([self.vectors, vectors])
+        longer.known = np.concatenate([self.known, spoken(vectors)])
+        longer.item_domain, longer.n_items = dataset.item_domain, dataset.n_items
+        return longer
 
     def reads(self, query: Query) -> Mask:
         return spoken(self._words(query))

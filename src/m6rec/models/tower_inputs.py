@@ -6,35 +6,53 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from m6rec.arrays import Array, Floats, Ids
+from m6rec.arrays import Array, Floats, Ids, State, nest
 from m6rec.data.dataset import Dataset
 from m6rec.data.derived import BATCH, as_of
 from m6rec.data.query import Query
+from m6rec.models.described import described, described_later
 from m6rec.models.pct_model import PctModel
-from m6rec.text import Name, encoder_of
+from m6rec.text import FittedText, Name, encoder_of
 from m6rec.tracking import Run
 
 
 def item_features(
     data: Dataset, run: Run, attributes: bool, text_dim: int, texts: Name, pct: PctModel | None
-) -> Floats:
+) -> tuple[Floats, State]:
     """Return φ (n_items, p): attribute blocks, text vectors and PCT vectors side by side, each
-    column of deviation ≤ about 1; p may be 0."""
-    blocks = [np.zeros((data.n_items, 0), np.float32)]
+    column of deviation ≤ about 1; p may be 0. And what ``later_features`` takes."""
+    phi, state = np.zeros((data.n_items, 0), np.float32), State()
     if attributes:
-        blocks += [block for _, block in sorted(data.item_features.items())]
-    if attributes and data.item_text is not None and text_dim:
-        dim = min(text_dim, data.n_items)
-        vectors = encoder_of(texts, dim).fit_encode(data.item_text, run)[1]
-        blocks.append(vectors * np.float32(np.sqrt(vectors.shape[1])))
-    if pct is not None:
-        known = np.zeros((data.n_items, latent_size(pct)), np.float32)
-        for d in range(data.n_domains):
-            inside = data.item_domain == d
-            vectors = pct.item_factors(d)[0][inside]
-            known[inside] = vectors / max(1e-6, float(vectors.std()) if vectors.size else 1.0)
-        blocks.append(known)
-    return np.hstack(blocks).astype(np.float32)
+        encoder = encoder_of(texts, min(text_dim, data.n_items)) if text_dim else None
+        phi, fitted = described(data, encoder, run, long=True)
+        state |= {} if fitted is None else nest("texts", fitted.state())
+    scale = np.ones(data.n_domains, np.float32)
+    for d in range(data.n_domains if pct is not None else 0):
+        vectors = pct.item_factors(d)[0][data.item_domain == d]
+        scale[d] = max(1e-6, float(vectors.std()) if vectors.size else 1.0)
+    return np.hstack([phi, _latent_items(pct, data, 0, scale)]), state | {"scale": scale}
+
+
+def later_features(
+    data: Dataset, first: int, attributes: bool, texts: FittedText | None, pct: PctModel | None,
+    scale: Floats,
+) -> Floats:  # fmt: skip
+    """Return φ of the items from code ``first`` on, which came after the fit. texts: the encoder
+    as fitted. pct: knows these items. scale: (D,) deviation of PCT's vectors at the fit."""
+    phi = np.zeros((data.n_items - first, 0), np.float32)
+    if attributes:
+        phi = described_later(data, first, texts, long=True)
+    return np.hstack([phi, _latent_items(pct, data, first, scale)])
+
+
+def _latent_items(pct: PctModel | None, data: Dataset, first: int, scale: Floats) -> Floats:
+    """PCT's vectors of the items from code ``first`` on, (m, k)."""
+    domain = data.item_domain[first:]
+    known = np.zeros((len(domain), latent_size(pct)), np.float32)
+    for d in np.unique(domain).tolist() if pct is not None else []:
+        inside = domain == d
+        known[inside] = pct.item_factors(d)[0][first:][inside] / scale[d]
+    return known
 
 
 def user_features(blocks: Mapping[str, Array], n: int, used: bool) -> Floats:

@@ -175,7 +175,7 @@ class Learner:
         self.pieces = Pieces.of(data, recipe.length, recipe.scope == "all")
         self.count = np.bincount(self.pieces.item, minlength=data.n_items)
         self.trained: Mask = self.count > 0
-        self.phi = item_features(
+        self.phi, self.later = item_features(
             data, run, recipe.attributes, recipe.text_dim, recipe.texts, self.pct
         )
         self.user_blocks = user_features(data.user_features, data.n_users, recipe.attributes)
@@ -274,6 +274,8 @@ class Learner:
             keys = network.keys(codes, inner).numpy().copy()
             bias = network.bias(codes)[:, 0].numpy().copy()
         described = self.phi.any(axis=1)
+        side = network.items.described
+        weight = {} if side is None else {"weight": side.weight.detach().numpy().T.copy()}
         state: State = {
             "phi": self.phi,
             "trained": self.trained,
@@ -284,6 +286,7 @@ class Learner:
             "item_bias": np.where(self.trained, bias, 0).astype(np.float32),
             "item_domain": self.data.item_domain,
             "known": (self.trained | described) & ~self.data.explicit,
+            **nest("new", self.later | weight),
             **nest("net", to_state(network)),
             **({} if self.pct is None else nest("pct", self.pct.state())),
         }
@@ -320,21 +323,26 @@ def judge(learner: Learner, split: Split) -> float:
 class TowersModel(TwoTowers):
     """State: phi (n_items, p), trained, known (n_items,), sizes (3,) of ``make_network``,
     vectors (n_items, d), keys (n_items, e) = what meets a user's vector, average (d,) = the mean
-    vector of events, item_bias (n_items,), item_domain, the weights under net/, PCT under pct/."""
+    vector of events, item_bias (n_items,), item_domain, the weights under net/, PCT under pct/;
+    new/ and later/ as of ``TwoTowers``, in which case the tables are of the items at the fit."""
 
     recipe: Towers
 
     def __init__(
         self, recipe: Towers, network: Network, state: State, pct: PctModel | None
     ) -> None:
-        self.recipe, self.network, self._state = recipe, network, state
+        self.recipe, self.network = recipe, network
         tables = state["vectors"], state["keys"], state["item_bias"]
         width = int(state["sizes"][0])
         joint = recipe.scope != "domain"
-        super().__init__(*tables, state, width, recipe.length, joint, recipe.attributes, pct)
+        super().__init__(
+            *tables, state, width, recipe.length, joint, recipe.attributes, recipe.texts, pct
+        )
 
-    def state(self) -> State:
-        return self._state
+    def keys_of(self, vectors: Floats, latent: Floats) -> Floats:
+        with torch.inference_mode():
+            keys: Floats = self.network.head.items(torch.from_numpy(vectors)).numpy().copy()
+        return keys if self.network.factors is None else np.hstack([keys, latent])
 
     def run(self, vectors: Floats, inputs: Inputs) -> Floats:
         side = UserSide(self.network)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
 
 import numpy as np
 
-from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State
+from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State, nest, unnest
+from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query
 from m6rec.models.base import Model, Reason
 from m6rec.models.pct_model import PctModel
-from m6rec.models.tower_inputs import latent, user_features
+from m6rec.models.tower_inputs import latent, latent_size, later_features, user_features
+from m6rec.text import FittedText, Name, encoder_of
 from m6rec.training.sequences import gaps, histories
 
 TASTE = "taste by PCT"
@@ -46,26 +51,84 @@ class TwoTowers(Model):
     vectors: (n_items, d), what the network takes of a history. keys: (n_items, e). bias, known,
     item_domain: (n_items,). average: (d,) the mean vector of events. width: user attributes that
     the network takes. length: newest items. joint: of all domains; else of the one asked for.
+
+    State, for items that came after the fit: under new/ weight (p, d), which makes a vector of φ
+    (missing in older runs, and where there is no φ), scale (D,) of ``later_features``, texts/ =
+    the encoder; under later/ the vectors and keys that were made.
     """
 
     def __init__(
         self, vectors: Floats, keys: Floats, bias: Floats, state: State, width: int, length: int,
-        joint: bool, attributes: bool, pct: PctModel | None,
+        joint: bool, attributes: bool, texts: Name, pct: PctModel | None,
     ) -> None:  # fmt: skip
-        self.vectors, self.keys, self.bias = vectors, keys, bias
-        self.known: Mask = state["known"]
-        self.item_domain: Ids = state["item_domain"]
+        self._state = state
         self.average: Floats = state["average"]
         self.width, self.length, self.joint = width, length, joint
         self.attributes, self.pct = attributes, pct
-        self.n_items = len(self.vectors)
-        self.n_domains = int(self.item_domain.max(initial=0)) + 1
+        self.n_domains = int(state["item_domain"].max(initial=0)) + 1
+        self._encoder = encoder_of(texts)
+        self._place(vectors, keys, bias)
+        if "later/keys" in state:
+            self._append(state["later/vectors"], state["later/keys"])
+
+    def _append(self, vectors: Floats, keys: Floats) -> None:
+        """Put further items after those that there are."""
+        tables = zip((self.vectors, self.keys), (vectors, keys), strict=True)
+        longer = [np.concatenate(pair) for pair in tables]
+        self._place(*longer, np.r_[self.bias, np.zeros(len(keys), np.float32)])
+
+    def _place(self, vectors: Floats, keys: Floats, bias: Floats) -> None:
+        self.vectors, self.keys, self.bias = vectors, keys, bias
+        self.n_items = len(vectors)
+        self.known: Mask = self._state["known"][: self.n_items]
+        self.item_domain: Ids = self._state["item_domain"][: self.n_items]
         self._inside = [
             np.flatnonzero(self.known & (self.item_domain == d)) for d in range(self.n_domains)
         ]
         self._keys = [  # rows of keys that are picked anew for each request are copied each time
             keys if len(inside) == len(keys) else keys[inside] for inside in self._inside
         ]
+
+    def state(self) -> State:
+        return self._state
+
+    def update(self, dataset: Dataset) -> Self:
+        """A new item has no id; what is known of it speaks for it, as at the fit."""
+        first, state, longer = self.n_items, self._state, copy(self)
+        pct = longer.pct = None if self.pct is None else self.pct.update(dataset)
+        n = dataset.n_items - first
+        vectors, keys = (np.zeros((n, t.shape[1]), np.float32) for t in (self.vectors, self.keys))
+        known = np.zeros(n, np.bool_)
+        if "new/weight" in state:
+            phi = later_features(
+                dataset, first, self.attributes, self._texts, pct, state["new/scale"]
+            )
+            made = phi @ state["new/weight"]
+            found = self.keys_of(made, phi[:, phi.shape[1] - latent_size(pct) :])
+            if found is not None:
+                vectors, keys = made, found
+                known = phi.any(axis=1) & ~dataset.explicit[first:]
+        rows = {"known": known, "item_domain": dataset.item_domain[first:]}
+        rows |= {"later/vectors": vectors, "later/keys": keys}
+        longer._state = state | {
+            name: np.concatenate([state[name], new]) if name in state else new
+            for name, new in rows.items()
+        }
+        if pct is not None:
+            longer._state |= nest("pct", pct.state())
+        longer.n_domains = int(dataset.item_domain.max()) + 1
+        longer._append(vectors, keys)
+        return longer
+
+    @cached_property
+    def _texts(self) -> FittedText | None:
+        state = unnest("new/texts", self._state)
+        return self._encoder.restore(state) if state else None
+
+    @abstractmethod
+    def keys_of(self, vectors: Floats, latent: Floats) -> Floats | None:
+        """Return (m, e): what meets the users' vectors, of items with these vectors (m, d) and
+        PCT vectors (m, k); None = that is not known."""
 
     @abstractmethod
     def run(self, vectors: Floats, inputs: Inputs) -> Floats:

@@ -13,7 +13,7 @@ from m6rec.arrays import Array, Ids, Mask, Scores, State
 from m6rec.compiled import compiled, threads
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import DAY, Query
-from m6rec.models.additive import Additive
+from m6rec.models.additive import Additive, n_items_of
 from m6rec.models.base import Recipe
 from m6rec.models.kernels import (
     CHUNKS,
@@ -92,37 +92,42 @@ class Window(Recipe):
         with threads(run.threads):
             _follow(*arrays)
         follow = from_table(value, index, size, n)
-        return WindowModel(replace(self, scope=scope), train.item_domain, count > 0, follow)
+        fixed = replace(self, scope=scope)
+        return WindowModel(fixed, train.item_domain, count > 0, follow, n)
 
     def restore(self, state: State) -> WindowModel:
         n = len(state["trained"])
         parts = (state["data"], state["indices"], state["indptr"])
         follow = csr_array(parts, shape=(n, n))
-        return WindowModel(self, state["item_domain"], state["trained"], follow)
+        domain, trained = state["item_domain"], state["trained"]
+        return WindowModel(self, domain, trained, follow, n_items_of(state))
 
 
 class WindowModel(Additive):
-    """follow: (n_items, n_items) sparse; row a holds s_ab of the items b around a."""
+    """follow: (n, n) sparse; row a holds s_ab of the items b around a."""
 
     recipe: Window
 
-    def __init__(self, recipe: Window, item_domain: Ids, trained: Mask, follow: csr_array) -> None:
+    def __init__(
+        self, recipe: Window, item_domain: Ids, trained: Mask, follow: csr_array, n_items: int
+    ) -> None:
         self.recipe, self.item_domain, self.trained = recipe, item_domain, trained
         self.joint, self.binary = recipe.scope != "domain", False
         self.follow = compact(follow)
-        self.n_items = len(trained)
+        self.n_items = n_items
 
     def inputs(self, query: Query) -> csr_array:
-        """Return (B, n_items) recency weights of the items in the sequences."""
+        """Return (B, n) recency weights of the items in the sequences."""
         n, length = query.sequence.shape
+        n_items = len(self.trained)
         item = query.sequence[:, ::-1].ravel()  # newest → oldest
         row = np.repeat(np.arange(n), length)
         kept = np.flatnonzero(item >= 0)
         kept = kept[self.trained[item[kept]]]
         item, row = item[kept], row[kept]
-        cell = row.astype(np.int64) * self.n_items + item
+        cell = row.astype(np.int64) * n_items + item
         negative = np.flatnonzero(query.history.data < 0)
-        where = row_of(query.history)[negative].astype(np.int64) * self.n_items
+        where = row_of(query.history)[negative].astype(np.int64) * n_items
         liked = ~np.isin(cell, where + query.history.indices[negative])
         item, row = item[liked], row[liked]
         sequence = row.astype(np.int64)
@@ -132,7 +137,7 @@ class WindowModel(Additive):
         item, row, sequence = item[order], row[order], sequence[order]
         age = np.arange(len(item)) - np.searchsorted(sequence, sequence)
         weight = ((age + 1.0) ** -self.recipe.recency).astype(np.float32)
-        return csr_array((weight, (row, item)), shape=(n, self.n_items))
+        return csr_array((weight, (row, item)), shape=(n, n_items))
 
     def product(self, inputs: csr_array) -> Scores:
         return times(inputs, self.follow)
@@ -145,7 +150,8 @@ class WindowModel(Additive):
     def state(self) -> State:
         f = self.follow
         sparse = {"indptr": f.indptr, "indices": f.indices, "data": f.data}
-        return {"item_domain": self.item_domain, "trained": self.trained, **sparse}
+        size = {"n_items": np.array([self.n_items])}
+        return {"item_domain": self.item_domain, "trained": self.trained, **size, **sparse}
 
 
 @compiled(parallel=True)
