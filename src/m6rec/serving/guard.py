@@ -61,12 +61,12 @@ class Guard:
 
         return guarded
 
-    def needed(self, method: str, path: str) -> str:
+    def needed(self, method: str, path: str, query: bytes = b"") -> str:
         """Return the scope that a request needs."""
         if path.startswith("/v1/models/") and method == "POST":
             return "admin"
-        asks = method in ("GET", "HEAD", "OPTIONS") or path in ASKING
-        return "read" if asks else "write"
+        asks = method in ("GET", "HEAD", "OPTIONS") or path.startswith(ASKING)
+        return "read" if asks and b"write-back-type=" not in query else "write"
 
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> tuple[int, str, str] | None:
         path = scope["path"]
@@ -77,7 +77,7 @@ class Guard:
             return None
         key = headers.get(b"x-api-key", b"").decode("latin-1")
         held = self._scope(key)
-        needed = self.needed(scope["method"], path)
+        needed = self.needed(scope["method"], path, scope["query_string"])
         if held is None:
             return 401, "key", "send a valid API key as X-API-Key"
         if SCOPES.index(held) < SCOPES.index(needed):

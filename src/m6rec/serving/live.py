@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
-from m6rec.arrays import Array, Floats, Mask
+from m6rec.arrays import Array, Floats, Ids, Mask
 from m6rec.data.query import SEQUENCE, Query, make_query
 from m6rec.data.schema import EventType
 from m6rec.filters import Filter
@@ -23,6 +23,7 @@ from m6rec.store import Item, Store
 
 MICRO = 1_000_000  # of a second: the store's unit of time
 MASKS = 256  # filters whose items are remembered
+NEVER = np.iinfo(np.int64).min  # time of an item that has none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +43,26 @@ class Asker:
     text: str | None = None
 
 
+class Shelf(NamedTuple):
+    """What only the store knows of an item. time: microseconds, None unknown."""
+
+    time: int | None
+    categories: tuple[str, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Live:
-    """An opened run whose catalogue is as that of the store at revision ``rev``."""
+    """An opened run whose catalogue is as that of the store at revision ``rev``.
+
+    shelves: of the items that the store has got or changed since they came from a run.
+    """
 
     recommender: Recommender
     rev: int = 0
-    _masks: dict[tuple[str | None, str | None], Mask] = field(default_factory=dict)
+    shelves: Mapping[str, Shelf] = field(default_factory=dict)
+    _masks: dict[tuple[str | None, str | None, tuple[str, ...]], Mask] = field(
+        default_factory=dict
+    )
 
     @classmethod
     def open(cls, path: Path, store: Store) -> Live:
@@ -69,21 +83,31 @@ class Live:
         data = self.recommender.dataset
         names = {d.name for d in data.domains}
         there = [item for item in items if item.key.partition("/")[0] in names]
-        rows = [_row(item) for item in there]
+        schema = self.recommender.fitted.prepared.items.schema
+        rows = [_row(item, schema) for item in there]
         rows += [{"key": key, "hidden": True} for key in gone if key in data.items]
         if not rows:
             return replace(self, rev=rev, _masks={})
+        left = set(gone)
+        shelves = {key: shelf for key, shelf in self.shelves.items() if key not in left}
+        shelves |= {item.key: Shelf(item.time, item.categories) for item in there}
         frame = pl.DataFrame(rows, infer_schema_length=None, strict=False)
         fitted = self.recommender.fitted.extended(frame)
-        return Live(Recommender(fitted), rev)
+        return Live(Recommender(fitted), rev, shelves)
 
-    def allowed(self, domain: str | None, filter: str | None) -> Mask:
-        """Return (n_items,) items of a domain that a filter lets through; remembered."""
-        key = domain, filter
+    def allowed(
+        self, domain: str | None, filter: str | None, categories: tuple[str, ...] = ()
+    ) -> Mask:
+        """Return (n_items,) items of a domain, in all of these categories, that a filter lets
+        through; remembered."""
+        key = domain, filter, categories
         if key not in self._masks:
             if len(self._masks) >= MASKS:
                 self._masks.clear()
-            self._masks[key] = self.recommender.allowed(domain, filter)
+            mask = self.recommender.allowed(domain, filter)
+            for category in categories:
+                mask = mask & self._in(category)
+            self._masks[key] = mask
         return self._masks[key]
 
     def held(self, filter: str) -> Mask:
@@ -148,6 +172,16 @@ class Live:
         return {name: value for name, value in stored.items() if name in columns}
 
     @cached_property
+    def latest(self) -> tuple[Ids, Ids]:
+        """(n_items,) codes, those of the latest time first, and those times; NEVER at the end."""
+        data = self.recommender.dataset
+        time = np.full(data.n_items, NEVER)
+        timed = {key: shelf.time for key, shelf in self.shelves.items() if shelf.time is not None}
+        time[data.items.encode(timed)] = list(timed.values())
+        order = np.argsort(time, kind="stable")[::-1]
+        return order, time[order]
+
+    @cached_property
     def fingerprints(self) -> Array:
         """(n_items,) uint32 of the keys; see ``pages``."""
         return pages.fingerprints(self.recommender.dataset.items.keys.to_list())
@@ -162,6 +196,14 @@ class Live:
     def domains(self) -> list[str]:
         """Names of the domains by code."""
         return [domain.name for domain in self.recommender.dataset.domains]
+
+    def _in(self, category: str) -> Mask:
+        """(n_items,) the items of a category: of the domain of that name, or marked so."""
+        data = self.recommender.dataset
+        mask = data.item_domain == data.domain(category)
+        marked = [key for key, shelf in self.shelves.items() if category in shelf.categories]
+        mask[data.items.encode(marked)] = True
+        return mask
 
     def _features(self, askers: Sequence[Asker]) -> dict[str, Array]:
         """The attribute blocks of the askers: of the run, or of what they now say of themselves."""
@@ -201,6 +243,23 @@ def _taken(columns: Sequence[Array], masks: Sequence[Mask], dtype: type) -> Arra
     return np.concatenate([*parts, np.zeros(0, dtype)]).astype(dtype)
 
 
-def _row(item: Item) -> dict[str, Any]:
-    row = dict(item.attributes) | {"key": item.key, "hidden": item.hidden, "text": item.text}
+def _row(item: Item, schema: Mapping[str, pl.DataType]) -> dict[str, Any]:
+    """An item as a row of the run's table; what does not fit its column is left out."""
+    row = {
+        name: _cell(value, schema[name])
+        for name, value in item.attributes.items()
+        if name in schema
+    }
+    row |= {"key": item.key, "hidden": item.hidden, "text": item.text or None}
     return row | ({"title": item.title} if item.title else {})
+
+
+def _cell(value: Any, kind: pl.DataType) -> Any:
+    """A stored value in a column's type, None where it does not fit; text as a list to join."""
+    if kind == pl.String:
+        values = value if isinstance(value, list) else [value]
+        return [str(each) for each in values if isinstance(each, (str, int, float))]
+    try:
+        return pl.Series([value], strict=False).cast(kind)[0]
+    except (pl.exceptions.PolarsError, OverflowError, TypeError):
+        return None
