@@ -15,12 +15,16 @@ import sqlalchemy as sa
 from m6rec.arrays import Array
 from m6rec.data.dataset import Dataset
 from m6rec.data.prepare import Prepared
-from m6rec.errors import StoreError
+from m6rec.errors import DataError
 from m6rec.store.checks import LONGEST
+from m6rec.store.rows import copy_tuples
 from m6rec.store.schema import EVENTS, ITEMS, USERS
 
 BATCH = 20_000  # rows of one statement
 SECOND = 1_000_000  # µs
+ANY = sa.select(  # whether there are users, items, events
+    *(sa.exists(sa.select(sa.literal(1)).select_from(each)) for each in (USERS, ITEMS, EVENTS))
+)
 NOT_ATTRIBUTES = ("key", "domain", "title", "hidden")
 
 
@@ -31,8 +35,17 @@ class Fitted(Protocol):
     def prepared(self) -> Prepared: ...
 
 
-def import_run(connection: sa.Connection, run: Fitted) -> None:
-    """Insert everything that a run knows, with rev 0."""
+def import_runs(connection: sa.Connection, jobs: Sequence[Fitted]) -> list[bool]:
+    """Insert everything that the first run knows, with rev 0, if there is nothing yet."""
+    done = []
+    for run in jobs:
+        done.append(not any(connection.execute(ANY).one()))
+        if done[-1]:
+            _import(connection, run)
+    return done
+
+
+def _import(connection: sa.Connection, run: Fitted) -> None:
     prepared = run.prepared
     for what, keys in (("user", prepared.users["key"]), ("item", prepared.items["key"])):
         _check(what, keys)
@@ -45,24 +58,9 @@ def import_run(connection: sa.Connection, run: Fitted) -> None:
         (EVENTS, _events(prepared.dataset)),
     ):
         for names, rows in batches:
-            copy(connection, table, names, rows)
+            copy_tuples(connection, table, names, rows)
     for index in indexes:  # sorting once is quicker than a million insertions
         index.create(connection)
-
-
-def copy(
-    connection: sa.Connection, table: sa.Table, names: Sequence[str], rows: Sequence[Any]
-) -> None:
-    """Insert tuples the fast way: COPY on PostgreSQL, else one prepared statement."""
-    listed = ", ".join(f'"{name}"' for name in names)
-    if connection.dialect.name == "postgresql":
-        driver: Any = connection.connection.driver_connection
-        with driver.cursor().copy(f'COPY "{table.name}" ({listed}) FROM STDIN') as into:
-            for row in rows:
-                into.write_row(row)
-        return
-    marks = ", ".join("?" * len(names))
-    connection.exec_driver_sql(f'INSERT INTO "{table.name}" ({listed}) VALUES ({marks})', rows)
 
 
 def _check(what: str, keys: pl.Series) -> None:
@@ -74,7 +72,7 @@ def _check(what: str, keys: pl.Series) -> None:
         (bad, "is empty or holds a NUL character"),
     ):
         if len(found):
-            raise StoreError(f"{what} {found[0][:40]!r}: its key {problem}")
+            raise DataError(f"{what} {found[0][:40]!r}: its key {problem}")
 
 
 Batches = Iterator[tuple[tuple[str, ...], list[Any]]]

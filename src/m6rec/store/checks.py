@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from m6rec.errors import StoreError
+from m6rec.errors import DataError
 from m6rec.store.records import Event, Given, Item, User
 
 Row = dict[str, Any]
@@ -19,9 +20,9 @@ LAST = 253_402_300_799_999_999  # the last µs of the year 9999
 def key(value: Any, name: str) -> str:
     """Return a key that is text of 1 to 512 characters without NUL."""
     if not isinstance(value, str) or not value:
-        raise StoreError(f"{name} {value!r}: must be text that is not empty")
+        raise DataError(f"{name} {value!r}: must be text that is not empty")
     if len(value) > LONGEST:
-        raise StoreError(f'{name} "{value[:40]}…": has {len(value)} characters, {LONGEST} at most')
+        raise DataError(f'{name} "{value[:40]}…": has {len(value)} characters, {LONGEST} at most')
     return text(value, name)
 
 
@@ -29,30 +30,30 @@ def item_key(value: Any) -> str:
     """Return the key of an item, "domain/key" with neither part empty."""
     domain, slash, bare = key(value, "item").partition("/")
     if not domain or not slash or not bare:
-        raise StoreError(f'item "{value}": must be written "domain/key"')
+        raise DataError(f'item "{value}": must be written "domain/key"')
     return str(value)
 
 
 def text(value: Any, name: str) -> str:
     """Return text that both databases can hold: no NUL, no half of a surrogate pair."""
     if not isinstance(value, str):
-        raise StoreError(f"{name} {value!r}: must be text")
+        raise DataError(f"{name} {value!r}: must be text")
     if "\0" in value:
-        raise StoreError(f"{name} {value[:40]!r}: must be without NUL characters")
+        raise DataError(f"{name} {value[:40]!r}: must be without NUL characters")
     if not value.isascii():
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise StoreError(f"{name} {value[:40]!r}: is not valid Unicode") from None
+            raise DataError(f"{name} {value[:40]!r}: is not valid Unicode") from None
     return value
 
 
 def moment(value: Any, name: str = "time") -> int:
     """Return a time in µs since 1970, within the years 1970 to 9999."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise StoreError(f"{name} {value!r}: must be a whole number of µs since 1970")
+        raise DataError(f"{name} {value!r}: must be a whole number of µs since 1970")
     if not 0 <= value <= LAST:
-        raise StoreError(f"{name} {value}: must lie within the years 1970 to 9999 (µs since 1970)")
+        raise DataError(f"{name} {value}: must lie within the years 1970 to 9999 (µs since 1970)")
     return value
 
 
@@ -63,24 +64,24 @@ def number(value: Any) -> float:
             return float(value)
     except OverflowError:
         pass
-    raise StoreError(f"value {str(value)[:40]}: must be a finite number")
+    raise DataError(f"value {str(value)[:40]}: must be a finite number")
 
 
 def attributes(value: Any) -> str:
     """Return a mapping as JSON."""
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        raise StoreError("attributes: must be names with values")
+        raise DataError("attributes: must be names with values")
     try:
         written = json.dumps(dict(value), ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise StoreError(f"attributes: cannot be written as JSON: {error}") from None
+        raise DataError(f"attributes: cannot be written as JSON: {error}") from None
     return text(written, "attributes")
 
 
 def categories(value: Any) -> str:
     """Return a list of names as JSON."""
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise StoreError(f"categories {value!r}: must be a list of names")
+        raise DataError(f"categories {value!r}: must be a list of names")
     return json.dumps([key(name, "category") for name in value], ensure_ascii=False)
 
 
@@ -91,12 +92,17 @@ def digest(user: str) -> str:
 
 def event_row(event: Event) -> Row:
     """Return the row of an event; its id is the store's to give."""
+    return old_event_row(event) | {"time": moment(event.time)}
+
+
+def old_event_row(event: Event) -> Row:
+    """Return the row of an event that a run may have brought: -1 stands for an unknown time."""
     return {
         "user_key": key(event.user, "user"),
         "item_key": item_key(event.item),
         "type": key(event.type, "event type"),
         "value": None if event.value is None else number(event.value),
-        "time": moment(event.time),
+        "time": -1 if event.time == -1 else moment(event.time),
         "key": None if event.key is None else key(event.key, "idempotency key"),
         "request": None if event.request is None else key(event.request, "request"),
         "comment": text(event.comment, "comment"),
@@ -131,7 +137,7 @@ def given_row(given: Given) -> Row:
     """Return the row of an item that was recommended."""
     position = given.position
     if isinstance(position, bool) or not isinstance(position, int) or not 0 <= position < 2**31:
-        raise StoreError(f"position {position!r}: must be a whole number from 0")
+        raise DataError(f"position {position!r}: must be a whole number from 0")
     return {
         "request": key(given.request, "request"),
         "position": position,
@@ -148,11 +154,13 @@ def given_row(given: Given) -> Row:
 def flag(value: Any, name: str) -> bool:
     """Return true or false."""
     if not isinstance(value, bool):
-        raise StoreError(f"{name} {value!r}: must be true or false")
+        raise DataError(f"{name} {value!r}: must be true or false")
     return value
 
 
-MAKERS = {Event: event_row, User: user_row, Item: item_row, Given: given_row}
+MAKERS: Mapping[type, Callable[[Any], Row]] = {
+    Event: event_row, User: user_row, Item: item_row, Given: given_row,
+}  # fmt: skip
 
 
 def rows(values: Iterable[Event | User | Item | Given]) -> list[Row]:
@@ -161,8 +169,21 @@ def rows(values: Iterable[Event | User | Item | Given]) -> list[Row]:
     found = []
     for place, value in enumerate(values, 1):
         try:
-            found.append(MAKERS[type(value)](value))  # type: ignore[operator]
-        except StoreError as error:
+            found.append(MAKERS[type(value)](value))
+        except DataError as error:
             where = f"{type(value).__name__.lower()} {place}: " if len(values) > 1 else ""
-            raise StoreError(f"{where}{error}") from None
+            raise DataError(f"{where}{error}") from None
+    return found
+
+
+def rows_of_file(path: str | Path, first: int, values: Sequence[Any]) -> list[Row]:
+    """Return the rows of values that stand in a file from row ``first`` on; an event's time may
+    be unknown, as in a run."""
+    found = []
+    for place, value in enumerate(values, first):
+        try:
+            old = isinstance(value, Event)
+            found.append(old_event_row(value) if old else MAKERS[type(value)](value))
+        except DataError as error:
+            raise DataError(f"{path}, row {place}: {error}") from None
     return found

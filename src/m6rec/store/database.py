@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import sqlalchemy as sa
 
-from m6rec.errors import StoreError
+from m6rec.errors import DataError, StoreError
 from m6rec.store.schema import VERSION
 
 LOCK = 6_703_632  # of PostgreSQL: whoever writes to a store of this database holds it
@@ -39,6 +39,7 @@ class Database:
     def __init__(self, engine: sa.Engine, name: str) -> None:
         self.engine = engine
         self.name = name
+        self._driver_error: type[Exception] = engine.dialect.loaded_dbapi.Error  # of COPY
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -78,19 +79,26 @@ class Database:
         """Return what a select finds; asked once more where the connection had been lost."""
         with self.said("cannot be read"):
             try:
-                with self.engine.connect() as connection:
-                    return connection.execute(statement, given).all()
+                return self._rows(statement, given)
             except sa.exc.DBAPIError as error:
                 if not error.connection_invalidated:
                     raise
-            with self.engine.connect() as connection:
-                return connection.execute(statement, given).all()
+                return self._rows(statement, given)
+
+    def _rows(self, statement: sa.Executable, given: Mapping[str, Any]) -> Sequence[Any]:
+        with self.engine.connect() as connection:
+            return connection.execute(statement, given).all()
+
+    def shred(self) -> None:
+        """Write over what the write-ahead log of SQLite still holds of rows that were erased."""
+        if _is_sqlite(self.engine):
+            with self.said("cannot be written"), self.engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
         """Whole or not at all, and no other writer, of any process, until it has ended."""
-        with self.engine.connect() as connection:
-            connection.exec_driver_sql(BEGIN[connection.dialect.name])
+        with self._begun() as connection:
             try:
                 yield connection
                 connection.exec_driver_sql("COMMIT")
@@ -99,15 +107,34 @@ class Database:
                     connection.exec_driver_sql("ROLLBACK")
                 raise
 
+    def _begun(self) -> sa.Connection:
+        """Return a connection in a transaction; a new one where the pooled one had been lost."""
+        connection = self.engine.connect()
+        try:
+            try:
+                connection.exec_driver_sql(BEGIN[connection.dialect.name])
+            except sa.exc.DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+                connection.close()
+                connection = self.engine.connect()
+                connection.exec_driver_sql(BEGIN[connection.dialect.name])
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
     @contextmanager
     def said(self, what: str) -> Iterator[None]:
         """Turn the errors of the database into one sentence."""
         try:
             yield
-        except sa.exc.SQLAlchemyError as error:
+        except (UnicodeError, OverflowError, sa.exc.DataError) as error:
+            raise DataError(f"{self.name}: {what}: {self._first_line(error)}") from None
+        except (sa.exc.SQLAlchemyError, self._driver_error) as error:
             raise StoreError(f"{self.name}: {what}: {self._first_line(error)}") from None
 
-    def _first_line(self, error: sa.exc.SQLAlchemyError) -> str:
+    def _first_line(self, error: Exception) -> str:
         cause = getattr(error, "orig", None) or error
         line = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
         password = self.engine.url.password

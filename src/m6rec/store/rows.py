@@ -4,19 +4,41 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import sqlalchemy as sa
 
-from m6rec.errors import StoreError
-from m6rec.store.checks import Row, digest, item_row, user_row
+from m6rec.errors import DataError
+from m6rec.store.checks import LONGEST, Row, digest, item_row, user_row
 from m6rec.store.records import Item, Kind, User
-from m6rec.store.schema import DELETED, ITEMS, REVS, USERS
+from m6rec.store.schema import ABOUT, DELETED, ITEMS, REVS, USERS
 
 TABLES = {"user": USERS, "item": ITEMS}
 MAKERS: Mapping[Kind, Callable[[Any], Row]] = {"user": user_row, "item": item_row}
 PART = 500  # keys in one IN (…)
+
+
+def copy(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> None:
+    """Insert rows of the same columns: by COPY on PostgreSQL, else by one prepared statement."""
+    if rows:
+        names = list(rows[0])
+        copy_tuples(connection, table, names, [tuple(row.values()) for row in rows])
+
+
+def copy_tuples(
+    connection: sa.Connection, table: sa.Table, names: Sequence[str], rows: Sequence[Any]
+) -> None:
+    """Insert tuples; see ``copy``."""
+    listed = ", ".join(f'"{name}"' for name in names)
+    if connection.dialect.name == "postgresql":
+        driver: Any = connection.connection.driver_connection
+        with driver.cursor().copy(f'COPY "{table.name}" ({listed}) FROM STDIN') as into:
+            for row in rows:
+                into.write_row(row)
+        return
+    marks = ", ".join("?" * len(names))
+    connection.exec_driver_sql(f'INSERT INTO "{table.name}" ({listed}) VALUES ({marks})', rows)
 
 
 def placeholder(name: str) -> sa.BindParameter[Any]:
@@ -57,7 +79,6 @@ CHANGED = _keyed(
     )
 )
 _DELETE = _keyed(lambda table: sa.delete(table).where(_of(table)))
-_INSERT = _keyed(sa.insert)
 REV = sa.select(REVS.c.rev).where(REVS.c.kind == sa.bindparam("kind"))
 _NEXT_REV = (
     sa.update(REVS)
@@ -73,7 +94,9 @@ GONE = sa.select(DELETED.c.key).where(
 _FORGET = sa.delete(DELETED).where(
     DELETED.c.kind == sa.bindparam("of"), DELETED.c.key.in_(placeholder("keys"))
 )
-END = chr(0x10FFFF)  # sorts after every key
+BARE = sa.select(ITEMS.c.key).where(ITEMS.c.bare == sa.bindparam("bare")).order_by(ITEMS.c.key)
+ID = sa.select(ABOUT.c.value).where(ABOUT.c.name == "id")
+END = chr(0x10FFFF) * (LONGEST + 1)  # sorts after every key
 
 
 def next_rev(connection: sa.Connection, kind: Kind) -> int:
@@ -95,7 +118,7 @@ def ensure(connection: sa.Connection, kind: Kind, keys: Collection[str]) -> None
 def write(connection: sa.Connection, kind: Kind, rows: Sequence[Row]) -> None:
     """Insert rows under a new rev; keys that had been deleted are so no longer."""
     rev = next_rev(connection, kind)
-    connection.execute(_INSERT[kind], [{**row, "rev": rev} for row in rows])
+    copy(connection, TABLES[kind], [{**row, "rev": rev} for row in rows])
     for part in chunks([row["key"] for row in rows]):
         connection.execute(_FORGET, {"of": kind, "keys": [_stone(kind, key) for key in part]})
 
@@ -118,21 +141,34 @@ def bury(connection: sa.Connection, kind: Kind, key: str) -> None:
     """Leave a tombstone, for readers that keep a copy."""
     stone = {"kind": kind, "key": _stone(kind, key)}
     connection.execute(_FORGET, {"of": kind, "keys": [stone["key"]]})
-    connection.execute(sa.insert(DELETED), [{**stone, "rev": next_rev(connection, kind)}])
+    copy(connection, DELETED, [{**stone, "rev": next_rev(connection, kind)}])
 
 
-def patch(connection: sa.Connection, kind: Kind, key: str, changes: Mapping[str, Any]) -> bool:
-    """Change some fields of a row; False where there is none."""
+def put_users(connection: sa.Connection, jobs: Sequence[Sequence[Row]]) -> list[int]:
+    """Put users; see ``put``."""
+    return [put(connection, "user", each) for each in jobs]
+
+
+def put_items(connection: sa.Connection, jobs: Sequence[Sequence[Row]]) -> list[int]:
+    """Put items; see ``put``."""
+    return [put(connection, "item", each) for each in jobs]
+
+
+def patch(
+    connection: sa.Connection, jobs: Sequence[tuple[Kind, str, Mapping[str, Any]]]
+) -> list[bool]:
+    """Change some fields of rows; False for one that is not there."""
+    return [_patch(connection, *job) for job in jobs]
+
+
+def _patch(connection: sa.Connection, kind: Kind, key: str, changes: Mapping[str, Any]) -> bool:
     found = connection.execute(ONE[kind], {"key": key}).one_or_none()
     if found is None:
         return False
-    try:
-        changed = replace(VALUES[kind](found), **changes)
-    except TypeError:
-        raise StoreError(f'{kind} "{key}": has no {" or ".join(sorted(changes))}') from None
-    if changed.key != key:
-        raise StoreError(f'{kind} "{key}": its key cannot be changed')
-    put(connection, kind, [MAKERS[kind](changed)])
+    value = VALUES[kind](found)
+    if unknown := set(changes) - ({each.name for each in fields(value)} - {"key", "rev"}):
+        raise DataError(f'{kind} "{key}": "{min(unknown)}" cannot be changed')
+    put(connection, kind, [MAKERS[kind](replace(value, **changes))])
     return True
 
 

@@ -127,3 +127,10 @@ REVS = _table(
     _column("kind", KEY, primary_key=True),
     _column("rev", sa.BigInteger),
 )
+
+# Of the store as a whole: its id.
+ABOUT = _table(
+    "about",
+    _column("name", KEY, primary_key=True),
+    _column("value", sa.Text),
+)

@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 from typing import Any, Self
 
-import sqlalchemy as sa
-
-from m6rec.store import bulk, events, rows
-from m6rec.store.checks import Row
-from m6rec.store.checks import rows as checked
+from m6rec.errors import DataError
+from m6rec.store import bulk, checks, erase, files, lists, log, rows, shown, small
 from m6rec.store.database import Database
-from m6rec.store.records import Event, History, Item
-from m6rec.store.schema import EVENTS, ITEMS, USERS
+from m6rec.store.records import ApiKey, Event, Feedback, Given, History, Hits, Item, Kind, User
 from m6rec.store.writer import Writer
-
-_ANY = sa.select(
-    *(sa.exists(sa.select(sa.literal(1)).select_from(t)) for t in (USERS, ITEMS, EVENTS))
-)
-
-
-def put_items(connection: sa.Connection, jobs: Sequence[Sequence[Row]]) -> list[int]:
-    return [rows.put(connection, "item", each) for each in jobs]
 
 
 class Store:
-    """Open with ``Store.open(url)``. Safe to call from many threads; every write is durable when
-    it returns, whole or not at all. Raises StoreError in one sentence.
+    """Open with ``Store.open(url)``. Times are µs since 1970, UTC; item keys are "domain/key".
+
+    Safe to call from many threads. A write is whole or not at all, and durable when it returns;
+    a read after it, by any process, sees it. Raises DataError for what it cannot take, and
+    StoreError where the database fails, in one sentence. Lists come in pages of ``n``, with a
+    cursor to the next page, "" after the last one.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._writer = Writer(database)
+        self._rows = database.rows
+        self._write = self._writer.write
 
     @classmethod
     def open(cls, url: str) -> Self:
-        """Open "sqlite:///m6rec.db" or "postgresql://…", with tables made or brought up to date."""
+        """Open "sqlite:///m6rec.db" or "postgresql://…"; tables are made or brought up to date."""
         return cls(Database.open(url))
 
     def close(self) -> None:
@@ -44,48 +39,263 @@ class Store:
 
     def empty(self) -> bool:
         """Return whether there is no user, item or event."""
-        return not any(self._database.rows(_ANY, {})[0])
+        return not any(self._rows(bulk.ANY, {})[0])
 
-    def add_events(self, given: Iterable[Event]) -> int:
-        """Add events and the users and items they name; returns how many were new."""
-        return int(self._writer.write(events.add, checked(given)))
+    # Events
 
-    def replace_events(self, given: Iterable[Event]) -> int:
+    def add_events(self, events: Iterable[Event]) -> int:
+        """Add events, and the users and items that they name; returns how many were new."""
+        return int(self._write(log.add, checks.rows(events)))
+
+    def replace_events(self, events: Iterable[Event]) -> int:
         """Add events, each instead of all others of its type, user and item."""
-        return int(self._writer.write(events.replace, checked(given)))
+        return int(self._write(log.replace, checks.rows(events)))
+
+    def delete_events(self, user: str, item: str, type: str | None = None) -> int:
+        """Delete a user's events on an item, of one type or all; returns how many there were."""
+        return int(self._write(log.delete, (user, item, type)))
 
     def history(self, user: str, until: int, limit: int | None = None) -> History:
-        """Return a user's events up to ``until`` (µs), oldest first; with ``limit`` the newest."""
+        """Return a user's events up to ``until``, oldest first; with a limit only the newest."""
+        span = {"user": user, "until": until}
         if limit is None:
-            return events.history(
-                self._database.rows(events.HISTORY, {"user": user, "until": until})
-            )
-        found = self._database.rows(events.LATEST, {"user": user, "until": until, "n": limit})
-        return events.history(found[::-1])
+            return log.columns(self._rows(log.HISTORY, span))
+        return log.columns(self._rows(log.LATEST, {**span, "n": limit})[::-1])
+
+    def histories(self, users: Sequence[str], until: int) -> list[History]:
+        """Return the histories of many users, in their order."""
+        found: list[Any] = []
+        for part in rows.chunks(list(dict.fromkeys(users))):
+            found += self._rows(log.HISTORIES, {"users": part, "until": until})
+        return log.by_user(found, users)
+
+    def events(
+        self,
+        *,
+        users: Collection[str] | None = None,
+        items: Collection[str] | None = None,
+        types: Collection[str] | None = None,
+        since: int | None = None,
+        until: int | None = None,
+        newest: bool = True,
+        cursor: str = "",
+        n: int = 100,
+    ) -> tuple[list[Event], str]:
+        """Return events by time, the newest or the oldest first, and a cursor."""
+        page = lists.events_page(users, items, types, since, until, newest, cursor, n)
+        found, after = lists.cut(self._rows(page, {}), n, "time", "id")
+        return [lists.event(row) for row in found], after
+
+    def feedback(
+        self,
+        *,
+        users: Collection[str] | None = None,
+        items: Collection[str] | None = None,
+        types: Collection[str] | None = None,
+        until: int | None = None,
+        cursor: str = "",
+        n: int = 100,
+    ) -> tuple[list[Feedback], str]:
+        """Return the sums of events, by user, item and type, and a cursor."""
+        page = lists.feedback_page(users, items, types, until, cursor, n)
+        found, after = lists.cut(self._rows(page, {}), n, "user_key", "item_key", "type")
+        return [lists.feedback(row) for row in found], after
+
+    def last_event(self) -> int:
+        """Return the id of the event that was added last, 0 without any."""
+        return int(self._rows(log.LAST, {})[0][0])
+
+    # Users
+
+    def put_users(self, users: Iterable[User]) -> int:
+        """Insert or overwrite users; returns how many."""
+        return int(self._write(rows.put_users, checks.rows(users)))
+
+    def patch_user(self, key: str, **changes: Any) -> bool:
+        """Change fields of a user; False where there is no such user."""
+        return bool(self._write(rows.patch, ("user", key, changes)))
+
+    def user(self, key: str) -> User | None:
+        """Return a user."""
+        return next((rows.user(row) for row in self._rows(rows.ONE["user"], {"key": key})), None)
+
+    def users(self, cursor: str = "", n: int = 100) -> tuple[list[User], str]:
+        """Return users by key, and a cursor."""
+        found, after = self._page("user", cursor, n)
+        return [rows.user(row) for row in found], after
+
+    def delete_user(self, key: str) -> dict[str, int]:
+        """Erase a user from every table; returns how many rows of each. ``digest(key)`` stays,
+        so that ``changed_users`` can tell that they are gone."""
+        counts: dict[str, int] = self._write(erase.delete, ("user", key))
+        self._database.shred()
+        return counts
+
+    def merge_users(self, source: str, into: str) -> int:
+        """Make a user part of another; returns how many events moved. Where both say something
+        of themselves, what ``into`` says stays."""
+        if source == into:
+            raise DataError(f'user "{source}": cannot be merged into itself')
+        moved = int(
+            self._write(erase.merge, (checks.key(source, "user"), checks.key(into, "user")))
+        )
+        self._database.shred()
+        return moved
+
+    def changed_users(self, since: int) -> tuple[int, list[User], list[str]]:
+        """Return the rev now, the users that changed after that of ``since``, and the digests
+        of those who were deleted; -1 = all that there are."""
+        rev, found, gone = self._changed("user", since)
+        return rev, [rows.user(row) for row in found], gone
+
+    # Items
 
     def put_items(self, items: Iterable[Item]) -> int:
-        """Insert or overwrite items."""
-        return int(self._writer.write(put_items, checked(items)))
+        """Insert or overwrite items; returns how many."""
+        return int(self._write(rows.put_items, checks.rows(items)))
+
+    def patch_item(self, key: str, **changes: Any) -> bool:
+        """Change fields of an item; False where there is no such item."""
+        return bool(self._write(rows.patch, ("item", key, changes)))
+
+    def item(self, key: str) -> Item | None:
+        """Return an item."""
+        return next((rows.item(row) for row in self._rows(rows.ONE["item"], {"key": key})), None)
+
+    def items(
+        self, cursor: str = "", n: int = 100, *, domain: str | None = None
+    ) -> tuple[list[Item], str]:
+        """Return items by key, of one domain or all, and a cursor."""
+        found, after = self._page("item", cursor, n, domain)
+        return [rows.item(row) for row in found], after
+
+    def item_keys(self, bare: str) -> list[str]:
+        """Return the keys "domain/key" of all domains whose part after the domain is this."""
+        return [row.key for row in self._rows(rows.BARE, {"bare": bare})]
+
+    def delete_item(self, key: str) -> dict[str, int]:
+        """Delete an item from every table; returns how many rows of each."""
+        counts: dict[str, int] = self._write(erase.delete, ("item", key))
+        return counts
 
     def item_rev(self) -> int:
-        """Return the rev of the latest change of an item."""
-        return int(self._database.rows(rows.REV, {"kind": "item"})[0].rev)
+        """Return the rev of the latest change of an item; quick."""
+        return int(self._rows(rows.REV, {"kind": "item"})[0].rev)
+
+    def user_rev(self) -> int:
+        """Return the rev of the latest change of a user; quick."""
+        return int(self._rows(rows.REV, {"kind": "user"})[0].rev)
 
     def changed_items(self, since: int) -> tuple[int, list[Item], list[str]]:
-        """Return the rev now, the items that changed after ``since``, and the keys deleted."""
-        rev = self.item_rev()
-        span = {"since": since, "rev": rev}
-        found = self._database.rows(rows.CHANGED["item"], span)
-        gone = self._database.rows(rows.GONE, {**span, "kind": "item"})
-        return rev, [rows.item(row) for row in found], [row.key for row in gone]
+        """Return the rev now, the items that changed after that of ``since``, and the keys that
+        were deleted; -1 = all that there are, those of a run included."""
+        rev, found, gone = self._changed("item", since)
+        return rev, [rows.item(row) for row in found], gone
+
+    # Seeds, recommendations, API keys
+
+    def set_seeds(self, kind: Kind, keys: Sequence[str]) -> None:
+        """Replace the seed users or the seed items."""
+        self._write(small.set_seeds, (kind, small.seed_keys(kind, keys)))
+
+    def seeds(self, kind: Kind) -> list[str]:
+        """Return the seed users or the seed items, in the order in which they were set."""
+        return [row.key for row in self._rows(small.OF_KIND, {"kind": kind})]
+
+    def add_given(self, given: Iterable[Given]) -> int:
+        """Note what was recommended; returns how many rows were new by request and position."""
+        return int(self._write(shown.add, checks.rows(given)))
+
+    def given(self, request: str) -> list[Given]:
+        """Return what was given to one request, the first place first."""
+        return [shown.given(row) for row in self._rows(shown.OF_REQUEST, {"request": request})]
+
+    def given_to(self, user: str, n: int = 100) -> list[Given]:
+        """Return what was given to a user, the newest request first."""
+        return [shown.given(row) for row in self._rows(shown.OF_USER, {"user": user, "n": n})]
+
+    def forget_given(self, before: int) -> int:
+        """Delete what was given before a time; returns how many rows."""
+        return int(self._write(shown.forget, before))
+
+    def hits(self, since: int) -> list[Hits]:
+        """Return what became of what was given since a time, by domain and arm."""
+        span = {"since": since}
+        return shown.hits(self._rows(shown.SHOWN, span), self._rows(shown.ANSWERED, span))
+
+    def add_key(self, key: ApiKey) -> None:
+        """Add an API key."""
+        self._write(small.add_key, key)
+
+    def keys(self) -> list[ApiKey]:
+        """Return all API keys, the revoked ones too, the oldest first."""
+        return [small.api_key(row) for row in self._rows(small.ALL_KEYS, {})]
+
+    def revoke_key(self, hash: str, time: int) -> bool:
+        """Revoke an API key; False where it is unknown or revoked already."""
+        return bool(self._write(small.revoke_key, (hash, checks.moment(time))))
+
+    # In bulk
 
     def import_run(self, fitted: bulk.Fitted) -> bool:
-        """Import a run's items, users and history; False, and nothing, unless empty before."""
+        """Import a run's items, users and history with rev 0; False, and nothing, unless empty.
 
-        def task(connection: sa.Connection, jobs: Sequence[Any]) -> list[bool]:
-            if any(connection.execute(_ANY).one()):
-                return [False]
-            bulk.import_run(connection, fitted)
-            return [True]
+        An event's value is how many plain ones of its type it weighs; of events without times the
+        order is kept, and their time is -1.
+        """
+        return bool(self._write(bulk.import_runs, fitted))
 
-        return bool(self._writer.write(task, None))
+    def export_events(self, path: str | Path) -> int:
+        """Write all events to a .jsonl or .parquet file; returns how many. Those without a key
+        get one, by which ``import_events`` knows them."""
+        batches = files.all_events(self._rows, self._prefix())
+        return files.write(Path(path), "event", batches)
+
+    def export_users(self, path: str | Path) -> int:
+        """Write all users to a .jsonl or .parquet file; returns how many."""
+        return files.write(Path(path), "user", files.all_of(self._rows, "user"))
+
+    def export_items(self, path: str | Path) -> int:
+        """Write all items to a .jsonl or .parquet file; returns how many."""
+        return files.write(Path(path), "item", files.all_of(self._rows, "item"))
+
+    def import_events(self, path: str | Path) -> int:
+        """Add the events of a file, in batches; returns how many were new by their key."""
+        prefix = self._prefix()
+        return sum(
+            self._write(log.restore, (prefix, checks.rows_of_file(path, first, batch)))
+            for first, batch in files.read(Path(path), "event")
+        )
+
+    def import_users(self, path: str | Path) -> int:
+        """Insert or overwrite the users of a file, in batches; returns how many."""
+        return sum(
+            self._write(rows.put_users, checks.rows_of_file(path, first, batch))
+            for first, batch in files.read(Path(path), "user")
+        )
+
+    def import_items(self, path: str | Path) -> int:
+        """Insert or overwrite the items of a file, in batches; returns how many."""
+        return sum(
+            self._write(rows.put_items, checks.rows_of_file(path, first, batch))
+            for first, batch in files.read(Path(path), "item")
+        )
+
+    def _prefix(self) -> str:
+        """Of the keys that events without one get in an export of this store."""
+        return f"{self._rows(rows.ID, {})[0].value}/"
+
+    def _page(
+        self, kind: Kind, cursor: str, n: int, domain: str | None = None
+    ) -> tuple[Sequence[Any], str]:
+        start, end = ("", rows.END) if domain is None else (f"{domain}/", f"{domain}0")
+        after = lists.read_cursor(cursor, str)[0] if cursor else start
+        found = self._rows(rows.PAGE[kind], {"after": after, "end": end, "n": n + 1})
+        return lists.cut(found, n, "key")
+
+    def _changed(self, kind: Kind, since: int) -> tuple[int, Sequence[Any], list[str]]:
+        """What a later transaction changes is left for the next time, so nothing is missed."""
+        rev = int(self._rows(rows.REV, {"kind": kind})[0].rev)
+        span = {"since": since, "rev": rev}
+        gone = self._rows(rows.GONE, {**span, "kind": kind})
+        return rev, self._rows(rows.CHANGED[kind], span), [row.key for row in gone]

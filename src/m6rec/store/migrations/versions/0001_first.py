@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import sqlalchemy as sa
@@ -115,5 +116,7 @@ def upgrade() -> None:
         need("rev", BIG),
     )
     index("deleted", "kind", "rev")
+    about = op.create_table("m6rec_about", sa.Column("name", KEY, **KEYED), need("value", sa.Text))
+    op.bulk_insert(about, [{"name": "id", "value": uuid.uuid4().hex}])
     revs = op.create_table("m6rec_revs", sa.Column("kind", KEY, **KEYED), need("rev", BIG))
     op.bulk_insert(revs, [{"kind": "user", "rev": 0}, {"kind": "item", "rev": 0}])

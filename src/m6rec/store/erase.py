@@ -1,0 +1,78 @@
+"""Users and items that go: deletion from every table, and two users made one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from m6rec.errors import DataError
+from m6rec.store import rows
+from m6rec.store.records import Kind, User
+from m6rec.store.schema import EVENTS, GIVEN, SEEDS
+
+_KINDS: tuple[Kind, ...] = ("user", "item")
+_KEY: sa.BindParameter[str] = sa.bindparam("at")
+_FROM: Mapping[Kind, Mapping[str, Any]] = {
+    kind: {
+        "events": sa.delete(EVENTS).where(EVENTS.c[f"{kind}_key"] == _KEY),
+        "given": sa.delete(GIVEN).where(GIVEN.c[f"{kind}_key"] == _KEY),
+        "seeds": sa.delete(SEEDS).where(SEEDS.c.kind == kind, SEEDS.c.key == _KEY),
+    }
+    for kind in _KINDS
+}
+_MOVE = {
+    table: sa.update(of).where(of.c.user_key == sa.bindparam("source"))
+    .values(user_key=sa.bindparam("into"))
+    for table, of in (("events", EVENTS), ("given", GIVEN))
+}  # fmt: skip
+_MOVE_SEED = (
+    sa.update(SEEDS)
+    .where(SEEDS.c.kind == "user", SEEDS.c.key == sa.bindparam("source"))
+    .values(key=sa.bindparam("into"))
+)
+_IS_SEED = sa.select(SEEDS.c.key).where(SEEDS.c.kind == "user", SEEDS.c.key == sa.bindparam("into"))
+
+
+def delete(connection: sa.Connection, jobs: Sequence[tuple[Kind, str]]) -> list[dict[str, int]]:
+    """Delete every row that names a key; returns how many of each table there were."""
+    return [_delete(connection, kind, key) for kind, key in jobs]
+
+
+def _delete(connection: sa.Connection, kind: Kind, key: str) -> dict[str, int]:
+    counts = {f"{kind}s": rows.drop(connection, kind, [key])}
+    for name, statement in _FROM[kind].items():
+        counts[name] = connection.execute(statement, {"at": key}).rowcount
+    if any(counts.values()):
+        rows.bury(connection, kind, key)
+    return counts
+
+
+def merge(connection: sa.Connection, jobs: Sequence[tuple[str, str]]) -> list[int]:
+    """Make a user part of another, who keeps what both say of themselves; returns how many
+    events moved."""
+    return [_merge(connection, source, into) for source, into in jobs]
+
+
+def _merge(connection: sa.Connection, source: str, into: str) -> int:
+    found = connection.execute(rows.ONE["user"], {"key": source}).one_or_none()
+    if found is None:
+        raise DataError(f'user "{source}": is not there, so it cannot be merged')
+    old = rows.user(found)
+    found = connection.execute(rows.ONE["user"], {"key": into}).one_or_none()
+    new = User(key=into) if found is None else rows.user(found)
+    names = {"source": source, "into": into}
+    moved, _ = (connection.execute(statement, names).rowcount for statement in _MOVE.values())
+    if connection.execute(_IS_SEED, {"into": into}).one_or_none():
+        connection.execute(_FROM["user"]["seeds"], {"at": source})
+    connection.execute(_MOVE_SEED, names)
+    rows.drop(connection, "user", [source])
+    rows.bury(connection, "user", source)
+    merged = User(
+        key=into,
+        attributes={**old.attributes, **new.attributes},
+        comment=new.comment or old.comment,
+    )
+    rows.put(connection, "user", [rows.MAKERS["user"](merged)])
+    return int(moved)

@@ -1,0 +1,90 @@
+"""Recommendations that were given, and what was answered to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from m6rec.store.checks import Row
+from m6rec.store.records import Given, Hits
+from m6rec.store.rows import chunks, copy, placeholder
+from m6rec.store.schema import EVENTS, GIVEN
+
+G = GIVEN.c
+OF_REQUEST = sa.select(GIVEN).where(G.request == sa.bindparam("request")).order_by(G.position)
+OF_USER = (
+    sa.select(GIVEN)
+    .where(G.user_key == sa.bindparam("user"))
+    .order_by(G.time.desc(), G.request.desc(), G.position)
+    .limit(sa.bindparam("n"))
+)
+_KNOWN = sa.select(G.request, G.position).where(G.request.in_(placeholder("requests")))
+_OLDER = sa.delete(GIVEN).where(G.time < sa.bindparam("before"))
+_SINCE = G.time >= sa.bindparam("since")
+SHOWN = (
+    sa.select(G.domain, G.arm, sa.func.count().label("n"))
+    .where(_SINCE)
+    .group_by(G.domain, G.arm)
+    .order_by(G.domain, G.arm)
+)
+_ANSWERS = (
+    sa.select(G.domain, G.arm, EVENTS.c.type, G.request, G.position)
+    .join(EVENTS, sa.and_(EVENTS.c.request == G.request, EVENTS.c.item_key == G.item_key))
+    .where(_SINCE)
+    .distinct()
+    .subquery()
+)
+ANSWERED = sa.select(
+    _ANSWERS.c.domain, _ANSWERS.c.arm, _ANSWERS.c.type, sa.func.count().label("n")
+).group_by(_ANSWERS.c.domain, _ANSWERS.c.arm, _ANSWERS.c.type)
+
+
+def add(connection: sa.Connection, jobs: Sequence[Sequence[Row]]) -> list[int]:
+    """Insert what is new by request and position; returns how many of each job were."""
+    requests = {row["request"] for rows in jobs for row in rows}
+    known: set[tuple[str, int]] = set()
+    for part in chunks(requests):
+        known |= {(r, p) for r, p in connection.execute(_KNOWN, {"requests": part})}
+    new: list[Row] = []
+    counts = []
+    for rows in jobs:
+        before = len(new)
+        for row in rows:
+            if (place := (row["request"], row["position"])) not in known:
+                known.add(place)
+                new.append(row)
+        counts.append(len(new) - before)
+    copy(connection, GIVEN, new)
+    return counts
+
+
+def forget(connection: sa.Connection, jobs: Sequence[int]) -> list[int]:
+    """Delete what was given before each time."""
+    return [connection.execute(_OLDER, {"before": before}).rowcount for before in jobs]
+
+
+def given(row: Any) -> Given:
+    """Return the item given of a row."""
+    return Given(
+        request=row.request,
+        user=row.user_key,
+        item=row.item_key,
+        position=row.position,
+        time=row.time,
+        run=row.run,
+        explored=row.explored,
+        arm=row.arm,
+    )
+
+
+def hits(shown: Sequence[Any], answered: Sequence[Any]) -> list[Hits]:
+    """Return the counts of each domain and arm."""
+    types: dict[tuple[str, str], dict[str, int]] = {(r.domain, r.arm): {} for r in shown}
+    for row in answered:
+        types.setdefault((row.domain, row.arm), {})[row.type] = row.n
+    return [
+        Hits(domain=row.domain, arm=row.arm, given=row.n, answered=types[row.domain, row.arm])
+        for row in shown
+    ]
