@@ -36,7 +36,7 @@ HEAVY: dict[str, set[str]] = {
     "alembic": {"store"},
     "fastapi": {"serving"},
     "uvicorn": set(),
-    "httpx": {"client"},
+    "httpx2": {"client"},
     "psycopg": set(),
     "matplotlib": set(),
     "optuna": set(),

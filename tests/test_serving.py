@@ -51,7 +51,7 @@ def test_a_known_user_is_answered_with_reasons_and_weights(http: TestClient) -> 
     assert {row["domain"] for row in found["items"]} == {"books"}
     assert sum(found["parts"]["books"].values()) == pytest.approx(1, abs=1e-3)
     for row in found["items"]:
-        assert row["because"].endswith(".") and row["reasons"]
+        assert row["because"].startswith("because") and row["reasons"]
     assert found["run"] and len(found["request"]) == 32
 
 

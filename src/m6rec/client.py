@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
-import httpx
+import httpx2 as httpx
 
 from m6rec.errors import ServiceError
 
@@ -88,6 +88,11 @@ class Client:
     def delete_item(self, item: str) -> None:
         """Remove an item."""
         self._call("DELETE", f"/v1/items/{_quoted(item)}")
+
+    def ready(self) -> dict[str, Any]:
+        """Return which run answers; ServiceError of status 503 where the service is not ready."""
+        found: dict[str, Any] = self._call("GET", "/v1/health/ready")
+        return found
 
     def models(self) -> dict[str, Any]:
         """Return the run that answers: metrics, λ, ω, and the other runs."""

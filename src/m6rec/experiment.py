@@ -1,4 +1,5 @@
-"""A whole experiment as one TOML file: data, twins, split, model, evaluation, search, run."""
+"""A whole experiment as one TOML file: data, twins, split, model, evaluation, search, run,
+service."""
 
 from __future__ import annotations
 
@@ -93,6 +94,34 @@ class RunConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RetrainConfig:
+    """The ``[serve.retrain]`` table: when the service trains again on what its store holds.
+
+    every_hours: since the last time. after_events: new events since then. Left out, it does not
+    on that account. margin: share of the metric by which a new model may be worse on the newest
+    events than the one that serves, and still be published.
+    """
+
+    every_hours: float | None = None
+    after_events: int | None = None
+    margin: float = 0.02
+
+    def __post_init__(self) -> None:
+        for name in ("every_hours", "after_events"):
+            if (value := getattr(self, name)) is not None and value <= 0:
+                raise ValueError(f"{name} = {value}: must be above 0")
+        if not 0 <= self.margin < 1:
+            raise ValueError(f"margin = {self.margin}: must be from 0 to below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeConfig:
+    """The ``[serve]`` table: what `m6rec serve` reads of a run; see RetrainConfig."""
+
+    retrain: RetrainConfig = RetrainConfig()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Experiment:
     """A whole TOML file.
 
@@ -114,6 +143,7 @@ class Experiment:
     evaluate: EvaluateConfig = EvaluateConfig()
     tune: TuneConfig = field(default_factory=TuneConfig)
     run: RunConfig = RunConfig()
+    serve: ServeConfig = ServeConfig()
 
     def tracking(self, *, bars: bool = False, log_file: Path | None = None) -> Run:
         """Return the Run of this experiment."""

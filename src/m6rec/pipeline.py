@@ -187,14 +187,16 @@ def save(
     experiment: Experiment,
     out: Path | None = None,
     *,
+    prepared: Prepared | None = None,
     bars: bool = False,
     say: Callable[[str], None] = lambda text: None,
     extras: Callable[[Trained, Path], None] = lambda trained, folder: None,
 ) -> Trained:
     """Train and publish the run in ``out`` (by default [run] out), and make it the current one.
 
-    extras: writes more files, such as a report, into the run before it is published. Killed at
-    any moment, there is either no new run or a whole one.
+    prepared: the data, where it is at hand. extras: writes more files, such as a report, into the
+    run before it is published; if it raises, nothing is. Killed at any moment, there is either
+    no new run or a whole one.
     """
     out = out or Path(experiment.run.out)
     with artifacts.draft(out) as folder:
@@ -203,7 +205,7 @@ def save(
         run = experiment.tracking(bars=bars, log_file=folder / "log.jsonl")
         with trackers.opened(experiment.run.track, folder, name, table) as found:
             run.log(event="start", model=experiment.model.kind)
-            trained = train(experiment, run=replace(run, trackers=found), say=say)
+            trained = train(experiment, prepared, run=replace(run, trackers=found), say=say)
         comparison.write(trained.evaluations, folder)
         extras(trained, folder)
         run.log(event="end")

@@ -52,6 +52,7 @@ for verb, epilog in (
     (training.tune, training.TUNE),
     (export.export, export.EXAMPLES),
     (serve.serve, serve.SERVE),
+    (serve.retrain, serve.RETRAIN),
     (serve.keys, serve.KEYS),
     (doctor.doctor, doctor.EXAMPLES),
 ):

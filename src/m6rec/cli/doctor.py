@@ -11,14 +11,16 @@ import time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import typer
 
 from m6rec.cli import show
 from m6rec.cli.data import Json
 
-EXAMPLES = show.examples("m6rec doctor", "m6rec doctor --json")
+EXAMPLES = show.examples(
+    "m6rec doctor", "m6rec doctor --json", "m6rec doctor --server http://127.0.0.1:8088"
+)
 NEEDED = ("numpy", "scipy", "numba", "polars", "safetensors", "optuna", "matplotlib")
 EXTRAS = {
     "pandas": "pandas frames in and out",
@@ -33,6 +35,9 @@ EXTRAS = {
 }
 
 
+ASKED = 21  # requests whose median time is told
+
+
 class Finding(NamedTuple):
     """One thing looked at. state: "ok", "absent" (optional, fine) or "fails"."""
 
@@ -41,18 +46,17 @@ class Finding(NamedTuple):
     detail: str
 
 
-def doctor(json: Json = False) -> None:
+def doctor(
+    server: Annotated[
+        str, typer.Option("--server", metavar="URL", help="Look at a running service instead.")
+    ] = "",
+    key: Annotated[
+        str, typer.Option("--key", envvar="M6REC_API_KEY", help="Its API key, of scope read.")
+    ] = "",
+    json: Json = False,
+) -> None:
     """Say what is installed and whether it works."""
-    found = [
-        Finding("m6rec", "ok", metadata.version("m6rec")),
-        _try("python", _python),
-        *(_try(name, lambda name=name: _version(name)) for name in NEEDED),  # type: ignore[misc]
-        *(_extra(name, use) for name, use in EXTRAS.items()),
-        _try("threads", _threads),
-        _try("kernels", _kernels),
-        _try("cache", _cache),
-        _try("disk", _disk),
-    ]
+    found = _service(server, key) if server else _here()
     if json:
         show.as_json([each._asdict() for each in found])
     else:
@@ -62,6 +66,50 @@ def doctor(json: Json = False) -> None:
     if broken:
         show.note(f"fails: {', '.join(broken)}")
         raise typer.Exit(1)
+
+
+def _here() -> list[Finding]:
+    return [
+        Finding("m6rec", "ok", metadata.version("m6rec")),
+        _try("python", _python),
+        *(_try(name, lambda name=name: _version(name)) for name in NEEDED),  # type: ignore[misc]
+        *(_extra(name, use) for name, use in EXTRAS.items()),
+        _try("threads", _threads),
+        _try("kernels", _kernels),
+        _try("cache", _cache),
+        _try("disk", _disk),
+    ]
+
+
+def _service(url: str, key: str) -> list[Finding]:
+    """Ask a running service whatever a user of it would."""
+    from m6rec.client import Client
+
+    with Client(url, key) as client:
+
+        def ready() -> str:
+            return f"run {client.ready()['run']}"
+
+        def model() -> str:
+            told = client.models()
+            return f"{told['kind']}, made {told['made']}, domains {', '.join(told['domains'])}"
+
+        def answers() -> str:
+            times = []
+            for _ in range(ASKED):
+                start = time.perf_counter()
+                items = client.recommend("m6rec-doctor", explain=False)["items"]
+                times.append(time.perf_counter() - start)
+            if not items:
+                raise RuntimeError("somebody new is recommended nothing")
+            return f"{len(items)} items to somebody new, {1e3 * sorted(times)[ASKED // 2]:.1f} ms"
+
+        def reasons() -> str:
+            (first, *_) = client.recommend("m6rec-doctor", k=1)["items"]
+            return f"{first['title']}: {first['because']}"
+
+        looks = {"ready": ready, "model": model, "answers": answers, "reasons": reasons}
+        return [_try(what, look) for what, look in looks.items()]
 
 
 def _try(what: str, look: Callable[[], str]) -> Finding:

@@ -1,10 +1,11 @@
-"""Verbs of the service: serve, keys."""
+"""Verbs of the service: serve, retrain, keys."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
 import secrets
+import time
 from typing import Annotated, Literal
 
 import typer
@@ -17,6 +18,9 @@ SERVE = show.examples(
     "m6rec serve current",
     "m6rec serve current --store postgresql://m6rec@db/m6rec --workers 4",
     "m6rec keys create --scope admin --name ops && m6rec serve current --host 0.0.0.0",
+)
+RETRAIN = show.examples(
+    "m6rec retrain current", "m6rec retrain current --store postgresql://m6rec@db/m6rec"
 )
 KEYS = show.examples(
     "m6rec keys create --scope write --name shop",
@@ -58,7 +62,7 @@ def serve(
     settings = Settings(run=run, store=store, rate=rate)
     artifacts.checked(artifacts.resolve(run))
     opened = Store.open(store)
-    guarded = bool(opened.keys())
+    guarded = any(not key.revoked for key in opened.keys())
     opened.close()
     if not _local(host) and not guarded:
         raise ConfigError(
@@ -72,6 +76,40 @@ def serve(
         "m6rec.serving.app:create", factory=True, host=host, port=port, workers=workers,
         log_level="warning", access_log=False, timeout_graceful_shutdown=10,
     )  # fmt: skip
+
+
+def retrain(
+    run: Which = "current",
+    store: StoreUrl = URL,
+    margin: Annotated[
+        float | None,
+        typer.Option("--margin", min=0, max=1, help="How much worse it may be, as a share."),
+    ] = None,
+) -> None:
+    """Train a run's recipe again on what a store holds now, and make it the current run.
+
+    It is judged beside the old run on the newest events, which neither has seen; a worse one is
+    not published (exit status 2). A service that follows "current" takes it up by itself.
+    """
+    from m6rec import artifacts
+    from m6rec.serving import retrain as module
+    from m6rec.store import Store
+
+    opened = Store.open(store)
+    say = show.teller()
+    try:
+        path, found = module.retrain(artifacts.resolve(run), opened, margin=margin, say=say)
+    finally:
+        opened.close()
+    say("done")
+    if found.rows:
+        show.line(
+            f"{found.metric} on the newest events: {found.new:.4f}, with the old run "
+            f"{found.old:.4f} ({found.rows:,} rows)"
+        )
+    else:
+        show.line(f"fewer than {module.LEAST} new events: published without a comparison")
+    show.whole(str(path))
 
 
 def keys(
@@ -89,22 +127,27 @@ def keys(
     A key is shown once; the store keeps its hash.
     """
     from m6rec.serving.guard import hashed
-    from m6rec.store import Store
+    from m6rec.store import ApiKey, Store
 
+    now = time.time_ns() // 1000
     opened = Store.open(store)
     try:
         if what == "list":
-            rows = [(k.name, k.scope, k.hash[:8]) for k in opened.keys()]
-            show.table(("name", "scope", "hash"), rows)
+            rows = [(k.name, k.scope, "revoked" if k.revoked else "") for k in opened.keys()]
+            show.table(("name", "scope", ""), rows)
         elif not name:
             raise ConfigError(f"keys {what}: say --name, what or who the key is for")
         elif what == "create":
             key = secrets.token_urlsafe(32)
-            opened.add_key(hashed(key), name, scope)
+            opened.add_key(ApiKey(hash=hashed(key), name=name, scope=scope, created=now))
             show.whole(key)
         else:
-            n = opened.revoke_key(name)
-            show.line(f"{n} key{'' if n == 1 else 's'} revoked")
+            held = [k.hash for k in opened.keys() if k.name == name and not k.revoked]
+            if not held:
+                raise ConfigError(f'keys revoke: no key has the name "{name}"')
+            for each in held:
+                opened.revoke_key(each, now)
+            show.line(f"{len(held)} key{'' if len(held) == 1 else 's'} revoked")
     finally:
         opened.close()
 

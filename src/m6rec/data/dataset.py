@@ -206,9 +206,7 @@ class Dataset:
         """
         text = None
         if self.item_text is not None or new.item_text is not None:
-            text = (self.item_text or ("",) * self.n_items) + (
-                new.item_text or ("",) * new.n_items
-            )
+            text = (self.item_text or ("",) * self.n_items) + (new.item_text or ("",) * new.n_items)
         derivation = self.derivation
         if derivation is not None and new.derivation is not None:
             derivation = derivation.extended(new.derivation)

@@ -35,18 +35,19 @@ def from_frames(
         "interactions": interactions, "items": items, "users": users, "links": links
     }  # fmt: skip
     tables: dict[Role, list[Loaded]] = {
-        role: [] if frame is None else [(Table(path=role), _lazy(frame, role))]
+        role: [] if frame is None else [(Table(path=role), lazy(frame, role))]
         for role, frame in given.items()
     }
     return encode(settings, tables, Drops(settings.strict), run or Run())
 
 
-def _lazy(frame: Any, role: Role) -> pl.LazyFrame:
+def lazy(frame: Any, role: Role) -> pl.LazyFrame:
+    """Return a polars or pandas frame as one that ``encode`` takes; DataError for what is none."""
     if not isinstance(frame, (pl.DataFrame, pl.LazyFrame)):
         if type(frame).__module__.split(".")[0] != "pandas" or not hasattr(frame, "columns"):
             raise DataError(
                 f"{role}: must be a polars or pandas DataFrame, not {type(frame).__name__}"
             )
         frame = pl.from_pandas(frame)
-    lazy: pl.LazyFrame = frame.lazy()
-    return lazy.with_row_index(ROW, 1)
+    numbered: pl.LazyFrame = frame.lazy().with_row_index(ROW, 1)
+    return numbered

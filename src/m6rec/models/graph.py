@@ -140,9 +140,7 @@ class GraphModel(Additive):
         self.columns = transposed(rows)
         self.n_items = n_items
         gain = float(recipe.low_pass) * (1 - float(recipe.sharpen) * singular**2)
-        self.ins = (
-            basis * power(degree, -float(recipe.item_power))[:, None] * gain
-        )  # (n, dim)
+        self.ins = basis * power(degree, -float(recipe.item_power))[:, None] * gain  # (n, dim)
         self.outs = basis * power(degree, recipe.lift)[:, None]  # (n, dim)
 
     def product(self, inputs: csr_array) -> Scores:

@@ -243,7 +243,7 @@ async def health_ready(here: Here) -> Response:
     try:
         await here.run(here.store.item_rev)
     except Exception as error:
-        return as_json({"ready": False, "why": str(error).splitlines()[0]}, 503)
+        return as_json({"error": str(error).splitlines()[0], "code": "not ready"}, 503)
     return as_json({"ready": True, "run": here.engine.live.name})
 
 

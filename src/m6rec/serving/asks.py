@@ -68,7 +68,8 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """request: its id, to be sent back with the events that follow. run: the name of the run.
+    """request: its id, to be sent back with the events that follow. run: the name of the run; arm:
+    of two that are compared, which.
 
     parts: by domain of the items, each part's kind and its λ; empty where the model has none.
     history: how many of the asker's events counted. page: token of the next page, "" at the end.
@@ -76,6 +77,7 @@ class Answer:
 
     request: str
     run: str
+    arm: str = ""
     user: str | None
     history: int
     items: tuple[Ranked, ...]

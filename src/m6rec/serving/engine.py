@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from m6rec.wording import wording
 
 MOST = 1_000  # items of one answer
 SPARE = 20  # users more than asked for, in the place of those who were deleted
+FIRST, SECOND = "a", "b"  # arms of a comparison of two runs
 
 
 class Engine:
@@ -36,15 +38,21 @@ class Engine:
     The store is the truth: it is asked for the events, the attributes and the new items at every
     request, so what one worker acknowledged counts in the next answer of any. A new run replaces
     the old one between two requests; a broken one is refused and the old one stays.
+
+    rival: a second run that answers a ``share`` of the users, always the same ones.
     """
 
-    def __init__(self, store: Store, run: Path) -> None:
-        self.store = store
+    def __init__(
+        self, store: Store, run: Path, rival: Path | None = None, share: float = 0.5
+    ) -> None:
+        self.store, self.share = store, share if rival else 0.0
         self.journal = Journal(store)
         if store.empty():
             store.import_run(artifacts.load(run))
-        self._live = Live.open(run, store)
-        self._catching_up = threading.Lock()
+        self._lives = {FIRST: Live.open(run, store)}
+        if rival:
+            self._lives[SECOND] = Live.open(rival, store)
+        self._changing = threading.Lock()
         self._making = threading.Lock()
         self._of_run: tuple[str, Nearest | None] = ("", None)
 
@@ -55,49 +63,73 @@ class Engine:
     @property
     def live(self) -> Live:
         """The run that answers now, with every item that the store has."""
-        if self.store.item_rev() != self._live.rev:
-            with self._catching_up:
-                self._live = self._live.caught_up(self.store)
-        return self._live
+        return self.live_of(FIRST)
+
+    def live_of(self, arm: str) -> Live:
+        """Return the run of an arm, with every item that the store has."""
+        if self.store.item_rev() != self._lives[arm].rev:
+            with self._changing:
+                self._lives[arm] = self._lives[arm].caught_up(self.store)
+        return self._lives[arm]
+
+    def arm(self, user: str | None) -> str:
+        """Return which arm answers a user: by a hash of the key, so the same in every worker."""
+        if not self.share or user is None:
+            return FIRST
+        place = zlib.crc32(f"arm:{user}".encode()) / 2**32
+        return SECOND if place < self.share else FIRST
 
     def reload(self, run: Path) -> str:
         """Serve another run from the next request on; returns its name. RunError, and the old one
         stays, where it cannot be loaded."""
         fresh = Live.open(run, self.store)
-        with self._catching_up:
-            self._live = fresh
+        with self._changing:
+            self._lives[FIRST] = fresh
         return fresh.name
 
     def recommend(self, asks: Sequence[Ask]) -> list[Answer | M6RecError]:
         """Answer requests together; what is wrong with one does not touch the others."""
-        live, now = self.live, time.time()
-        answers: list[Answer | M6RecError] = [QueryError("")] * len(asks)
-        good, askers = [], []
-        for i, ask in enumerate(asks):
+        answers: dict[int, Answer | M6RecError] = {}
+        arms = [self.arm(ask.user) for ask in asks]
+        for arm in sorted(set(arms)):
+            places = [i for i, each in enumerate(arms) if each == arm]
+            found = self._recommend(arm, [asks[i] for i in places])
+            answers |= dict(zip(places, found, strict=True))
+        return [answers[i] for i in range(len(asks))]
+
+    def _recommend(self, arm: str, asks: Sequence[Ask]) -> list[Answer | M6RecError]:
+        live, now = self.live_of(arm), time.time()
+        askers: list[Asker | M6RecError] = []
+        for ask in asks:
             try:
                 self._check(live, ask)
                 askers.append(self._asker(live, ask, now))
-                good.append(i)
             except M6RecError as error:
-                answers[i] = error
+                askers.append(error)
+        good = [a for a in askers if isinstance(a, Asker)]
         if not good:
-            return answers
-        query = live.query(askers, int(now))
+            return [a for a in askers if isinstance(a, M6RecError)]
+        query = live.query(good, int(now))
         scores = live.recommender.model.score(query)
         names, weights = live.parts(query)
-        for b, i in enumerate(good):
-            one = query.take(slice(b, b + 1))
+        answers: list[Answer | M6RecError] = []
+        b = 0
+        for ask, asker in zip(asks, askers, strict=True):
+            if isinstance(asker, M6RecError):
+                answers.append(asker)
+                continue
+            one = slice(b, b + 1)
+            b += 1
             try:
-                answers[i] = self._answer(
-                    live, asks[i], one, askers[b], scores[b : b + 1], names, weights[b], now
-                )
+                given = query.take(one), asker, scores[one], names, weights[one]
+                answers.append(self._answer(live, arm, ask, *given, now))
             except M6RecError as error:
-                answers[i] = error
+                answers.append(error)
         return answers
 
     def explain(self, ask: Ask, items: Sequence[str]) -> list[Explanation]:
         """Return why each of these items has its score for the asker."""
-        live = self.live
+        live = self.live_of(self.arm(ask.user))
         self._check(live, ask)
         codes = live.recommender.items(items)
         query = live.query([self._asker(live, ask, time.time())], int(time.time()))
@@ -106,7 +138,7 @@ class Engine:
     def full_key(self, item: str) -> str:
         """Return "domain/key" of an item that is named so, or by its key alone where that is
         unique. Raises QueryError where it could be several, or where a new one has no domain."""
-        live = self._live
+        live = self._lives[FIRST]
         if item in live.recommender.dataset.items or item.partition("/")[0] in live.domains:
             return item
         found = self.store.item_keys(item)
@@ -123,8 +155,9 @@ class Engine:
 
     def title(self, key: str) -> str:
         """Return the title of an item, its key where it has none or is unknown."""
-        code = self._live.recommender.dataset.items.code(key)
-        return self._live.title(code) if code >= 0 else key
+        live = self._lives[FIRST]
+        code = live.recommender.dataset.items.code(key)
+        return live.title(code) if code >= 0 else key
 
     def like_minded(self, user: str, k: int) -> list[tuple[str, float]]:
         """Return up to k other users of the run and how alike their histories are, 0 to 1."""
@@ -190,6 +223,7 @@ class Engine:
     def _answer(
         self,
         live: Live,
+        arm: str,
         ask: Ask,
         query: Query,
         asker: Asker,
@@ -203,11 +237,12 @@ class Engine:
         allowed = live.allowed(ask.domain, ask.filter, ask.categories)
         for boost in ask.boosts:
             spread = float(np.nanstd(scores[:, allowed])) if allowed.any() else 0.0
-            scores = scores + np.float32(boost.by * spread) * live.held(boost.filter)
+            lifted = np.float32(boost.by * spread) * live.held(boost.filter).astype(np.float32)
+            scores = scores + lifted
         shown = pages.shown(ask.page)
         if len(shown):
-            allowed = allowed & ~np.isin(live.fingerprints, shown)
-        exclude = csr_array(query.history.shape, dtype=np.float32)
+            allowed = allowed & ~np.isin(pages.fingerprints(data.items.keys), shown)
+        exclude = csr_array((1, data.n_items), dtype=np.float32)
         if not ask.seen:  # events that say nothing of liking, of weight 0, show that it was seen
             exclude = with_items(query.history, data.items.encode(asker.item)[None])
         if ask.exclude:
@@ -237,11 +272,12 @@ class Engine:
         answer = Answer(
             request=request,
             run=live.name,
+            arm=arm if self.share else "",
             user=ask.user,
             history=int(np.diff(query.history.indptr)[0]),
             items=items,
-            parts=_lambdas(live, names, weights, {item.domain for item in items}),
-            page=pages.token(np.r_[shown, live.fingerprints[codes]]) if len(codes) == ask.k else "",
+            parts=_lambdas(live, names, weights[0], {item.domain for item in items}),
+            page=pages.token(np.r_[shown, pages.fingerprints(keys)]) if len(codes) == ask.k else "",
         )
         self.journal.note(answer, now)
         return answer

@@ -44,6 +44,7 @@ class Journal:
                     position=place,
                     time=int(now * MICRO),
                     run=answer.run,
+                    arm=answer.arm,
                     explored=item.explored,
                 )
                 for place, item in enumerate(answer.items)

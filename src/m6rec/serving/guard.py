@@ -91,7 +91,7 @@ class Guard:
         """The scope of a key, None where it is not valid; without any key in the store, admin."""
         now = time.monotonic()
         if self.store is not None and now - self._read > REMEMBERED:
-            self._keys = {k.hash: k.scope for k in self.store.keys()}
+            self._keys = {k.hash: k.scope for k in self.store.keys() if not k.revoked}
             self._read = now
         if not self._keys:
             return "admin"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,15 +12,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
+from m6rec import arrivals
 from m6rec.arrays import Array, Floats, Ids, Mask
+from m6rec.artifacts import Fitted
 from m6rec.data.query import SEQUENCE, Query, make_query
 from m6rec.data.schema import EventType
+from m6rec.errors import M6RecError
 from m6rec.filters import Filter
 from m6rec.models.base import Model
 from m6rec.models.compose import BlendModel, FallbackModel
 from m6rec.recommender import Recommender
-from m6rec.serving import pages
 from m6rec.store import Item, Store
+
+log = logging.getLogger("m6rec")
 
 MICRO = 1_000_000  # of a second: the store's unit of time
 MASKS = 256  # filters whose items are remembered
@@ -83,16 +88,12 @@ class Live:
         data = self.recommender.dataset
         names = {d.name for d in data.domains}
         there = [item for item in items if item.key.partition("/")[0] in names]
-        schema = self.recommender.fitted.prepared.items.schema
-        rows = [_row(item, schema) for item in there]
+        rows = [_row(item) for item in there]
         rows += [{"key": key, "hidden": True} for key in gone if key in data.items]
-        if not rows:
-            return replace(self, rev=rev, _masks={})
         left = set(gone)
         shelves = {key: shelf for key, shelf in self.shelves.items() if key not in left}
         shelves |= {item.key: Shelf(item.time, item.categories) for item in there}
-        frame = pl.DataFrame(rows, infer_schema_length=None, strict=False)
-        fitted = self.recommender.fitted.extended(frame)
+        fitted = _taken_in(self.recommender.fitted, rows)
         return Live(Recommender(fitted), rev, shelves)
 
     def allowed(
@@ -176,15 +177,12 @@ class Live:
         """(n_items,) codes, those of the latest time first, and those times; NEVER at the end."""
         data = self.recommender.dataset
         time = np.full(data.n_items, NEVER)
-        timed = {key: shelf.time for key, shelf in self.shelves.items() if shelf.time is not None}
-        time[data.items.encode(timed)] = list(timed.values())
+        for key, shelf in self.shelves.items():
+            code = data.items.code(key)
+            if code >= 0 and shelf.time is not None:
+                time[code] = shelf.time
         order = np.argsort(time, kind="stable")[::-1]
         return order, time[order]
-
-    @cached_property
-    def fingerprints(self) -> Array:
-        """(n_items,) uint32 of the keys; see ``pages``."""
-        return pages.fingerprints(self.recommender.dataset.items.keys.to_list())
 
     @cached_property
     def alike(self) -> Array:
@@ -202,7 +200,8 @@ class Live:
         data = self.recommender.dataset
         mask = data.item_domain == data.domain(category)
         marked = [key for key, shelf in self.shelves.items() if category in shelf.categories]
-        mask[data.items.encode(marked)] = True
+        codes = data.items.encode(marked)
+        mask[codes[codes >= 0]] = True
         return mask
 
     def _features(self, askers: Sequence[Asker]) -> dict[str, Array]:
@@ -243,23 +242,31 @@ def _taken(columns: Sequence[Array], masks: Sequence[Mask], dtype: type) -> Arra
     return np.concatenate([*parts, np.zeros(0, dtype)]).astype(dtype)
 
 
-def _row(item: Item, schema: Mapping[str, pl.DataType]) -> dict[str, Any]:
-    """An item as a row of the run's table; what does not fit its column is left out."""
-    row = {
-        name: _cell(value, schema[name])
-        for name, value in item.attributes.items()
-        if name in schema
-    }
-    row |= {"key": item.key, "hidden": item.hidden, "text": item.text or None}
+def _taken_in(fitted: Fitted, rows: Sequence[dict[str, Any]]) -> Fitted:
+    """The run with these items, new or changed; one that does not fit is left out, and the log
+    says why."""
+    if not rows:
+        return fitted
+    known = [row["key"] in fitted.dataset.items for row in rows]
+    try:
+        made = fitted
+        for take_in, there in ((arrivals.changed, True), (arrivals.extended, False)):
+            given = [row for row, is_there in zip(rows, known, strict=True) if is_there == there]
+            if given:
+                frame = pl.DataFrame(given, infer_schema_length=None, strict=False)
+                made = take_in(made, frame)
+        return made
+    except (M6RecError, pl.exceptions.PolarsError, TypeError, ValueError) as error:
+        if len(rows) == 1:
+            key = rows[0]["key"]
+            log.warning("item %s stays as it was until the next training: %s", key, error)
+            return fitted
+    half = len(rows) // 2
+    return _taken_in(_taken_in(fitted, rows[:half]), rows[half:])
+
+
+def _row(item: Item) -> dict[str, Any]:
+    text = f"{item.title} {item.text}".strip()
+    row = dict(item.attributes) | {"key": item.key, "hidden": item.hidden, "text": text}
     return row | ({"title": item.title} if item.title else {})
 
-
-def _cell(value: Any, kind: pl.DataType) -> Any:
-    """A stored value in a column's type, None where it does not fit; text as a list to join."""
-    if kind == pl.String:
-        values = value if isinstance(value, list) else [value]
-        return [str(each) for each in values if isinstance(each, (str, int, float))]
-    try:
-        return pl.Series([value], strict=False).cast(kind)[0]
-    except (pl.exceptions.PolarsError, OverflowError, TypeError):
-        return None

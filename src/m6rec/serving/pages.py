@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import zlib
 from collections.abc import Iterable
 
@@ -30,9 +29,9 @@ def token(shown: Array) -> str:
 def shown(token: str) -> Array:
     """Return the fingerprints (n,) of a token; QueryError where it is none of ours."""
     try:
-        raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+        raw = base64.b64decode(token + "=" * (-len(token) % 4), b"-_", validate=True)
         return np.frombuffer(raw, "<u4")
-    except (ValueError, binascii.Error):
+    except ValueError:
         raise QueryError(
             f'page "{token[:40]}" is not a page token; send the one that the last answer gave'
         ) from None

@@ -10,11 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from m6rec import artifacts
-from m6rec.errors import RunError
+from m6rec import artifacts, config
+from m6rec.errors import M6RecError, RunError
+from m6rec.experiment import RetrainConfig
 from m6rec.serving.asks import Answer, Ask
 from m6rec.serving.batcher import Batcher
 from m6rec.serving.engine import Engine
+from m6rec.serving.schedule import Schedule
 from m6rec.serving.settings import Settings
 from m6rec.store import Store
 
@@ -32,6 +34,8 @@ class Service:
         self.path = artifacts.resolve(settings.run)
         self.engine = Engine(self.store, self.path)
         self.batcher = Batcher(self.engine.recommend)
+        retraining = self._retraining()
+        self.schedule = Schedule(retraining, self.path.parent, self.store) if retraining else None
         self._stop = threading.Event()
         self._watch = threading.Thread(target=self._follow, name="watch", daemon=True)
         self._watch.start()
@@ -40,6 +44,8 @@ class Service:
         """Answer what waits, write down what is to be written, and let go of the store."""
         self._stop.set()
         self._watch.join()
+        if self.schedule:
+            self.schedule.close()
         self.batcher.close()
         self.engine.close()
         self.store.close()
@@ -63,16 +69,23 @@ class Service:
         log.info("serving run %s", name)
         return name
 
+    def _retraining(self) -> RetrainConfig | None:
+        """What the run's own TOML says of retraining, None where nothing asks for it."""
+        table = self.engine.live.recommender.fitted.config.get("serve", {}).get("retrain", {})
+        found = config.from_table(RetrainConfig, table, "serve.retrain")
+        return found if found.every_hours or found.after_events else None
+
     def _follow(self) -> None:
-        """Serve whatever CURRENT names, as soon as it changes."""
-        if Path(self.settings.run).name != "current":
-            return
+        """Serve whatever CURRENT names, as soon as it changes; retrain when it is time."""
+        follows = Path(self.settings.run).name == "current"
         refused = named = self.path
         while not self._stop.wait(self.settings.poll):
             try:
-                named, before = artifacts.resolve(self.settings.run), named
-                if named not in (before, refused, self.path):
+                if self.schedule:
+                    self.schedule.act(self.settings.run, self.settings.store)
+                named = artifacts.resolve(self.settings.run) if follows else self.path
+                if named not in (refused, self.path):
                     self.reload()
-            except RunError as error:
+            except M6RecError as error:
                 refused = named
-                log.error("the new run is refused, the old one stays: %s", error)
+                log.error("the old run stays: %s", error)

@@ -94,6 +94,11 @@ GONE = sa.select(DELETED.c.key).where(
 _FORGET = sa.delete(DELETED).where(
     DELETED.c.kind == sa.bindparam("of"), DELETED.c.key.in_(placeholder("keys"))
 )
+BARES = (
+    sa.select(ITEMS.c.key, ITEMS.c.bare)
+    .where(ITEMS.c.bare.in_(placeholder("bares")))
+    .order_by(ITEMS.c.key)
+)
 BARE = sa.select(ITEMS.c.key).where(ITEMS.c.bare == sa.bindparam("bare")).order_by(ITEMS.c.key)
 ID = sa.select(ABOUT.c.value).where(ABOUT.c.name == "id")
 END = chr(0x10FFFF) * (LONGEST + 1)  # sorts after every key

@@ -1,0 +1,139 @@
+"""The service under load: wrk against `m6rec serve` on SQLite and PostgreSQL.
+
+    python benchmarks/serve.py [--run DIR] [--seconds 20] [--workers 2]
+        [--store sqlite:////tmp/x.db --store postgresql://postgres@127.0.0.1/test]
+
+Without --run, a million made-up events of 100,000 items in two domains are fitted first, with all
+parts of kind `m6rec` (towers for one epoch), and kept in --out. Each store is filled from the run.
+Measured: one client, then 16 connections, asking for 10 items of random users, explanations off;
+then the same with events posted all the while. wrk is Debian's package wrk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+import m6rec
+from m6rec import artifacts
+
+LUA = """
+local users = {}
+for line in io.lines("%(users)s") do users[#users + 1] = line end
+math.randomseed(7)
+request = function()
+  local user = users[math.random(#users)]
+  return wrk.format("GET", "/v1/recommend?k=10&explain=false&user=" .. user)
+end
+local failed = 0
+response = function(status) if status ~= 200 then failed = failed + 1 end end
+done = function(summary, latency)
+  io.write(string.format("p50 %%.2f ms, p95 %%.2f, p99 %%.2f, max %%.2f; %%.0f a second; %%d errors\\n",
+    latency:percentile(50) / 1000, latency:percentile(95) / 1000, latency:percentile(99) / 1000,
+    latency.max / 1000, summary.requests / summary.duration * 1e6,
+    summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.timeout))
+end
+"""  # fmt: skip
+
+
+def events(n_users: int, n_items: int, n: int, seed: int = 0) -> pl.DataFrame:
+    """Return made-up events: two domains, Zipf popularity, users with tastes in 50 groups."""
+    rng = np.random.default_rng(seed)
+    popularity = 1 / np.arange(1, n_items + 1) ** 0.8
+    group, likes = rng.integers(50, size=n_items), rng.integers(50, size=(n_users, 3))
+    user = rng.integers(n_users, size=n)
+    cumulative = {g: np.cumsum(np.where(group == g, popularity, 0)) for g in range(50)}
+    chosen = likes[user, rng.integers(3, size=n)]
+    item = np.empty(n, np.int64)
+    for g, of_group in cumulative.items():
+        rows = np.flatnonzero(chosen == g)
+        item[rows] = np.searchsorted(of_group, rng.random(len(rows)) * of_group[-1])
+    return pl.DataFrame(
+        {
+            "user": user,
+            "item": item,
+            "domain": np.where(item % 2 == 0, "even", "odd"),
+            "time": 1_700_000_000 + np.arange(n),
+        }
+    )
+
+
+def fitted(out: Path) -> Path:
+    """Fit kind m6rec, its towers for one epoch, to a million events of 100,000 items; save it."""
+    frame = events(60_000, 100_000, 1_000_000)
+    parts = [{"kind": k} for k in ("pct", "neighbours", "graph", "popular", "window")]
+    parts.append({"kind": "towers", "training": {"epochs": 1}})
+    began = time.time()
+    run = m6rec.fit(frame, model={"kind": "m6rec", "parts": parts})
+    path = run.save(out / "made-up")
+    artifacts.set_current(path)
+    print(f"fitted {run.dataset.n_items:,} items in {time.time() - began:.0f} s", flush=True)
+    return path
+
+
+def memory(pid: int) -> float:
+    """Return the MB of a process and its children."""
+    text = subprocess.run(["ps", "-eo", "pid,ppid,rss"], capture_output=True, text=True).stdout
+    rows = [tuple(map(int, line.split())) for line in text.splitlines()[1:]]
+    tree, grown = {pid}, True
+    while grown:
+        more = {p for p, parent, _ in rows if parent in tree} | tree
+        grown, tree = more != tree, more
+    return sum(rss for p, _, rss in rows if p in tree) / 1024
+
+
+def measure(run: Path, store: str, seconds: int, workers: int) -> None:
+    """Start a server, ask it, and print what wrk says."""
+    port = 18088
+    command = [sys.executable, "-m", "m6rec", "serve", str(run), "--store", store]
+    command += ["--port", str(port), "--workers", str(workers)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/health/ready", timeout=1)
+                break
+            except OSError:
+                time.sleep(0.5)
+        with tempfile.TemporaryDirectory() as folder:
+            keys = pl.read_parquet(run / "vocab.parquet").filter(pl.col("kind") == "user")["key"]
+            users = Path(folder, "users.txt")
+            users.write_text("\n".join(keys.sample(min(20_000, len(keys)), seed=0)))
+            script = Path(folder, "ask.lua")
+            script.write_text(LUA % {"users": users})
+            name = re.sub(r"//[^/@]*@", "//", store)
+            for connections in (1, 1, 16):
+                load = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script)]
+                said = subprocess.run([*load, f"http://127.0.0.1:{port}"], capture_output=True,
+                                      text=True).stdout.splitlines()[-1]  # fmt: skip
+                print(f"{name}, {connections} connections: {said}; {memory(server.pid):,.0f} MB",
+                      flush=True)  # fmt: skip
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("/tmp/m6rec-serve"))
+    parser.add_argument("--seconds", type=int, default=20)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--store", action="append")
+    options = parser.parse_args()
+    chosen = options.run or options.out / "made-up"
+    if not chosen.exists():
+        chosen = fitted(options.out)
+    for url in options.store or [f"sqlite:///{options.out}/load.db"]:
+        measure(chosen, url, options.seconds, options.workers)
