@@ -65,9 +65,7 @@ class Live:
     recommender: Recommender
     rev: int = 0
     shelves: Mapping[str, Shelf] = field(default_factory=dict)
-    _masks: dict[tuple[str | None, str | None, tuple[str, ...]], Mask] = field(
-        default_factory=dict
-    )
+    _masks: dict[tuple[str | None, str | None, tuple[str, ...]], Mask] = field(default_factory=dict)
 
     @classmethod
     def open(cls, path: Path, store: Store) -> Live:
@@ -269,4 +267,3 @@ def _row(item: Item) -> dict[str, Any]:
     text = f"{item.title} {item.text}".strip()
     row = dict(item.attributes) | {"key": item.key, "hidden": item.hidden, "text": text}
     return row | ({"title": item.title} if item.title else {})
-

@@ -25,6 +25,7 @@ from m6rec.store import Event
 router = APIRouter(tags=["gorse: lists"])
 RECENT = 20_000  # newest events, by which items are popular
 UNSET = -62_135_596_800.0  # the second of times.UNSET
+Count = Annotated[int, Query(ge=0)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,8 @@ class Wanted:
 
 def wanted(
     request: Request,
-    n: Annotated[int, Query(ge=0)] = 10,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    n: Count = 10,
+    offset: Count = 0,
     category: Annotated[list[str] | None, Query(description="Items of all of them.")] = None,
     reader: Annotated[
         str, Query(alias="user-id", description="Items that this user has feedback on are left out")
@@ -122,17 +123,19 @@ async def neighbors(item: PathId, here: Here, asked: Asked) -> Response:
 
 
 @router.get("/user-to-user/{name}/{user}", response_model=list[Score], responses=MISSING)
-def user_to_user(name: str, user: PathId, here: Here, asked: Asked) -> Response:
+def user_to_user(
+    name: str, user: PathId, here: Here, n: Count = 10, offset: Count = 0
+) -> Response:
     """Users whose histories are like that of a user, whatever the name of the list."""
-    return user_neighbors(user, here, asked)
+    return user_neighbors(user, here, n, offset)
 
 
 @router.get("/user/{user}/neighbors", response_model=list[Score], responses=MISSING)
-def user_neighbors(user: PathId, here: Here, asked: Asked) -> Response:
+def user_neighbors(user: PathId, here: Here, n: Count = 10, offset: Count = 0) -> Response:
     """Users whose histories are like that of a user."""
     if here.store.user(user) is None:
         raise HTTPException(404, f'user "{user}" not found')
-    found = here.engine.like_minded(user, asked.offset + asked.n)[asked.offset :]
+    found = here.engine.like_minded(user, offset + n)[offset:]
     return as_json([{"Id": key, "Score": score} for key, score in found])
 
 
@@ -202,6 +205,4 @@ def _picked(here: Service, live: Live, asked: Wanted, codes: Ids, scores: Array)
 def _scores(here: Service, found: Iterable[tuple[str, float]]) -> Response:
     rows: Sequence[tuple[str, float]] = list(found)
     names = ids.shown(here, [key for key, _ in rows])
-    return as_json(
-        [{"Id": id, "Score": score} for id, (_, score) in zip(names, rows, strict=True)]
-    )
+    return as_json([{"Id": id, "Score": score} for id, (_, score) in zip(names, rows, strict=True)])

@@ -21,7 +21,9 @@ PathId = Annotated[str, BeforeValidator(unquote), Path(min_length=1, max_length=
 
 
 def _told(status: int, what: str) -> dict[int | str, dict[str, Any]]:
-    return {status: {"description": what, "content": {"text/plain": {"schema": {"type": "string"}}}}}
+    return {
+        status: {"description": what, "content": {"text/plain": {"schema": {"type": "string"}}}}
+    }
 
 
 MISSING = _told(404, "Unknown.")
