@@ -11,9 +11,11 @@ from safetensors.numpy import load, save
 
 from m6rec import config
 from m6rec.data.dataset import Dataset
-from m6rec.models.base import KINDS, Explains, Model, Recipe
+from m6rec.data.query import Query, make_query
+from m6rec.models.base import KINDS, Explains, Model, Recipe, updated
+from m6rec.models.bayes import Bayes
 from m6rec.tracking import Run
-from world import own_group_share, world
+from world import alike, listed, own_group_share, world
 
 # What each kind needs beside its defaults to be meaningful on 40 items and 120 users.
 OPTIONS: dict[str, dict[str, object]] = {
@@ -33,8 +35,17 @@ KNOWS_NOTHING_PERSONAL = {"popular", "seeds"}
 # kinds that predict ratings
 EXPLICIT = ["popular", "neighbours", "pct", "normalised", "deepfm", "blend", "m6rec"]
 
+# Kinds whose training changes by the mere listing of an item without events: texts of all items
+# fit an encoder, calibration is over all unseen items, and initial weights are drawn for all.
+HEARS_OF_NEW_ITEMS = {
+    "text", "towers", "distilled", "onnx", "deepfm", "blend", "fallback", "m6rec",
+}  # fmt: skip
+ROUNDED = {"distilled"}  # kinds in which items at the fit are rounded and later ones are not
+X = 39  # an item, the last, that is listed but has no events
+
 CASES = [(kind, False) for kind in KINDS] + [(kind, True) for kind in EXPLICIT]
 _fitted: dict[tuple[str, bool], tuple[Model, Dataset]] = {}
+_without_events: dict[tuple[str, bool], tuple[Model, Dataset]] = {}
 
 
 def recipe_of(kind: str) -> Recipe:
@@ -129,14 +140,18 @@ def test_nothing_personal_abstains(fitted: tuple[Model, Dataset]) -> None:
 
 def test_reasons_add_up(fitted: tuple[Model, Dataset]) -> None:
     model, data = fitted
+    check_reasons(model, data.query(np.arange(6)), np.array([1, 38, 12, -1]))
+
+
+def check_reasons(model: Model, query: Query, row: np.ndarray) -> None:
+    """The reasons of three items add up, and -1 has none."""
     if not isinstance(model, Explains):
         pytest.fail(f'"{model.recipe.kind}" has no explain')
-    query = data.query(np.arange(6))
-    items = np.tile(np.array([1, 38, 12, -1]), (6, 1))
+    items = np.tile(row, (len(query), 1))
     reasons = model.explain(query, items)
     scores = model.score(query)
     scale = np.nanmax(np.abs(scores))
-    for b in range(6):
+    for b in range(len(query)):
         assert reasons[b][3] == []
         for c in range(3):
             total = sum(reason.value for reason in reasons[b][c])
@@ -145,3 +160,107 @@ def test_reasons_add_up(fitted: tuple[Model, Dataset]) -> None:
                 assert reasons[b][c] == []
             else:
                 assert abs(total - expected) <= 1e-4 * scale
+
+
+@pytest.fixture
+def cold(fitted: tuple[Model, Dataset]) -> tuple[Model, Dataset]:
+    """The model, its choices fixed, of the world in which X has no events."""
+    model, data = fitted
+    case = model.recipe.kind, bool(data.explicit.all())
+    if case not in _without_events:
+        known = data.take(data.item != X)
+        _without_events[case] = model.recipe.fit(known, Run(seed=1)), known
+    return _without_events[case]
+
+
+def test_a_new_item_scores_like_one_known_without_events(cold: tuple[Model, Dataset]) -> None:
+    model, data = cold
+    longer = data.extended(alike(data, X))
+    newer = updated(model, longer)
+    assert newer.n_items == data.n_items + 1
+    before, after = model.score(data.query(np.arange(20))), newer.score(longer.query(np.arange(20)))
+    assert_close(before, after[:, :-1])
+    assert_close(*against_all(after, X, -1), tolerance_of(model))
+
+
+def against_all(scores: np.ndarray, x: int, y: int) -> tuple[np.ndarray, np.ndarray]:
+    """All scores but y's, and the same with y's in the place of x's."""
+    other = scores[:, :-1].copy()
+    other[:, x] = scores[:, y]
+    return scores[:, :-1], other
+
+
+def tolerance_of(model: Model) -> float:
+    return 0.1 if model.recipe.kind in ROUNDED else 1e-5
+
+
+def test_a_new_item_scores_as_if_it_had_been_listed(cold: tuple[Model, Dataset]) -> None:
+    model, data = cold
+    recipe = model.recipe
+    if recipe.kind in HEARS_OF_NEW_ITEMS:
+        pytest.skip("its training changes by the mere listing of an item")
+    if recipe.kind == "pct":  # in which the texts, and the number of rated items, tell
+        data = dataclasses.replace(data, item_text=None)
+        recipe = dataclasses.replace(recipe, ratings=Bayes(presence=0))
+    fewer = listed(data, X)
+    newer = updated(recipe.fit(fewer, Run(seed=1)), data)
+    query = data.query(np.arange(20))
+    assert_close(recipe.fit(data, Run(seed=1)).score(query), newer.score(query))
+
+
+def test_an_updated_model_is_saved_and_updated_again(cold: tuple[Model, Dataset]) -> None:
+    model, data = cold
+    one = data.extended(alike(data, X))
+    three = one.extended(alike(data, X, 3))
+    newest = updated(updated(model, one), three)
+    query = three.query(np.arange(10))
+    scores = newest.score(query)
+    assert scores.shape == (10, data.n_items + 3)
+    assert_close(scores, updated(model, three).score(query))
+    assert_close(scores[:, [1, -3, -1]], newest.score(query, np.array([1, 40, 42])))
+    state = {name: np.ascontiguousarray(value) for name, value in newest.state().items()}
+    again = newest.recipe.restore(load(save(state)))
+    assert_close(scores, again.score(query))
+    four = three.extended(alike(data, 5))
+    assert_close(
+        updated(newest, four).score(four.query(np.arange(10))),
+        updated(again, four).score(four.query(np.arange(10))),
+    )
+
+
+def test_reasons_of_new_items_add_up(cold: tuple[Model, Dataset]) -> None:
+    model, data = cold
+    longer = data.extended(alike(data, X, 2))
+    newer = updated(model, longer)
+    check_reasons(newer, longer.query(np.arange(4)), np.array([1, 40, 41, -1]))
+    check_reasons(newer, about(longer, 40, 3), np.array([1, 40, 41, -1]))
+
+
+def test_new_items_in_a_history_count_as_known_ones_without_events(
+    cold: tuple[Model, Dataset],
+) -> None:
+    model, data = cold
+    longer = data.extended(alike(data, X))
+    newer = updated(model, longer)
+    for rest in ((), (3, 7)):
+        known, new = (newer.score(about(longer, *rest, i)) for i in (X, 40))
+        assert_close(known, new, tolerance_of(model))
+        assert rest == () or not np.isnan(new).all()
+
+
+def about(data: Dataset, *items: int) -> Query:
+    """The request of somebody of whom only these items are known."""
+    n = len(items)
+    return make_query(
+        row=np.zeros(n, np.int64),
+        item=np.array(items),
+        weight=np.full(n, 5.0 if data.explicit.all() else 1.0, np.float32),
+        time=np.full(n, data.now),
+        event=np.zeros(n, np.int16),
+        user=np.array([-1]),
+        now=np.array([data.now]),
+        n_items=data.n_items,
+        events=data.events,
+        explicit=data.explicit,
+        features={"taste": np.zeros((1, 4), np.float32)},
+    )

@@ -8,24 +8,16 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from m6rec import artifacts, experiment, pipeline
+from m6rec import artifacts
 from m6rec.serving.app import create
 from m6rec.serving.settings import Settings
-from shop import write_shop
+from service import made_run
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the run of a small shop, which CURRENT names."""
-    folder = tmp_path_factory.mktemp("serving")
-    toml = write_shop(folder)
-    assignments = [
-        f'run.out="{folder / "runs"}"',
-        'model={kind="m6rec", deep=false}',
-        "evaluate.baselines=[]",
-    ]
-    pipeline.save(experiment.load(toml, assignments))
-    return folder / "runs"
+    return made_run(tmp_path_factory.mktemp("serving")).parent
 
 
 @pytest.fixture

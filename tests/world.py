@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from m6rec.data.dataset import Dataset
@@ -61,6 +63,33 @@ def world(
         user_attributes={"taste": np.eye(GROUPS, dtype=np.float32)[noisy]},
         item_attributes={"group": np.eye(GROUPS, dtype=np.float32)[group_of_item]},
         item_text=tuple(f"{WORDS[g]} {i}" for i, g in enumerate(group_of_item)),
+    )
+
+
+def listed(data: Dataset, n: int) -> Dataset:
+    """The world as far as its first n items; the others must have no events."""
+    return dataclasses.replace(
+        data,
+        items=Vocab(data.items.keys[:n]),
+        item_domain=data.item_domain[:n],
+        item_attributes={name: block[:n] for name, block in data.item_attributes.items()},
+        item_text=data.item_text and data.item_text[:n],
+        hidden=data.hidden[:n],
+    )
+
+
+def alike(data: Dataset, *items: int) -> Dataset:
+    """New items without events, of the domains, attributes and texts of these."""
+    codes = np.array(items)
+    return Dataset.build(
+        user=np.zeros(0),
+        item=np.zeros(0),
+        users=Vocab([]),
+        items=Vocab([f"{data.items.key(i)}-{data.n_items + n}" for n, i in enumerate(items)]),
+        domains=data.domains,
+        item_domain=data.item_domain[codes],
+        item_attributes={name: block[codes] for name, block in data.item_attributes.items()},
+        item_text=data.item_text and tuple(data.item_text[i] for i in items),
     )
 
 

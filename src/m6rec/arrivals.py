@@ -44,7 +44,7 @@ def changed(fitted: Fitted, items: pl.DataFrame) -> Fitted:
     """
     prepared = arrivals.changed(fitted.prepared, items, _separators(fitted))
     made = replace(fitted, prepared=prepared)
-    vars(made)["dataset"] = replace(fitted.dataset, hidden=prepared.dataset.hidden)
+    vars(made)["dataset"] = fitted.dataset.hiding(prepared.dataset.hidden)
     return made
 
 

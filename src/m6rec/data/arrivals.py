@@ -76,7 +76,7 @@ def changed(
     table = prepared.items.update(
         fitting(frame, like, separators or {}), on="key", include_nulls=True
     ).with_columns(pl.col("hidden").fill_null(False))
-    dataset = replace(prepared.dataset, hidden=table["hidden"].to_numpy())
+    dataset = prepared.dataset.hiding(table["hidden"].to_numpy())
     return replace(prepared, dataset=dataset, items=table)
 
 

@@ -17,7 +17,7 @@ from m6rec.data.query import SEQUENCE, Query, history_matrix, make_query
 from m6rec.data.schema import Domain, EventType
 from m6rec.data.vocab import Vocab
 
-OF_EVENTS = ("start", "now", "user_features")  # what is cached and new items do not change
+OF_EVENTS = ("start", "now", "user_features")  # cached, and the same whatever items there are
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -210,8 +210,7 @@ class Dataset:
         derivation = self.derivation
         if derivation is not None and new.derivation is not None:
             derivation = derivation.extended(new.derivation)
-        longer = replace(
-            self,
+        return self._with(
             items=self.items.extended(new.items.keys),
             item_domain=np.concatenate([self.item_domain, new.item_domain]),
             item_attributes={
@@ -222,9 +221,16 @@ class Dataset:
             hidden=np.concatenate([self.hidden, new.hidden]),
             derivation=derivation,
         )
-        kept = {name: vars(self)[name] for name in OF_EVENTS if name in vars(self)}
-        vars(longer).update(kept)
-        return longer
+
+    def hiding(self, hidden: Mask) -> Dataset:
+        """Return the dataset with other hidden items."""
+        return self._with(hidden=hidden)
+
+    def _with(self, **fields: Any) -> Dataset:
+        """Return the dataset with other fields of items; what is cached of events stays."""
+        made = replace(self, **fields)
+        vars(made).update({name: vars(self)[name] for name in OF_EVENTS if name in vars(self)})
+        return made
 
     def domain(self, name: str) -> int:
         """Return the code of a domain, -1 where it is unknown."""

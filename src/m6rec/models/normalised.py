@@ -97,9 +97,10 @@ class Scales:
         }  # fmt: skip
         if self.by == "item":
             own: State = {name: state[name][first:] for name in ("item_domain", "explicit")}
-            new, nothing = Scales(self.kind, self.by, own | {"sample": self.sample}), np.zeros(0)
-            ratings = csr_array((0, dataset.n_items - first), dtype=np.float32)
-            found = new.rows(nothing.astype(int), ratings, ratings.shape[1]).state()
+            new = Scales(self.kind, self.by, own | {"sample": self.sample})
+            n = dataset.n_items - first
+            nothing = csr_array(np.zeros((0, n), np.float32))
+            found = new.rows(np.zeros(0, np.int64), nothing, n).state()
             state |= {n: np.concatenate([self.state[n][:-1], rows]) for n, rows in found.items()}
         return Scales(self.kind, self.by, state)
 

@@ -120,7 +120,7 @@ class PctModel(Model):
         phi = np.zeros((len(domain), 0), np.float32)
         if self.attributes:
             phi = described_later(dataset, first, self._texts)
-        known = phi.any(axis=1)
+        known: Mask = np.asarray(phi.any(axis=1))
         rows: State = {"presence": np.zeros((len(phi), state["presence"].shape[1]), np.float32)}
         told = np.hstack([np.ones((len(phi), 1), np.float32), phi, rows["presence"]])
         for stage in ("own", "full"):

@@ -27,9 +27,10 @@ def item_features(
         phi, fitted = described(data, encoder, run, long=True)
         state |= {} if fitted is None else nest("texts", fitted.state())
     scale = np.ones(data.n_domains, np.float32)
-    for d in range(data.n_domains if pct is not None else 0):
-        vectors = pct.item_factors(d)[0][data.item_domain == d]
-        scale[d] = max(1e-6, float(vectors.std()) if vectors.size else 1.0)
+    if pct is not None:
+        for d in range(data.n_domains):
+            vectors = pct.item_factors(d)[0][data.item_domain == d]
+            scale[d] = max(1e-6, float(vectors.std()) if vectors.size else 1.0)
     return np.hstack([phi, _latent_items(pct, data, 0, scale)]), state | {"scale": scale}
 
 
@@ -49,9 +50,10 @@ def _latent_items(pct: PctModel | None, data: Dataset, first: int, scale: Floats
     """PCT's vectors of the items from code ``first`` on, (m, k)."""
     domain = data.item_domain[first:]
     known = np.zeros((len(domain), latent_size(pct)), np.float32)
-    for d in np.unique(domain).tolist() if pct is not None else []:
-        inside = domain == d
-        known[inside] = pct.item_factors(d)[0][first:][inside] / scale[d]
+    if pct is not None:
+        for d in np.unique(domain).tolist():
+            inside = domain == d
+            known[inside] = pct.item_factors(d)[0][first:][inside] / scale[d]
     return known
 
 

@@ -73,9 +73,10 @@ class TwoTowers(Model):
 
     def _append(self, vectors: Floats, keys: Floats) -> None:
         """Put further items after those that there are."""
-        tables = zip((self.vectors, self.keys), (vectors, keys), strict=True)
-        longer = [np.concatenate(pair) for pair in tables]
-        self._place(*longer, np.r_[self.bias, np.zeros(len(keys), np.float32)])
+        bias = np.zeros(len(keys), np.float32)
+        pairs = (self.vectors, vectors), (self.keys, keys), (self.bias, bias)
+        longer, keyed, biased = (np.concatenate(pair) for pair in pairs)
+        self._place(longer, keyed, biased)
 
     def _place(self, vectors: Floats, keys: Floats, bias: Floats) -> None:
         self.vectors, self.keys, self.bias = vectors, keys, bias

@@ -57,7 +57,8 @@ class Guard:
             refusal = self._refusal(scope, headers)
             if refusal is not None:
                 return await _refuse(send, *refusal)
-            await app(scope, self._limited(receive), _with_headers(send))
+            body = _Body(receive, send, self.settings.body)
+            await app(scope, body.receive, body.send)
 
         return guarded
 
@@ -114,31 +115,34 @@ class Guard:
         self._spent[client] = (left - 1 if left >= 1 else left, now)
         return left >= 1
 
-    def _limited(self, receive: Receive) -> Receive:
-        """The request's body, cut off where it grows past the limit without having said so."""
-        size = 0
-
-        async def limited() -> MutableMapping[str, Any]:
-            nonlocal size
-            message = await receive()
-            size += len(message.get("body", b""))
-            if size > self.settings.body:
-                return {"type": "http.disconnect"}
-            return message
-
-        return limited
-
 
 ASKING = ("/v1/recommend", "/v1/explain", "/v1/similar", "/api/session/recommend")
 
 
-def _with_headers(send: Send) -> Send:
-    async def sent(message: MutableMapping[str, Any]) -> None:
+class _Body:
+    """One request and its answer: a body that grows past the limit without having said so is cut
+    off and answered with 413; headers are added."""
+
+    def __init__(self, receive: Receive, send: Send, most: int) -> None:
+        self._receive, self._send = receive, send
+        self._left = most
+        self._most = most
+        self._refused = False
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        message = await self._receive()
+        self._left -= len(message.get("body", b""))
+        return message if self._left >= 0 else {"type": "http.disconnect"}
+
+    async def send(self, message: MutableMapping[str, Any]) -> None:
+        if self._left < 0:
+            if not self._refused:
+                self._refused = True
+                await _refuse(self._send, 413, "size", f"a request may have {self._most:,} bytes")
+            return
         if message["type"] == "http.response.start":
             message["headers"] = [*message.get("headers", []), *HEADERS]
-        await send(message)
-
-    return sent
+        await self._send(message)
 
 
 async def _refuse(send: Send, status: int, code: str, message: str) -> None:

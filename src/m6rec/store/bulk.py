@@ -6,19 +6,21 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time, timedelta
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import polars as pl
 import sqlalchemy as sa
 
 from m6rec.arrays import Array
-from m6rec.data.dataset import Dataset
-from m6rec.data.prepare import Prepared
 from m6rec.errors import DataError
 from m6rec.store.checks import LONGEST
 from m6rec.store.rows import copy_tuples
 from m6rec.store.schema import EVENTS, ITEMS, USERS
+
+if TYPE_CHECKING:  # they bring half of scipy
+    from m6rec.data.dataset import Dataset
+    from m6rec.data.prepare import Prepared
 
 BATCH = 20_000  # rows of one statement
 SECOND = 1_000_000  # µs
@@ -95,7 +97,10 @@ def _items(prepared: Prepared) -> Batches:
             part["key"].to_list(),
             part["key"].str.splitn("/", 2).struct.field("field_1").to_list(),
             [_clean(each) for each in title],
-            [_clean(each) for each in texts[start : start + part.height]],
+            [
+                _clean(each).removeprefix(_clean(of)).strip()
+                for each, of in zip(texts[start : start + part.height], title, strict=True)
+            ],  # a run's texts begin with the title
             _written(part),
             ["[]"] * part.height,
             part["hidden"].to_list(),

@@ -137,8 +137,10 @@ class Database:
     def _first_line(self, error: Exception) -> str:
         cause = getattr(error, "orig", None) or error
         line = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
-        password = self.engine.url.password
-        return line.replace(str(password), "***") if password else line
+        url = self.engine.url
+        for secret in (url.password, *(v for k, v in url.query.items() if "pass" in k)):
+            line = line.replace(str(secret), "***") if secret else line
+        return line
 
     def _migrate(self) -> None:
         """Run the migrations that this database lacks; of several openers one does."""

@@ -117,7 +117,7 @@ class Store:
         """Insert or overwrite users; returns how many."""
         return int(self._write(rows.put_users, checks.rows(users)))
 
-    def patch_user(self, key: str, **changes: Any) -> bool:
+    def patch_user(self, key: str, /, **changes: Any) -> bool:
         """Change fields of a user; False where there is no such user."""
         return bool(self._write(rows.patch, ("user", key, changes)))
 
@@ -165,7 +165,7 @@ class Store:
         """Insert or overwrite items; returns how many."""
         return int(self._write(rows.put_items, checks.rows(items)))
 
-    def patch_item(self, key: str, **changes: Any) -> bool:
+    def patch_item(self, key: str, /, **changes: Any) -> bool:
         """Change fields of an item; False where there is no such item."""
         return bool(self._write(rows.patch, ("item", key, changes)))
 

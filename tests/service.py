@@ -1,0 +1,94 @@
+"""A small run to serve, and a server of its own process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from shutil import copytree
+from socket import socket
+from tempfile import mkdtemp
+
+from m6rec import experiment, pipeline
+from shop import write_shop
+
+
+def made_run(folder: Path) -> Path:
+    """Put the shop's run, kind m6rec, into ``folder``/runs; returns "…/runs/current"."""
+    copytree(_runs(), folder / "runs")
+    return folder / "runs" / "current"
+
+
+@cache
+def _runs() -> Path:
+    folder = Path(mkdtemp(prefix="m6rec-test-"))
+    toml = write_shop(folder)
+    assignments = [
+        f'run.out="{folder / "runs"}"',
+        'model={kind="m6rec", deep=false}',
+        "evaluate.baselines=[]",
+    ]
+    pipeline.save(experiment.load(toml, assignments))
+    return folder / "runs"
+
+
+def free_port() -> int:
+    with socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+class Server:
+    """`m6rec serve` in a process; ``kill`` ends it at once, ``start`` begins anew."""
+
+    def __init__(self, run: Path, store: str, *options: str) -> None:
+        self.port = free_port()
+        self.log = run.parent / f"server-{self.port}.log"
+        self.url = f"http://127.0.0.1:{self.port}"
+        command = [sys.executable, "-m", "m6rec", "serve", str(run), "--store", store]
+        self.command = [*command, "--port", str(self.port), *options]
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command, stdout=log, stderr=log, start_new_session=True
+            )
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(f"{self.url}/v1/health/ready", timeout=5).close()
+                return
+            except (urllib.error.URLError, OSError):
+                if self.process.poll() is not None:
+                    raise RuntimeError(self.log.read_text()) from None
+                time.sleep(0.1)
+        raise RuntimeError("the server does not get ready")
+
+    def kill(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> int:
+        """Ask it to end; returns its exit status."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        return self.process.wait(timeout=30)
+
+
+@contextmanager
+def serving(run: Path, store: str, *options: str) -> Iterator[Server]:
+    server = Server(run, store, *options)
+    server.start()
+    try:
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.kill()

@@ -1,0 +1,90 @@
+"""API keys, scopes, sizes, rates and headers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from m6rec.serving.app import create
+from m6rec.serving.guard import hashed
+from m6rec.serving.settings import Settings
+from m6rec.store import ApiKey, Store
+from service import made_run
+
+KEYS = {"read": "r" * 43, "write": "w" * 43, "admin": "a" * 43, "gone": "g" * 43}
+
+
+@pytest.fixture(scope="module")
+def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    folder = tmp_path_factory.mktemp("guard")
+    url = f"sqlite:///{folder / 'm6rec.db'}"
+    store = Store.open(url)
+    for name, key in KEYS.items():
+        scope = "admin" if name == "gone" else name
+        store.add_key(ApiKey(hash=hashed(key), name=name, scope=scope, created=0))
+    store.revoke_key(hashed(KEYS["gone"]), 1)
+    store.close()
+    settings = Settings(run=str(made_run(folder)), store=url, body=2_000)
+    with TestClient(create(settings)) as client:
+        yield client
+
+
+def status(http: TestClient, method: str, path: str, key: str = "", **more: object) -> int:
+    headers = {"X-API-Key": KEYS.get(key, key)} if key else {}
+    return http.request(method, path, headers=headers, **more).status_code  # type: ignore[arg-type]
+
+
+EVENT = {"user": "u1", "item": "films/i1"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "needed"),
+    [
+        ("GET", "/v1/events?user=u1", None, "read"),
+        ("POST", "/v1/recommend", {"user": "u1"}, "read"),
+        ("POST", "/v1/events", EVENT, "write"),
+        ("DELETE", "/v1/users/nobody", None, "write"),
+        ("POST", "/v1/models/reload?run=missing", None, "admin"),
+    ],
+)
+def test_a_scope_reaches_its_own_and_what_is_below(
+    http: TestClient, method: str, path: str, body: object, needed: str
+) -> None:
+    order = ("read", "write", "admin")
+    for scope in order:
+        found = status(http, method, path, scope, json=body)
+        assert (found == 403) == (order.index(scope) < order.index(needed))
+    for key in ("", "gone", "x" * 43):
+        assert status(http, method, path, key, json=body) == 401
+
+
+def test_health_needs_no_key(http: TestClient) -> None:
+    assert status(http, "GET", "/v1/health/ready") == 200
+
+
+def test_large_bodies_are_refused_whether_they_say_so_or_not(http: TestClient) -> None:
+    body = b'{"user": "' + b"u" * 3_000 + b'"}'
+    assert status(http, "POST", "/v1/recommend", "read", content=body) == 413
+
+    def parts() -> Iterator[bytes]:
+        yield from (body[i : i + 500] for i in range(0, len(body), 500))
+
+    assert status(http, "POST", "/v1/recommend", "read", content=parts()) == 413
+
+
+def test_pages_are_told_what_they_may_load(http: TestClient) -> None:
+    headers = http.get("/v1/health/live").headers
+    assert "default-src 'self'" in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_client_may_ask_so_often(tmp_path: Path) -> None:
+    settings = Settings(
+        run=str(made_run(tmp_path)), store=f"sqlite:///{tmp_path / 'm6rec.db'}", rate=5
+    )
+    with TestClient(create(settings)) as client:
+        found = [client.get("/v1/events?user=u1").status_code for _ in range(12)]
+    assert found[:5] == [200] * 5 and 429 in found
