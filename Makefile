@@ -1,4 +1,5 @@
 # make demo    install, fetch MovieLens-100k, train, evaluate, recommend, explain, report
+# make serve   the same run as a service with a web page, until Ctrl-C
 # make test    install, then everything that must hold: ruff, mypy, all tests
 # make notebooks  run the notebooks of examples/ and store what they show
 # make check   the quick form of it, for an environment that is set up
@@ -12,6 +13,11 @@ POSTGRES ?= 127.0.0.1:5432
 
 demo: .venv/core.stamp
 	$(BIN)/m6rec demo
+
+.PHONY: serve
+serve: .venv/serve.stamp
+	@test -e runs/CURRENT || $(BIN)/m6rec demo
+	$(BIN)/m6rec serve current
 
 test: .venv/dev.stamp lint
 	@if $(BIN)/python -c "import psycopg; psycopg.connect('postgresql://postgres@$(POSTGRES)/test', connect_timeout=3)" 2>/dev/null; \
@@ -48,6 +54,10 @@ clean:
 	@echo 'Installing into .venv (once; a few minutes) …'
 	$(PYTHON) -m venv .venv
 	$(PIP) -e .
+	@touch $@
+
+.venv/serve.stamp: .venv/core.stamp
+	$(PIP) -e '.[serve]'
 	@touch $@
 
 .venv/dev.stamp: .venv/core.stamp

@@ -39,7 +39,8 @@ end
 local failed = 0
 response = function(status) if status ~= 200 then failed = failed + 1 end end
 done = function(summary, latency)
-  io.write(string.format("p50 %%.2f ms, p95 %%.2f, p99 %%.2f, max %%.2f; %%.0f a second; %%d errors\\n",
+  io.write(string.format(
+    "p50 %%.2f ms, p95 %%.2f, p99 %%.2f, max %%.2f; %%.0f a second; %%d errors\\n",
     latency:percentile(50) / 1000, latency:percentile(95) / 1000, latency:percentile(99) / 1000,
     latency.max / 1000, summary.requests / summary.duration * 1e6,
     summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.timeout))

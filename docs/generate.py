@@ -25,6 +25,8 @@ from m6rec.cli.app import app
 from m6rec.data.schema import Names, Tables
 from m6rec.experiment import Experiment
 from m6rec.models.base import KINDS, Embeds, Explains, Recipe, recipe_class
+from m6rec.serving.app import create
+from m6rec.serving.settings import Settings
 
 HERE = Path(__file__).parent
 GENERATED = "<!-- Written by docs/generate.py from the code; change it there. -->"
@@ -121,7 +123,84 @@ def cli() -> str:
     return page(parts)
 
 
-PAGES = {"configuration.md": configuration, "models.md": models, "cli.md": cli}
+def http() -> str:
+    """Every route of /v1 and the fields of its body, from the OpenAPI document."""
+    table = create(Settings()).openapi()
+    parts = [
+        GENERATED,
+        "# HTTP reference",
+        "What [the service](http-api.md) answers under `/v1`; the same as OpenAPI under "
+        '`/v1/openapi.json`. An error is `{"error": sentence, "code": word}` with a status of '
+        "4xx; 401, 403, 413 and 429 may come from any route.",
+    ]
+    for path, methods in table["paths"].items():
+        if not path.startswith("/v1"):
+            continue
+        for method, route in methods.items():
+            parts.append(f"## {method.upper()} {path}")
+            parts.append(marked(route["description"]))
+            given = [(p["name"], p["schema"], p["required"]) for p in route.get("parameters", [])]
+            parts += fields_of(given)
+            parts += body_of(route.get("requestBody"), table)
+    return page(parts)
+
+
+def body_of(body: Any, table: Any) -> list[str]:
+    """The fields of a JSON body."""
+    if body is None:
+        return []
+    schema = body["content"]["application/json"]["schema"]
+    ways = schema.get("anyOf", [schema])
+    named = next(way for way in ways if "$ref" in way)
+    of = table["components"]["schemas"][named["$ref"].rpartition("/")[2]]
+    needed = of.get("required", [])
+    given = [(name, field, name in needed) for name, field in of["properties"].items()]
+    several = ["A JSON object, or a list of them:"] if len(ways) > 1 else ["A JSON object:"]
+    return [*several, *fields_of(given)]
+
+
+def fields_of(given: list[tuple[str, Any, bool]]) -> list[str]:
+    """Name, type, default and meaning of fields, as a table; nothing without any."""
+    rows = [
+        f"| `{name}` | {kind_of(schema)} | {'needed' if needed else shown(schema)} "
+        f"| {cell(schema.get('description', ''))} |"
+        for name, schema, needed in given
+    ]
+    head = ["| field | type | default | |", "|---|---|---|---|"]
+    return ["\n".join([*head, *rows])] if rows else []
+
+
+def kind_of(schema: Any) -> str:
+    """The type of a field in words."""
+    ways = [way for way in schema.get("anyOf", [schema]) if way.get("type") != "null"]
+    names = []
+    for way in ways:
+        if "enum" in way:
+            names.append(", ".join(f"`{value}`" for value in way["enum"]))
+        elif way.get("type") == "array":
+            inner = way["items"]
+            names.append(
+                f"list of {inner['type'] if 'type' in inner else 'objects'}s".replace("ss", "s")
+            )
+        else:
+            names.append(
+                {"string": "text", "object": "object"}.get(way.get("type"), way.get("type"))
+            )
+    return " or ".join(str(name) for name in names)
+
+
+def shown(schema: Any) -> str:
+    """The default of a field."""
+    value = schema.get("default")
+    return "–" if value in (None, "", [], {}) else f"`{json.dumps(value)}`"
+
+
+PAGES = {
+    "configuration.md": configuration,
+    "models.md": models,
+    "cli.md": cli,
+    "http-reference.md": http,
+}
 
 
 def help_of(*verb: str) -> str:

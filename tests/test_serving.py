@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -113,3 +114,32 @@ def test_a_broken_run_is_refused_and_the_old_one_stays(http: TestClient, runs: P
     answer = http.post("/v1/models/reload", params={"run": "broken"})
     assert answer.status_code == 409 and "broken" in answer.json()["error"]
     assert ask(http, user="u1")["items"]
+
+
+def test_two_runs_share_the_users_and_are_compared(runs: Path, tmp_path: Path) -> None:
+    """Users stay with their arm; what b shows is liked more often, and the trial says so."""
+    old = artifacts.load(artifacts.resolve(runs / "current"))
+    rival = artifacts.save(old, runs / "20300101-000000-rival")
+    settings = Settings(
+        run=str(runs / "current"), rival=str(rival), share=0.4,
+        store=f"sqlite:///{tmp_path / 'm6rec.db'}",
+    )  # fmt: skip
+    events, arms = [], []
+    with TestClient(create(settings)) as http:
+        for u in range(100):
+            found = ask(http, user=f"u{u}", k=3, explain=False)
+            assert ask(http, user=f"u{u}", k=3, explain=False)["arm"] == found["arm"]
+            assert (found["run"] == rival.name) == (found["arm"] == "b")
+            arms.append(found["arm"])
+            if found["arm"] == "b" or u % 5 == 0:
+                first = found["items"][0]["item"]
+                event = {"user": f"u{u}", "item": first, "request": found["request"]}
+                events.append(event)
+        assert http.post("/v1/events", json=events).json()["added"] == len(events)
+        assert 25 <= arms.count("b") <= 55
+        time.sleep(1)  # what was shown is written down in the background
+        told = http.get("/v1/trial").json()
+    assert told["arms"]["a"]["users"] == arms.count("a")
+    assert told["arms"]["b"]["hit_rate"] == pytest.approx(0.5)  # one of two lists
+    assert told["arms"]["a"]["hit_rate"] < 0.2
+    assert told["verdict"] == "b is better" and told["difference"]["p"] < 0.01

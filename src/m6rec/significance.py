@@ -75,6 +75,30 @@ def paired(
     return Paired(float(observed), float(low), float(high), (1 + beyond) / (1 + len(difference)))
 
 
+def apart(
+    a: Array,
+    b: Array,
+    rng: np.random.Generator,
+    *,
+    weight_a: Array | None = None,
+    weight_b: Array | None = None,
+    n: int = 2000,
+) -> Paired:
+    """Compare the (weighted) means of two groups of different users, one value (A,), (B,) each, by
+    a bootstrap within each group."""
+    groups = [_clusters(v[None], None, w) for v, w in ((a, weight_a), (b, weight_b))]
+    means = [t.sum() / c.sum() if c.sum() else float("nan") for t, c in groups]
+    observed = float(means[0] - means[1])
+    if min(int((count > 0).sum()) for _, count in groups) < LEAST:
+        return Paired(observed, *[float("nan")] * 3)
+    first, second = (_means(total, count, rng, n)[:, 0] for total, count in groups)
+    difference = first - second
+    difference = difference[~np.isnan(difference)]
+    beyond = int((np.abs(difference - observed) >= abs(observed)).sum())
+    low, high = np.quantile(difference, [0.025, 0.975])
+    return Paired(observed, float(low), float(high), (1 + beyond) / (1 + len(difference)))
+
+
 def holm(p: Array) -> Array:
     """Return p-values (m,) corrected for m tests (Holm 1979); NaN stays and does not count."""
     p = np.asarray(p, np.float64)

@@ -70,4 +70,5 @@ def demo(
         run = shlex.quote(artifacts.current_name(path))
         show.heading("Go on")
         show.whole(f'm6rec recommend {run} --history "Toy Story, Fargo" --explain')
+        show.whole("make serve" if Path("Makefile").exists() else f"m6rec serve {run}")
         show.whole(f"Report: {path / report.FILE}")

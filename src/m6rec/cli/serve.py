@@ -44,6 +44,12 @@ def serve(
     host: Annotated[str, typer.Option("--host", metavar="ADDRESS")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8088,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 1,
+    rival: Annotated[
+        str, typer.Option("--rival", metavar="RUN", help="A second run, to compare with.")
+    ] = "",
+    share: Annotated[
+        float, typer.Option("--share", min=0, max=1, help="Of the users, whom the rival answers.")
+    ] = 0.5,
     rate: Annotated[
         float, typer.Option("--rate", min=0, help="Requests a second of one client; 0 = any.")
     ] = 0.0,
@@ -51,7 +57,8 @@ def serve(
     """Serve a run over HTTP, with a web page.
 
     An empty store first takes in the run's items, users and history; from then on the store is
-    the truth. Beyond this machine (--host) it only opens once there are API keys.
+    the truth. Beyond this machine (--host) it only opens once there are API keys. With --rival,
+    GET /v1/trial says which run's lists got more events.
     """
     import uvicorn
 
@@ -59,8 +66,9 @@ def serve(
     from m6rec.serving.settings import Settings
     from m6rec.store import Store
 
-    settings = Settings(run=run, store=store, rate=rate)
-    artifacts.checked(artifacts.resolve(run))
+    settings = Settings(run=run, rival=rival, share=share, store=store, rate=rate)
+    for each in filter(None, (run, rival)):
+        artifacts.checked(artifacts.resolve(each))
     opened = Store.open(store)
     guarded = any(not key.revoked for key in opened.keys())
     opened.close()

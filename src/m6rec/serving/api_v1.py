@@ -26,6 +26,7 @@ from m6rec.serving.schemas import (
     UserBody,
 )
 from m6rec.serving.service import Service
+from m6rec.serving.trial import trial
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": text}
@@ -78,7 +79,13 @@ async def recommend_user(
 ) -> Response:
     """The short form of it, for a user of the store."""
     ask = Ask(
-        user=user, domain=domain, filter=filter, k=k, page=page, explain=explain, language=language
+        user=user,
+        domain=domain or None,
+        filter=filter or None,
+        k=k,
+        page=page,
+        explain=explain,
+        language=language,
     )
     return as_json(schemas.answer(await here.recommend(ask)))
 
@@ -107,7 +114,12 @@ async def similar(
 ) -> Response:
     """What goes with an item, in its own domain or in another."""
     ask = Ask(
-        history={item: None}, domain=domain, filter=filter, k=k, explain=explain, language=language
+        history={item: None},
+        domain=domain or None,
+        filter=filter or None,
+        k=k,
+        explain=explain,
+        language=language,
     )
     return as_json(schemas.answer(await here.recommend(ask)))
 
@@ -172,7 +184,7 @@ async def search_items(
     n: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Response:
     """Items whose title holds these words, those that begin with them first."""
-    return as_json(await here.run(here.engine.search, search, domain, n))
+    return as_json(await here.run(here.engine.search, search, domain or None, n))
 
 
 @router.get(
@@ -229,6 +241,15 @@ async def models(here: Here) -> Response:
 async def reload(here: Here, run: Annotated[str, Query(max_length=200)] = "") -> Response:
     """Serve the run that CURRENT names, or another; a broken one is refused, the old one stays."""
     return as_json({"run": await here.run(here.reload, run)})
+
+
+@router.get("/trial", response_model=schemas.TrialBody, tags=["models"])
+async def compare_arms(
+    here: Here, hours: Annotated[float, Query(gt=0, le=87_600, description="Of the past.")] = 168
+) -> Response:
+    """The two runs of `m6rec serve --rival` on live users: hit rates and their difference."""
+    since = time.time_ns() // 1000 - int(hours * 3600 * MICRO)
+    return as_json(await here.run(trial, here.store, since))
 
 
 @router.get("/health/live", tags=["health"])

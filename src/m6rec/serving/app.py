@@ -75,7 +75,9 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return problem(request, error.status_code, "http", str(error.detail))
+    answer = problem(request, error.status_code, "http", str(error.detail))
+    answer.headers.update(error.headers or {})
+    return answer
 
 
 async def _crash(request: Request, error: Exception) -> Response:

@@ -34,14 +34,21 @@ class BoostBody(Body):
 class Asked(Body):
     """Who asks: a user of the store, a history, attributes, words, or several of them."""
 
-    user: Key | None = Field(None, examples=["42"])
+    user: Key | None = Field(
+        None, examples=["42"], description="Key; their events in the store are their history."
+    )
     history: list[ItemKey] | dict[ItemKey, float | None] = Field(
         default_factory=list, max_length=10_000, examples=[["Alien (1979)"]],
         description="Items (key or title) that count as liked now; or item to rating.",
     )  # fmt: skip
-    attributes: dict[str, Any] | None = Field(None, examples=[{"age": 25}])
-    text: str | None = Field(None, max_length=10_000, examples=["a film about space"])
-    language: Language = "en"
+    attributes: dict[str, Any] | None = Field(
+        None, examples=[{"age": 25}], description="Of somebody new, or in place of the stored ones."
+    )
+    text: str | None = Field(
+        None, max_length=10_000, examples=["a film about space"],
+        description="A question, a search, a profile.",
+    )  # fmt: skip
+    language: Language = Field("en", description="Of the sentences that say why.")
 
     def ask(self, **others: Any) -> Ask:
         """Return the request of the engine."""
@@ -59,22 +66,30 @@ class Asked(Body):
 class RecommendBody(Asked):
     """A request for recommendations."""
 
-    domain: str | None = Field(None, examples=["films"])
-    filter: str | None = Field(None, max_length=4000, examples=['"Comedy" in genres'])
-    boost: list[BoostBody] = Field(default_factory=list, max_length=20)
-    exclude: list[ItemKey] = Field(default_factory=list, max_length=10_000)
+    domain: str | None = Field(None, examples=["films"], description="Only items of it.")
+    filter: str | None = Field(
+        None, max_length=4000, examples=['"Comedy" in genres'],
+        description="Only items for which this holds; over item attributes.",
+    )  # fmt: skip
+    boost: list[BoostBody] = Field(
+        default_factory=list, max_length=20,
+        description="`filter` and `by`: moves items by so many deviations of the scores.",
+    )  # fmt: skip
+    exclude: list[ItemKey] = Field(
+        default_factory=list, max_length=10_000, description="Items that are left out."
+    )
     seen: bool = Field(False, description="Whether items of the history may come again.")
-    k: int = Field(10, ge=1, le=1000)
-    page: str = Field("", max_length=40_000, description="What the last answer gave.")
-    diversity: float = Field(0.0, ge=0, le=1)
-    explore: float = Field(0.0, ge=0, le=1)
-    explain: bool = True
+    k: int = Field(10, ge=1, le=1000, description="How many items, at most 1000.")
+    page: str = Field("", max_length=40_000, description="As the last answer gave it: go on there.")
+    diversity: float = Field(0.0, ge=0, le=1, description="0 … 1, by how much likeness costs.")
+    explore: float = Field(0.0, ge=0, le=1, description="Share of random items, 0 … 1.")
+    explain: bool = Field(True, description="Whether reasons come with the items.")
 
     def request(self) -> Ask:
         """Return the request of the engine."""
         return self.ask(
-            domain=self.domain,
-            filter=self.filter,
+            domain=self.domain or None,
+            filter=self.filter or None,
             boosts=tuple(Boost(filter=b.filter, by=b.by) for b in self.boost),
             exclude=tuple(self.exclude),
             seen=self.seen,
@@ -89,7 +104,9 @@ class RecommendBody(Asked):
 class ExplainBody(Asked):
     """A question why items have their scores."""
 
-    items: list[ItemKey] = Field(min_length=1, max_length=100)
+    items: list[ItemKey] = Field(
+        min_length=1, max_length=100, description="Keys or titles, at most 100."
+    )
 
 
 class EventBody(Body):
@@ -159,10 +176,12 @@ class RankedBody(BaseModel):
 
 
 class AnswerBody(BaseModel):
-    """A list. request: send it back with the events that follow. parts: λ by domain and part."""
+    """A list. request: send it back with the events that follow. arm: of two runs that are
+    compared, which. parts: λ by domain and part."""
 
     request: str
     run: str
+    arm: str
     user: str | None
     history: int
     items: list[RankedBody]
@@ -241,6 +260,33 @@ class ReloadedBody(BaseModel):
     run: str
 
 
+class ArmBody(BaseModel):
+    """One run of two. hit_rate: share of requests that got an event, with its 95 % interval."""
+
+    users: int
+    requests: int
+    hit_rate: float | None
+    low: float | None
+    high: float | None
+
+
+class DifferenceBody(BaseModel):
+    """Hit rate of b less that of a, with its 95 % interval and two-sided p."""
+
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+
+
+class TrialBody(BaseModel):
+    """Two runs beside each other."""
+
+    arms: dict[str, ArmBody]
+    difference: DifferenceBody
+    verdict: str
+
+
 class ErrorBody(BaseModel):
     """What is wrong, in one sentence."""
 
@@ -265,6 +311,7 @@ def answer(found: Answer) -> dict[str, Any]:
     return {
         "request": found.request,
         "run": found.run,
+        "arm": found.arm,
         "user": found.user,
         "history": found.history,
         "items": items,

@@ -32,7 +32,8 @@ class Service:
         self.started = time.time()
         self.store = Store.open(settings.store)
         self.path = artifacts.resolve(settings.run)
-        self.engine = Engine(self.store, self.path)
+        rival = artifacts.resolve(settings.rival) if settings.rival else None
+        self.engine = Engine(self.store, self.path, rival, settings.share)
         self.batcher = Batcher(self.engine.recommend)
         retraining = self._retraining()
         self.schedule = Schedule(retraining, self.path.parent, self.store) if retraining else None

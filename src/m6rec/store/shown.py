@@ -40,6 +40,28 @@ ANSWERED = sa.select(
     _ANSWERS.c.domain, _ANSWERS.c.arm, _ANSWERS.c.type, sa.func.count().label("n")
 ).group_by(_ANSWERS.c.domain, _ANSWERS.c.arm, _ANSWERS.c.type)
 
+_REPLIED = (
+    sa.select(EVENTS.c.request, EVENTS.c.item_key)
+    .where(EVENTS.c.request.is_not(None))
+    .distinct()
+    .subquery()
+)
+OUTCOMES = (
+    sa.select(
+        G.arm,
+        G.user_key,
+        sa.func.count(sa.distinct(G.request)).label("requests"),
+        sa.func.count(sa.distinct(_REPLIED.c.request)).label("answered"),
+    )
+    .outerjoin(
+        _REPLIED,
+        sa.and_(_REPLIED.c.request == G.request, _REPLIED.c.item_key == G.item_key),
+    )
+    .where(_SINCE, G.user_key != "")
+    .group_by(G.arm, G.user_key)
+    .order_by(G.arm, G.user_key)
+)
+
 
 def add(connection: sa.Connection, jobs: Sequence[Sequence[Row]]) -> list[int]:
     """Insert what is new by request and position; returns how many of each job were."""

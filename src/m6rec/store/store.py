@@ -242,6 +242,12 @@ class Store:
         span = {"since": since}
         return shown.hits(self._rows(shown.SHOWN, span), self._rows(shown.ANSWERED, span))
 
+    def outcomes(self, since: int) -> list[tuple[str, str, int, int]]:
+        """Return arm, user, requests, and requests of which an item got an event that names the
+        request, of every user that was recommended something since a time."""
+        found = self._rows(shown.OUTCOMES, {"since": since})
+        return [(row.arm, row.user_key, row.requests, row.answered) for row in found]
+
     def add_key(self, key: ApiKey) -> None:
         """Add an API key."""
         self._write(small.add_key, key)
