@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,19 +17,21 @@ from gorse import AsyncGorse, Gorse, GorseException, Score
 from m6rec.errors import QueryError
 from m6rec.serving.api_gorse import times
 from m6rec.serving.app import create
-from served import server, settings, train_shop
+from m6rec.serving.settings import Settings
+from service import made_run, serving
 
 WHEN = "2022-08-07T00:26:46Z"
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train_shop(tmp_path_factory.mktemp("gorse"))
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_run(tmp_path_factory.mktemp("gorse"))
 
 
 @pytest.fixture
-def http(runs: Path, tmp_path: Path) -> Iterator[TestClient]:
-    with TestClient(create(settings(runs, tmp_path))) as client:
+def http(run: Path, tmp_path: Path) -> Iterator[TestClient]:
+    settings = Settings(run=str(run), store=f"sqlite:///{tmp_path / 'm6rec.db'}")
+    with TestClient(create(settings)) as client:
         yield client
 
 
@@ -51,9 +54,9 @@ class Called:
 
 
 @pytest.mark.parametrize("kind", [Gorse, AsyncGorse])
-def test_pygorse_works_unmodified(kind: type, runs: Path, tmp_path: Path) -> None:
-    with server(settings(runs, tmp_path)) as url:
-        client = Called(kind(url, "any key"))
+def test_pygorse_works_unmodified(kind: type, run: Path, tmp_path: Path) -> None:
+    with serving(run, f"sqlite:///{tmp_path / 'm6rec.db'}") as server:
+        client = Called(kind(server.url, "any key"))
         users(client)
         items(client)
         feedback(client)
@@ -176,9 +179,7 @@ def like(item: str, user: str = "bob", **more: Any) -> dict[str, Any]:
         ("PATCH", "item/i1?", 400, "JSON"),
     ],
 )
-def test_errors_are_text(
-    http: TestClient, method: str, path: str, status: int, says: str
-) -> None:
+def test_errors_are_text(http: TestClient, method: str, path: str, status: int, says: str) -> None:
     content = b"{" if path.endswith("?") else b"{}"
     headers = {"content-type": "application/json"}
     answer = http.request(method, f"/api/{path}", content=content, headers=headers)
@@ -201,7 +202,9 @@ def test_a_bare_key_of_two_domains_must_say_which(http: TestClient) -> None:
     assert http.post("/api/feedback", json=[like("films/i1"), like("i2")]).status_code == 200
     found = {each["ItemId"] for each in get(http, "user/bob/feedback")}
     assert found == {"films/i1", "i2"}
-    assert get(http, "item/books%2Fi1")["ItemId"] == get(http, "item/books/i1")["ItemId"] == "books/i1"
+    assert (
+        get(http, "item/books%2Fi1")["ItemId"] == get(http, "item/books/i1")["ItemId"] == "books/i1"
+    )
     assert http.delete("/api/item/books%2Fi1").status_code == 200
     assert get(http, "item/i1")["ItemId"] == "i1"
 
@@ -260,13 +263,18 @@ def test_post_adds_and_put_overwrites(http: TestClient) -> None:
     assert http.delete("/api/feedback/bob/i1").json() == {"RowAffected": 1}
 
 
-def test_feedback_of_the_future_is_not_seen_before_it_is_due(http: TestClient) -> None:
-    soon = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+def test_feedback_of_the_future_is_not_seen_before_it_is_due(
+    http: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soon = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     before = get(http, "recommend/bob", n=1)
     assert http.post("/api/feedback", json=[like(before[0], Timestamp=soon)]).status_code == 200
     assert get(http, "user/bob/feedback") == get(http, "feedback/like")["Feedback"] == []
     assert get(http, "recommend/bob", n=1) == before
-    time.sleep(1.1)
+    later = time.time() + 3601
+    monkeypatch.setattr("m6rec.serving.engine.time", SimpleNamespace(time=lambda: later))
+    clock = SimpleNamespace(time_ns=lambda: int(later * 1e9))
+    monkeypatch.setattr("m6rec.serving.api_gorse.feedback.time", clock)
     assert len(get(http, "user/bob/feedback")) == 1
     assert get(http, "recommend/bob", n=1) != before
 
@@ -375,7 +383,8 @@ def test_what_is_no_time_is_refused(given: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "seconds"), [("10m", 600), ("1h30m0s", 5400), ("-1.5h", -5400), ("300ms", 0.3), ("", 0)]
+    ("given", "seconds"),
+    [("10m", 600), ("1h30m0s", 5400), ("-1.5h", -5400), ("300ms", 0.3), ("", 0)],
 )
 def test_durations(given: str, seconds: float) -> None:
     assert times.duration(given) == seconds * 1_000_000

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from served import server, settings, train_shop
+from service import made_run, serving
 
 SCRIPT = Path(__file__).with_name("gorsejs.mjs")
 PACKAGES = ("gorsejs@0.4.8", "tslib@2.8.1")  # gorsejs needs tslib and does not say so
@@ -29,8 +29,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_gorsejs_works_unmodified(folder: Path, tmp_path: Path) -> None:
-    with server(settings(train_shop(tmp_path), tmp_path)) as url:
-        command = ["node", SCRIPT.name, url]
+    with serving(made_run(tmp_path), f"sqlite:///{tmp_path / 'm6rec.db'}") as server:
+        command = ["node", SCRIPT.name, server.url]
         found = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
     assert found.returncode == 0, found.stderr
     assert found.stdout == "29 methods work\n"

@@ -242,9 +242,9 @@ class Engine:
         shown = pages.shown(ask.page)
         if len(shown):
             allowed = allowed & ~np.isin(pages.fingerprints(data.items.keys), shown)
-        exclude = csr_array((1, data.n_items), dtype=np.float32)
-        if not ask.seen:  # events that say nothing of liking, of weight 0, show that it was seen
-            exclude = with_items(query.history, data.items.encode(asker.item)[None])
+        nothing: Any = csr_array((1, data.n_items), dtype=np.float32)
+        past = data.items.encode(asker.item)[None]  # events of weight 0 too: those were seen
+        exclude = nothing if ask.seen else with_items(query.history, past)
         if ask.exclude:
             exclude = with_items(exclude, recommender.items(ask.exclude)[None])
         if len(recommender.fitted.twins):

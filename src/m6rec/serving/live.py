@@ -196,7 +196,7 @@ class Live:
     def _in(self, category: str) -> Mask:
         """(n_items,) the items of a category: of the domain of that name, or marked so."""
         data = self.recommender.dataset
-        mask = data.item_domain == data.domain(category)
+        mask: Mask = data.item_domain == data.domain(category)
         marked = [key for key, shelf in self.shelves.items() if category in shelf.categories]
         codes = data.items.encode(marked)
         mask[codes[codes >= 0]] = True

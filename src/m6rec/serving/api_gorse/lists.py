@@ -123,9 +123,7 @@ async def neighbors(item: PathId, here: Here, asked: Asked) -> Response:
 
 
 @router.get("/user-to-user/{name}/{user}", response_model=list[Score], responses=MISSING)
-def user_to_user(
-    name: str, user: PathId, here: Here, n: Count = 10, offset: Count = 0
-) -> Response:
+def user_to_user(name: str, user: PathId, here: Here, n: Count = 10, offset: Count = 0) -> Response:
     """Users whose histories are like that of a user, whatever the name of the list."""
     return user_neighbors(user, here, n, offset)
 
