@@ -15,7 +15,7 @@ from m6rec.arrivals import changed, extended
 from m6rec.artifacts import Fitted
 from m6rec.data.derived import DERIVED
 from m6rec.data.frames import from_frames
-from m6rec.errors import ConfigError, DataError
+from m6rec.errors import ConfigError, DataError, QueryError
 from m6rec.experiment import Experiment
 from m6rec.models.base import Model, Recipe
 from m6rec.pipeline import fit
@@ -118,6 +118,17 @@ def test_new_items_are_known_by_key_and_title(after: Fitted) -> None:
     [told] = rec.explain(["books/new"], "u1")
     score = rec.score(["books/new"], "u1")["score"][0]
     assert str(told) and told.score == pytest.approx(score, rel=1e-4)
+
+
+def test_a_recommender_with_items_knows_old_and_new_titles(before: Fitted) -> None:
+    asked, fresh = Recommender(before), Recommender(before)
+    assert asked.knows("i1") and not asked.knows("Robots Far Away")  # titles were looked up
+    for rec in (asked.with_items(NEW), fresh.with_items(NEW)):
+        assert rec.items(["Robots Far Away", "books/new"]).tolist() == [40, 40]
+        with pytest.raises(QueryError, match="say which: books/new, films/new"):
+            rec.items(["new"])
+        assert rec.knows("i1")
+    assert not asked.knows("Robots Far Away")
 
 
 def test_filters_see_new_items(after: Fitted) -> None:

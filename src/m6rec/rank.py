@@ -128,6 +128,12 @@ def diverse(
     )
 
 
+def no_items(n: int) -> csr_array:
+    """Return the exclusion (1, n) of nothing."""
+    none = np.zeros(0, np.int32)
+    return csr_array((np.zeros(0, np.float32), none, np.zeros(2, np.int32)), shape=(1, n))
+
+
 def with_items(exclude: csr_array, items: Ids) -> csr_array:
     """Return the exclusion (B, n) with the items (B, m) of each row added; -1 is skipped."""
     row, place = np.nonzero(items >= 0)

@@ -13,6 +13,7 @@ import polars as pl
 
 from m6rec import artifacts
 from m6rec.arrays import Ids, Mask
+from m6rec.arrivals import extended
 from m6rec.artifacts import Fitted
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query, make_query
@@ -62,6 +63,17 @@ class Recommender:
     def metrics(self) -> Mapping[str, Any]:
         """What the training measured, as in metrics.json."""
         return self.fitted.metrics
+
+    def with_items(self, items: pl.DataFrame) -> Recommender:
+        """Return one that also knows these new items, without training; see
+        ``arrivals.extended`` for the columns."""
+        made = Recommender(extended(self.fitted, items))
+        if "_by_title" in vars(self):
+            first = self.dataset.n_items
+            known = {name: [*self._by_title.get(name, ()), *found]
+                     for name, found in made._named(first).items()}  # fmt: skip
+            vars(made)["_by_title"] = self._by_title | known
+        return made
 
     def recommend(
         self,
@@ -317,7 +329,7 @@ class Recommender:
         row = {name: [given.get(name)] for name in known.columns}
         try:
             frame = pl.DataFrame(row, schema=known.schema, strict=False)
-        except (TypeError, pl.exceptions.PolarsError) as error:
+        except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
             raise QueryError(f"attributes {dict(given)}: {error}") from None
         blocks = self.fitted.attributes.users.apply(frame)
         return {name: np.repeat(block, n, axis=0) for name, block in blocks.items()}
@@ -337,9 +349,13 @@ class Recommender:
 
     @cached_property
     def _by_title(self) -> dict[str, list[int]]:
-        """Case-folded title, and raw key without its domain → codes."""
+        return self._named(0)
+
+    def _named(self, first: int) -> dict[str, list[int]]:
+        """Case-folded title, and raw key without its domain → codes, from code ``first`` on."""
         found: dict[str, list[int]] = {}
-        for code, (title, key) in enumerate(zip(self._titles, self._keys, strict=True)):
+        rows = zip(self._titles[first:], self._keys[first:], strict=True)
+        for code, (title, key) in enumerate(rows, start=first):
             for name in {title.casefold().strip(), key.partition("/")[2]} - {""}:
                 found.setdefault(name, []).append(code)
         return found

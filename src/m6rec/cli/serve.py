@@ -43,7 +43,9 @@ def serve(
     store: StoreUrl = URL,
     host: Annotated[str, typer.Option("--host", metavar="ADDRESS")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8088,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 1,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, help="Processes; they share the cores.")
+    ] = 1,
     rival: Annotated[
         str, typer.Option("--rival", metavar="RUN", help="A second run, to compare with.")
     ] = "",
@@ -66,7 +68,8 @@ def serve(
     from m6rec.serving.settings import Settings
     from m6rec.store import Store
 
-    settings = Settings(run=run, rival=rival, share=share, store=store, rate=rate)
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    settings = Settings(run=run, rival=rival, share=share, store=store, rate=rate, threads=threads)
     for each in filter(None, (run, rival)):
         artifacts.checked(artifacts.resolve(each))
     opened = Store.open(store)
@@ -77,7 +80,7 @@ def serve(
             f"--host {host}: is open to others, and there is no API key; make one with "
             "`m6rec keys create --scope admin`"
         )
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     settings.hand_down()
     show.whole(f"http://{host}:{port}  (API: /v1/openapi.json, Ctrl-C ends)")
     uvicorn.run(

@@ -214,9 +214,24 @@ class BlendModel(Model):
             calibrations = np.concatenate([calibrations, calibrations], axis=2)
         mixed = fusion.Mixed.of(len(query), domain)
         personal = self.personal if self.personal.any() else np.ones_like(self.personal)
-        given = zip(self.parts, calibrations, personal.tolist(), strict=True)
+        given = list(zip(self.parts, calibrations, personal.tolist(), strict=True))
+        counts = weights > 2 * FLOOR
+        here = np.flatnonzero(np.bincount(domain))
         for p, (part, calibration, own) in enumerate(given):
-            mixed.add(part.score(query, items), weights[:, :, p], calibration, own)
+            rows = np.flatnonzero(counts[:, here, p].any(axis=1))
+            if len(rows):
+                asked = query if len(rows) == len(query) else query.take(rows)
+                weight = np.where(counts[:, :, p], weights[:, :, p], 0)
+                mixed.add(part.score(asked, items), weight, calibration, own, rows)
+        rows, columns = mixed.silent()
+        if len(rows):  # parts without a λ speak where all others abstain
+            codes = columns if items is None else np.asarray(items)[columns]
+            asked, rest = query.take(rows), mixed.take(rows, columns)
+            for p, (part, calibration, own) in enumerate(given):
+                weight = np.where(counts[:, :, p], 0, weights[:, :, p])[rows]
+                if weight.any():
+                    rest.add(part.score(asked, codes), weight, calibration[rows], own)
+            mixed.fill(rest, rows, columns)
         return mixed.scores()
 
     def _calibrations(self, query: Query) -> Floats:
@@ -258,11 +273,10 @@ class BlendModel(Model):
     def part_scores(self, query: Query, items: Ids) -> list[Floats]:
         """Return the calibrated scores (B, C) of each part."""
         domain = self.item_domain[items]
-        result = []
-        for part, of_cell in zip(self.parts, self._calibrations(query), strict=True):
-            mean, deviation = of_cell[:, domain, 0], of_cell[:, domain, 1]
-            result.append(((part.score(query, items) - mean) / deviation).astype(np.float32))
-        return result
+        given = zip(self.parts, self._calibrations(query), strict=True)
+        return [
+            fusion.calibrated(part.score(query, items), of_cell, domain) for part, of_cell in given
+        ]
 
     def explain(self, query: Query, items: Ids) -> list[list[list[Reason]]]:
         """Return the λ-weighted reasons of the parts, and what calibration shifts."""
@@ -341,11 +355,15 @@ class FallbackModel(BlendModel):
     """A blend in which only the first part that speaks counts; weights stay 0."""
 
     def score(self, query: Query, items: Ids | None = None) -> Scores:
-        codes = np.arange(self.n_items) if items is None else np.asarray(items)
-        first, *others = self.part_scores(query, codes)
-        for other in others:
-            first = np.where(np.isnan(first), other, first)
-        return first
+        domain = self.item_domain if items is None else self.item_domain[items]
+        found = np.full((len(query), len(domain)), np.nan, np.float32)
+        for part, of_cell in zip(self.parts, self._calibrations(query), strict=True):
+            silent = np.isnan(found)
+            if not silent.any():
+                break
+            scores = fusion.calibrated(part.score(query, items), of_cell, domain)
+            found = scores if silent.all() else np.where(silent, scores, found)
+        return found
 
     def explain(self, query: Query, items: Ids) -> list[list[list[Reason]]]:
         result: list[list[list[Reason]]] = [[[] for _ in row] for row in items]

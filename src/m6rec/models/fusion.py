@@ -124,10 +124,38 @@ class Mixed:
         return cls(np.zeros(shape, np.float32), np.zeros(shape, np.float32),
                    np.zeros(shape, np.bool_), domain)  # fmt: skip
 
-    def add(self, scores: Floats, weight: Array, calibration: Array, personal: bool = True) -> None:
-        """Add a part. scores: (R, C), NaN = abstains. weight: (R, D). calibration: (R, D, 2)
-        mean and deviation. personal: whether it counts as having said something."""
-        _add(self.total, self.mass, self.said, scores, weight, calibration, self.domain, personal)
+    def add(
+        self,
+        scores: Floats,
+        weight: Array,
+        calibration: Array,
+        personal: bool = True,
+        rows: Ids | None = None,
+    ) -> None:
+        """Add a part. scores: (R, C), or of some rows; NaN = abstains. weight: (R, D), 0 = the
+        part does not count. calibration: (R, D, 2) mean and deviation. personal: whether it
+        counts as having said something."""
+        rows = np.arange(len(scores)) if rows is None else rows
+        _add(self.total, self.mass, self.said, rows, scores,
+             weight, calibration, self.domain, personal)  # fmt: skip
+
+    def silent(self) -> tuple[Ids, Ids]:
+        """Return the rows and the columns with cells of which no personal part has spoken."""
+        cells = ~(self.said & (self.mass > 0))
+        return np.flatnonzero(cells.any(axis=1)), np.flatnonzero(cells.any(axis=0))
+
+    def take(self, rows: Ids, columns: Ids) -> Mixed:
+        """Return the sums of these rows and columns."""
+        cells = np.ix_(rows, columns)
+        return Mixed(self.total[cells], self.mass[cells], self.said[cells], self.domain[columns])
+
+    def fill(self, other: Mixed, rows: Ids, columns: Ids) -> None:
+        """Take over, for these rows and columns, the sums of cells that were silent here."""
+        cells = np.ix_(rows, columns)
+        heard = self.said[cells] & (self.mass[cells] > 0)
+        self.total[cells] = np.where(heard, self.total[cells], other.total)
+        self.mass[cells] = np.where(heard, self.mass[cells], other.mass)
+        self.said[cells] |= other.said
 
     def scores(self) -> Floats:
         """Return Σ λ z / Σ λ, NaN where no personal part has spoken."""
@@ -136,14 +164,31 @@ class Mixed:
         return result
 
 
+def calibrated(scores: Floats, calibration: Array, domain: Ids) -> Floats:
+    """Return (score − mean) / deviation of each cell (R, C), float32; NaN stays. calibration:
+    (R, D, 2) mean and deviation; domain: (C,) of each column."""
+    found = np.empty(scores.shape, np.float32)
+    _calibrate(scores, calibration, domain, found)
+    return found
+
+
 @compiled(parallel=True)
-def _add(total, mass, said, scores, weight, calibration, domain, personal):  # type: ignore[no-untyped-def]
+def _calibrate(scores, calibration, domain, found):  # type: ignore[no-untyped-def]
     for r in prange(scores.shape[0]):
         for c in range(scores.shape[1]):
-            s = scores[r, c]
-            if not np.isnan(s):
-                d = domain[c]
-                w = weight[r, d]
+            d = domain[c]
+            found[r, c] = (scores[r, c] - calibration[r, d, 0]) / calibration[r, d, 1]
+
+
+@compiled(parallel=True)
+def _add(total, mass, said, rows, scores, weight, calibration, domain, personal):  # type: ignore[no-untyped-def]
+    for i in prange(scores.shape[0]):
+        r = rows[i]
+        for c in range(scores.shape[1]):
+            s = scores[i, c]
+            d = domain[c]
+            w = weight[r, d]
+            if not np.isnan(s) and w > 0:
                 total[r, c] += w * (s - calibration[r, d, 0]) / calibration[r, d, 1]
                 mass[r, c] += w
                 said[r, c] |= personal

@@ -141,17 +141,18 @@ class GraphModel(Additive):
         self.n_items = n_items
         gain = float(recipe.low_pass) * (1 - float(recipe.sharpen) * singular**2)
         self.ins = basis * power(degree, -float(recipe.item_power))[:, None] * gain  # (n, dim)
-        self.outs = basis * power(degree, recipe.lift)[:, None]  # (n, dim)
+        outs = basis * power(degree, recipe.lift)[:, None]
+        self.outs = np.ascontiguousarray(outs.T)  # (dim, n): so that few rows times it are quick
 
     def product(self, inputs: csr_array) -> Scores:
         scores = times_gram(inputs, self.rows, self.columns)
-        scores += spread(inputs, self.ins) @ self.outs.T
+        scores += spread(inputs, self.ins) @ self.outs
         return scores
 
     def contributions(self, inputs: csr_array, items: Ids) -> Array:
         sources = inputs.indices
         table: Array = (self.columns[sources] @ self.rows[:, items]).toarray()
-        table += self.ins[sources] @ self.outs[items].T
+        table += self.ins[sources] @ self.outs[:, items]
         table *= inputs.data[:, None]
         return table
 

@@ -141,6 +141,8 @@ class PctModel(Model):
             rows |= dict(zip(names, (items, bias, variance if some else variance[:0]), strict=True))
         rows |= {"item_domain": domain, "known": known}
         longer = copy(self)
+        for name in ("_inside", "_blocks"):
+            vars(longer).pop(name, None)
         longer._state = state | {
             name: np.concatenate([state[name], new.astype(state[name].dtype)])
             for name, new in rows.items()
@@ -153,16 +155,34 @@ class PctModel(Model):
         state = unnest("encoder", self._state)
         return self.encoder.restore(state) if self.encoder is not None and state else None
 
+    @cached_property
+    def _inside(self) -> list[Ids]:
+        """The known items of each domain."""
+        known = self._state["known"]
+        return [np.flatnonzero((self.item_domain == d) & known) for d in range(self.n_domains)]
+
+    @cached_property
+    def _blocks(self) -> list[Floats]:
+        """Their factors (k, n), which would be picked anew for each request."""
+        return [
+            np.ascontiguousarray(self.item_factors(d)[0][inside].T)
+            for d, inside in enumerate(self._inside)
+        ]
+
     def score(self, query: Query, items: Ids | None = None) -> Scores:
         codes = np.arange(self.n_items) if items is None else np.asarray(items)
         scores = np.full((len(query), len(codes)), np.nan, np.float32)
         parts, attributes, own = self.read(query)
-        for d in np.unique(self.item_domain[codes]).tolist():
-            at = np.flatnonzero((self.item_domain[codes] == d) & self._state["known"][codes])
+        for d in np.flatnonzero(np.bincount(self.item_domain[codes])).tolist():
             users, informed = self.users(d, parts, attributes, own)
             factors, bias = self.item_factors(d)
-            inside = codes[at]
-            found = users @ factors[inside].T
+            if items is None:
+                at = inside = self._inside[d]
+                found = users @ self._blocks[d]
+            else:
+                at = np.flatnonzero((self.item_domain[codes] == d) & self._state["known"][codes])
+                inside = codes[at]
+                found = users @ factors[inside].T
             if self._state["explicit"][d]:
                 mean, least, greatest = self._state["middle"][d]
                 found = (found + mean + bias[inside]).clip(least, greatest)

@@ -86,8 +86,8 @@ class TwoTowers(Model):
         self._inside = [
             np.flatnonzero(self.known & (self.item_domain == d)) for d in range(self.n_domains)
         ]
-        self._keys = [  # rows of keys that are picked anew for each request are copied each time
-            keys if len(inside) == len(keys) else keys[inside] for inside in self._inside
+        self._keys = [  # (e, n): rows of keys that are picked anew are copied each time
+            np.ascontiguousarray(keys[inside].T) for inside in self._inside
         ]
 
     def state(self) -> State:
@@ -185,9 +185,9 @@ class TwoTowers(Model):
             else:
                 at = np.flatnonzero((self.item_domain[items] == d) & self.known[items])
                 inside = items[at]
-                keys = self.keys[inside]
+                keys = self.keys[inside].T
             if len(at):
-                scores[:, at] = users[:, d] @ keys.T + self.bias[inside]
+                scores[:, at] = users[:, d] @ keys + self.bias[inside]
         return scores
 
     def embed_query(self, query: Query, domain: int) -> Floats:

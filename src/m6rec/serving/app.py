@@ -53,7 +53,9 @@ def create(settings: Settings | None = None) -> FastAPI:
 
 
 def problem(request: Request, status: int, code: str, message: str) -> Response:
-    """Return an error in the form of /v1, or of /api: text, and 400 for whatever does not fit."""
+    """Return an error in the form of /v1, or of /api: text, and 400 for whatever does not fit.
+    Halves of surrogate pairs in it become "?"."""
+    message = message.encode(errors="replace").decode()
     if request.url.path.startswith(f"{api_gorse.PREFIX}/"):
         return PlainTextResponse(message, 400 if status == 422 else status)
     return JSONResponse({"error": message, "code": code}, status)

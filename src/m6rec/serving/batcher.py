@@ -20,10 +20,11 @@ class Batcher:
     """One thread that takes all requests that wait, up to TOGETHER, and answers them at once.
 
     An idle worker answers a request alone and at once; under load, batches form by themselves.
+    n_threads: of the kernels and BLAS.
     """
 
-    def __init__(self, recommend: Recommend) -> None:
-        self.recommend = recommend
+    def __init__(self, recommend: Recommend, n_threads: int = 1) -> None:
+        self.recommend, self.n_threads = recommend, n_threads
         self._waiting: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="recommend", daemon=True)
         self._thread.start()
@@ -41,15 +42,21 @@ class Batcher:
         self._thread.join()
 
     def _work(self) -> None:
-        with threads(1):
+        with threads(self.n_threads):
             while (batch := self._batch()) is not None:
                 asks = [ask for ask, _, _ in batch]
-                try:
-                    answers = self.recommend(asks)
-                except Exception as error:  # of the store or the model: for all of the batch
-                    answers = [error] * len(batch)
+                answers = self._answers(asks)
                 for (_, loop, future), answer in zip(batch, answers, strict=True):
                     loop.call_soon_threadsafe(_resolve, future, answer)
+
+    def _answers(self, asks: Sequence[Ask]) -> Sequence[Answer | Exception]:
+        """Answer together, or where that fails one by one, so that each has its own error."""
+        try:
+            return self.recommend(asks)
+        except Exception as error:
+            if len(asks) == 1:
+                return [error]
+            return [answer for ask in asks for answer in self._answers([ask])]
 
     def _batch(self) -> list[Waiting] | None:
         """The requests that wait, at least one; None at the end."""

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from m6rec import artifacts
 from m6rec.arrays import Floats, Scores
 from m6rec.data.query import Query
 from m6rec.errors import M6RecError, QueryError
 from m6rec.explanation import Explanation, explain
-from m6rec.rank import rank, with_items, with_twins
+from m6rec.rank import no_items, rank, with_items, with_twins
 from m6rec.serving import pages
 from m6rec.serving.asks import Answer, Ask, Ranked
 from m6rec.serving.given import Journal
@@ -242,9 +241,8 @@ class Engine:
         shown = pages.shown(ask.page)
         if len(shown):
             allowed = allowed & ~np.isin(pages.fingerprints(data.items.keys), shown)
-        nothing: Any = csr_array((1, data.n_items), dtype=np.float32)
         past = data.items.encode(asker.item)[None]  # events of weight 0 too: those were seen
-        exclude = nothing if ask.seen else with_items(query.history, past)
+        exclude = no_items(data.n_items) if ask.seen else with_items(query.history, past)
         if ask.exclude:
             exclude = with_items(exclude, recommender.items(ask.exclude)[None])
         if len(recommender.fitted.twins):

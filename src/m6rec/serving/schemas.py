@@ -13,8 +13,9 @@ from m6rec.store import Event, Item, User
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NAMED = 5  # reasons of an item in a list; /v1/explain gives all
-Key = Annotated[str, Field(min_length=1, max_length=512)]
-ItemKey = Annotated[str, Field(min_length=1, max_length=512, examples=["films/50"])]
+NO_NUL = r"^[^\x00]*$"
+Key = Annotated[str, Field(min_length=1, max_length=512, pattern=NO_NUL)]
+ItemKey = Annotated[str, Field(min_length=1, max_length=512, pattern=NO_NUL, examples=["films/50"])]
 Language = Literal["en", "zh"]
 
 
@@ -115,7 +116,7 @@ class EventBody(Body):
     user: Key = Field(examples=["42"])
     item: ItemKey
     type: Annotated[str, Field(min_length=1, max_length=100)] = "event"
-    value: float | None = Field(None, allow_inf_nan=False, description="A rating, count or sum.")
+    value: float | None = Field(None, ge=-1e9, le=1e9, description="A rating, count or sum.")
     time: datetime | None = Field(None, description="Now where left out; in future: not yet.")
     id: Key | None = Field(None, description="Sent twice with the same id, it counts once.")
     request: str | None = Field(None, max_length=64, description="Of the list it came from.")

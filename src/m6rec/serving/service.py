@@ -34,7 +34,7 @@ class Service:
         self.path = artifacts.resolve(settings.run)
         rival = artifacts.resolve(settings.rival) if settings.rival else None
         self.engine = Engine(self.store, self.path, rival, settings.share)
-        self.batcher = Batcher(self.engine.recommend)
+        self.batcher = Batcher(self.engine.recommend, settings.threads)
         retraining = self._retraining()
         self.schedule = Schedule(retraining, self.path.parent, self.store) if retraining else None
         self._stop = threading.Event()

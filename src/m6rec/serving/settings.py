@@ -12,14 +12,15 @@ VARIABLE = "M6REC_SERVE"  # JSON of the settings, for worker processes
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """run: a run directory, or "current" for that which CURRENT names, followed as it changes.
-    rival: a second run that answers a ``share`` of the users. store: database URL. body: bytes of
-    a request at most. rate: requests a second of one client at most, 0 = no limit. poll: seconds
-    between looks at CURRENT."""
+    rival: a second run that answers a ``share`` of the users. store: database URL. threads: of a
+    worker's kernels. body: bytes of a request at most. rate: requests a second of one client at
+    most, 0 = no limit. poll: seconds between looks at CURRENT."""
 
     run: str = "current"
     rival: str = ""
     share: float = 0.5
     store: str = "sqlite:///m6rec.db"
+    threads: int = 1
     body: int = 8_000_000
     rate: float = 0.0
     poll: float = 1.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from m6rec.store.records import Event, Given, Item, User
 
 Row = dict[str, Any]
 LONGEST = 512  # characters of a key
+LARGEST = 10**9  # value of an event, either way
 FIRST = -62_135_596_800_000_000  # the first µs of the year 1
 LAST = 253_402_300_799_999_999  # the last µs of the year 9999
 
@@ -60,13 +60,10 @@ def moment(value: Any, name: str = "time", first: int = 0) -> int:
 
 
 def number(value: Any) -> float:
-    """Return a finite float."""
-    try:
-        if isinstance(value, (int, float)) and math.isfinite(value):
-            return float(value)
-    except OverflowError:
-        pass
-    raise DataError(f"value {str(value)[:40]}: must be a finite number")
+    """Return a float that models can square and add up in single precision."""
+    if isinstance(value, (int, float)) and -LARGEST <= value <= LARGEST:
+        return float(value)
+    raise DataError(f"value {str(value)[:40]}: must be a number from −10⁹ to 10⁹")
 
 
 def attributes(value: Any) -> str:
@@ -143,7 +140,7 @@ def given_row(given: Given) -> Row:
     return {
         "request": key(given.request, "request"),
         "position": position,
-        "user_key": key(given.user, "user"),
+        "user_key": key(given.user, "user") if given.user else "",
         "item_key": item_key(given.item),
         "domain": given.item.partition("/")[0],
         "time": moment(given.time),

@@ -20,7 +20,8 @@ PRAGMAS = (
     f"PRAGMA busy_timeout = {int(PATIENCE * 1000)}",
     "PRAGMA synchronous = FULL",  # in WAL mode NORMAL may lose the last commits
     "PRAGMA secure_delete = ON",  # what is erased is overwritten
-    "PRAGMA cache_size = -32000",  # KiB
+    "PRAGMA cache_size = -8000",  # KiB, of each connection
+    "PRAGMA wal_autocheckpoint = 8000",  # pages; the default copies hot pages too often
 )
 # Every connection is in autocommit mode, so a transaction is what stands between these.
 BEGIN = {
@@ -103,8 +104,10 @@ class Database:
                 yield connection
                 connection.exec_driver_sql("COMMIT")
             except BaseException:
-                if not connection.invalidated:
+                try:
                     connection.exec_driver_sql("ROLLBACK")
+                except sa.exc.SQLAlchemyError:  # lost, or the database itself rolled back
+                    connection.invalidate()
                 raise
 
     def _begun(self) -> sa.Connection:

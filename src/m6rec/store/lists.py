@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from m6rec.errors import DataError
+from m6rec.store.among import among
 from m6rec.store.records import Event, Feedback
 from m6rec.store.schema import EVENTS
 
@@ -38,8 +39,8 @@ def events_page(
         there = sa.tuple_(sa.literal(time, sa.BigInteger), sa.literal(last, sa.BigInteger))
         statement = statement.where(here < there if newest else here > there)
     if newest:
-        return statement.order_by(E.time.desc(), E.id.desc()).limit(n + 1)
-    return statement.order_by(*order).limit(n + 1)
+        return statement.order_by(E.time.desc(), E.id.desc()).limit(more_than(n))
+    return statement.order_by(*order).limit(more_than(n))
 
 
 def feedback_page(
@@ -56,7 +57,7 @@ def feedback_page(
     if cursor:
         last = read_cursor(cursor, str, str, str)
         page = page.where(sa.tuple_(*group) > sa.tuple_(*(sa.literal(part) for part in last)))
-    sums = page.group_by(*group).order_by(*group).limit(n + 1).subquery()
+    sums = page.group_by(*group).order_by(*group).limit(more_than(n)).subquery()
     one = EVENTS.alias()
     latest = (
         sa.select(one.c.comment)
@@ -75,11 +76,18 @@ def feedback_page(
     )
 
 
+def more_than(n: int) -> int:
+    """Return the rows to ask for, so as to see whether a page of n is the last one."""
+    if not 1 <= n < 2**31:
+        raise DataError(f"n = {n}: must be at least 1")
+    return n + 1
+
+
 def _of(
     users: Names, items: Names, types: Names, until: int | None
 ) -> list[sa.ColumnElement[bool]]:
     found: list[sa.ColumnElement[bool]] = [
-        column.in_(list(names))
+        among(column, names)
         for column, names in ((E.user_key, users), (E.item_key, items), (E.type, types))
         if names is not None
     ]

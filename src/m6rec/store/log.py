@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
+from m6rec.store.among import among
 from m6rec.store.checks import Row
 from m6rec.store.records import History
-from m6rec.store.rows import chunks, copy, ensure, placeholder
+from m6rec.store.rows import copy, ensure
 from m6rec.store.schema import EVENTS
 
 E = EVENTS.c
+ID = re.compile("[0-9]{1,18}")
 _COLUMNS = (E.item_key, E.type, E.value, E.time)
 _SEEN = (E.user_key == sa.bindparam("user"), E.time <= sa.bindparam("until"))
 HISTORY = sa.select(*_COLUMNS).where(*_SEEN).order_by(E.time, E.id)
@@ -21,7 +24,7 @@ LATEST = (
 )
 HISTORIES = (
     sa.select(E.user_key, *_COLUMNS)
-    .where(E.user_key.in_(placeholder("users")), E.time <= sa.bindparam("until"))
+    .where(among(E.user_key, "users"), E.time <= sa.bindparam("until"))
     .order_by(E.user_key, E.time, E.id)
 )
 _NEWEST = (
@@ -38,8 +41,8 @@ POPULAR = (
     .order_by(sa.desc("n"), _NEWEST.c.item_key)
 )
 LAST = sa.select(sa.func.coalesce(sa.func.max(E.id), 0))
-_KNOWN = sa.select(E.key).where(E.key.in_(placeholder("keys")))
-_KNOWN_IDS = sa.select(E.id).where(E.id.in_(placeholder("ids")))
+_KNOWN = sa.select(E.key).where(among(E.key, "keys"))
+_KNOWN_IDS = sa.select(E.id).where(among(E.id, "ids"))
 _OF_PAIR = (E.user_key == sa.bindparam("user"), E.item_key == sa.bindparam("item"))
 _OF_TYPE = E.type == sa.bindparam("of_type")
 _DELETE_PAIR = sa.delete(EVENTS).where(*_OF_PAIR)
@@ -70,11 +73,9 @@ def restore(connection: sa.Connection, jobs: Sequence[tuple[str, Sequence[Row]]]
     """
     kept = []
     for prefix, rows in jobs:
-        own = {row["key"]: int(row["key"].removeprefix(prefix)) for row in rows
-               if (row["key"] or "").startswith(prefix)}  # fmt: skip
-        there: set[int] = set()
-        for part in chunks(own.values()):
-            there |= {i for (i,) in connection.execute(_KNOWN_IDS, {"ids": part})}
+        ends = {row["key"]: (row["key"] or "").removeprefix(prefix) for row in rows}
+        own = {key: int(end) for key, end in ends.items() if end != key and ID.fullmatch(end)}
+        there = set(connection.execute(_KNOWN_IDS, {"ids": own.values()}).scalars())
         kept.append([row for row in rows if own.get(row["key"]) not in there])
     return add(connection, kept)
 
@@ -96,9 +97,7 @@ def _new(connection: sa.Connection, jobs: Sequence[Sequence[Row]]) -> list[list[
     There is one writer at a time, so what is not there now is not there at the insert either.
     """
     keys = {row["key"] for rows in jobs for row in rows if row["key"] is not None}
-    known: set[str] = set()
-    for part in chunks(keys):
-        known |= {key for (key,) in connection.execute(_KNOWN, {"keys": part})}
+    known = set(connection.execute(_KNOWN, {"keys": keys}).scalars()) if keys else keys
     found = []
     for rows in jobs:
         fresh = []

@@ -56,7 +56,8 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """One item of one recommendation that was given. run: its model; arm: of an A/B test."""
+    """One item of one recommendation that was given. user: "" = nobody that is known. run: its
+    model; arm: of an A/B test."""
 
     request: str
     user: str

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
 import sqlalchemy as sa
 
 from m6rec.errors import DataError
+from m6rec.store.among import among
 from m6rec.store.checks import LONGEST, Row, digest, item_row, user_row
 from m6rec.store.records import Item, Kind, User
 from m6rec.store.schema import ABOUT, DELETED, ITEMS, REVS, USERS
 
 TABLES = {"user": USERS, "item": ITEMS}
 MAKERS: Mapping[Kind, Callable[[Any], Row]] = {"user": user_row, "item": item_row}
-PART = 500  # keys in one IN (…)
 
 
 def copy(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> None:
@@ -41,24 +41,12 @@ def copy_tuples(
     connection.exec_driver_sql(f'INSERT INTO "{table.name}" ({listed}) VALUES ({marks})', rows)
 
 
-def placeholder(name: str) -> sa.BindParameter[Any]:
-    """Return a parameter for a list, as in IN (…)."""
-    return sa.bindparam(name, expanding=True)
-
-
-def chunks(values: Collection[Any], size: int = PART) -> Iterator[list[Any]]:
-    """Cut into lists that fit one statement."""
-    rest = list(values)
-    for start in range(0, len(rest), size):
-        yield rest[start : start + size]
-
-
 def _keyed(make: Callable[[sa.Table], Any]) -> dict[Kind, Any]:
     return {"user": make(USERS), "item": make(ITEMS)}
 
 
 def _of(table: sa.Table) -> sa.ColumnElement[bool]:
-    return table.c.key.in_(placeholder("keys"))
+    return among(table.c.key, "keys")
 
 
 KNOWN = _keyed(lambda table: sa.select(table.c.key).where(_of(table)))
@@ -92,7 +80,7 @@ GONE = sa.select(DELETED.c.key).where(
     DELETED.c.rev <= sa.bindparam("rev"),
 )
 _FORGET = sa.delete(DELETED).where(
-    DELETED.c.kind == sa.bindparam("of"), DELETED.c.key.in_(placeholder("keys"))
+    DELETED.c.kind == sa.bindparam("of"), among(DELETED.c.key, "keys")
 )
 BARES = (
     sa.select(ITEMS.c.key, ITEMS.c.bare)
@@ -111,10 +99,8 @@ def next_rev(connection: sa.Connection, kind: Kind) -> int:
 
 def ensure(connection: sa.Connection, kind: Kind, keys: Collection[str]) -> None:
     """Insert bare rows for the keys that are missing."""
-    found: set[str] = set()
-    for part in chunks(keys):
-        found |= {key for (key,) in connection.execute(KNOWN[kind], {"keys": part})}
-    missing = sorted(set(keys) - found)
+    found = connection.execute(KNOWN[kind], {"keys": keys}).scalars()
+    missing = sorted(set(keys).difference(found))
     if missing:
         bare = User if kind == "user" else Item
         write(connection, kind, [MAKERS[kind](bare(key=key)) for key in missing])
@@ -124,8 +110,8 @@ def write(connection: sa.Connection, kind: Kind, rows: Sequence[Row]) -> None:
     """Insert rows under a new rev; keys that had been deleted are so no longer."""
     rev = next_rev(connection, kind)
     copy(connection, TABLES[kind], [{**row, "rev": rev} for row in rows])
-    for part in chunks([row["key"] for row in rows]):
-        connection.execute(_FORGET, {"of": kind, "keys": [_stone(kind, key) for key in part]})
+    stones = [_stone(kind, row["key"]) for row in rows]
+    connection.execute(_FORGET, {"of": kind, "keys": stones})
 
 
 def put(connection: sa.Connection, kind: Kind, rows: Sequence[Row]) -> int:
@@ -139,7 +125,7 @@ def put(connection: sa.Connection, kind: Kind, rows: Sequence[Row]) -> int:
 
 def drop(connection: sa.Connection, kind: Kind, keys: Collection[str]) -> int:
     """Delete rows, without a tombstone."""
-    return sum(connection.execute(_DELETE[kind], {"keys": part}).rowcount for part in chunks(keys))
+    return connection.execute(_DELETE[kind], {"keys": keys}).rowcount
 
 
 def bury(connection: sa.Connection, kind: Kind, key: str) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from m6rec.store.among import among
 from m6rec.store.checks import Row
 from m6rec.store.records import Given, Hits
-from m6rec.store.rows import chunks, copy, placeholder
+from m6rec.store.rows import copy
 from m6rec.store.schema import EVENTS, GIVEN
 
 G = GIVEN.c
@@ -20,7 +21,7 @@ OF_USER = (
     .order_by(G.time.desc(), G.request.desc(), G.position)
     .limit(sa.bindparam("n"))
 )
-_KNOWN = sa.select(G.request, G.position).where(G.request.in_(placeholder("requests")))
+_KNOWN = sa.select(G.request, G.position).where(among(G.request, "requests"))
 _OLDER = sa.delete(GIVEN).where(G.time < sa.bindparam("before"))
 _SINCE = G.time >= sa.bindparam("since")
 SHOWN = (
@@ -66,9 +67,7 @@ OUTCOMES = (
 def add(connection: sa.Connection, jobs: Sequence[Sequence[Row]]) -> list[int]:
     """Insert what is new by request and position; returns how many of each job were."""
     requests = {row["request"] for rows in jobs for row in rows}
-    known: set[tuple[str, int]] = set()
-    for part in chunks(requests):
-        known |= {(r, p) for r, p in connection.execute(_KNOWN, {"requests": part})}
+    known = {(r, p) for r, p in connection.execute(_KNOWN, {"requests": requests})}
     new: list[Row] = []
     counts = []
     for rows in jobs:

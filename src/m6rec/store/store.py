@@ -64,9 +64,7 @@ class Store:
 
     def histories(self, users: Sequence[str], until: int) -> list[History]:
         """Return the histories of many users, in their order."""
-        found: list[Any] = []
-        for part in rows.chunks(list(dict.fromkeys(users))):
-            found += self._rows(log.HISTORIES, {"users": part, "until": until})
+        found = self._rows(log.HISTORIES, {"users": set(users), "until": until})
         return log.by_user(found, users)
 
     def events(
@@ -315,7 +313,7 @@ class Store:
     ) -> tuple[Sequence[Any], str]:
         start, end = ("", rows.END) if domain is None else (f"{domain}/", f"{domain}0")
         after = lists.read_cursor(cursor, str)[0] if cursor else start
-        found = self._rows(rows.PAGE[kind], {"after": after, "end": end, "n": n + 1})
+        found = self._rows(rows.PAGE[kind], {"after": after, "end": end, "n": lists.more_than(n)})
         return lists.cut(found, n, "key")
 
     def _changed(self, kind: Kind, since: int) -> tuple[int, Sequence[Any], list[str]]:
