@@ -36,7 +36,7 @@ _NEWEST = (
 )
 POPULAR = (
     sa.select(_NEWEST.c.item_key, sa.func.count().label("n"))
-    .where(_NEWEST.c.type.not_in(placeholder("without")))
+    .where(sa.not_(among(_NEWEST.c.type, "without")))
     .group_by(_NEWEST.c.item_key)
     .order_by(sa.desc("n"), _NEWEST.c.item_key)
 )

@@ -130,8 +130,7 @@ class Store:
 
     def known_users(self, keys: Collection[str]) -> set[str]:
         """Return those of these keys that there are users of."""
-        parts = rows.chunks(keys)
-        return {r.key for part in parts for r in self._rows(rows.KNOWN["user"], {"keys": part})}
+        return {row.key for row in self._rows(rows.KNOWN["user"], {"keys": keys})}
 
     def delete_user(self, key: str) -> dict[str, int]:
         """Erase a user from every table; returns how many rows of each. ``digest(key)`` stays,
@@ -185,9 +184,8 @@ class Store:
     def keys_by_bare(self, bare: Collection[str]) -> dict[str, list[str]]:
         """Return part after the domain → the keys that have it; of those that there are."""
         found: dict[str, list[str]] = {}
-        for part in rows.chunks(set(bare)):
-            for row in self._rows(rows.BARES, {"bares": part}):
-                found.setdefault(row.bare, []).append(row.key)
+        for row in self._rows(rows.BARES, {"bares": set(bare)}):
+            found.setdefault(row.bare, []).append(row.key)
         return found
 
     def delete_item(self, key: str) -> dict[str, int]:
