@@ -9,7 +9,8 @@ import pytest
 
 from m6rec.data.dataset import Dataset
 from m6rec.data.schema import EventType
-from m6rec.data.splits import Split
+from m6rec.data.splits import Split, cold_user, holdout
+from m6rec.models.newcomers import learn_ridges
 from m6rec.models.pct import Pct
 from m6rec.models.transfer import Local, left_out, likely_sources
 from m6rec.tracking import Run
@@ -111,6 +112,66 @@ def test_a_new_user_is_placed_by_attributes_alone(options: dict[str, Local]) -> 
     np.testing.assert_allclose(total, scores, atol=1e-4)
 
 
+def test_attributes_without_meaning_do_not_mislead_about_new_users() -> None:
+    rng = np.random.default_rng(0)
+    liked = 0.8 / (1 + np.arange(40) % 20) ** 0.5
+    user, item = np.nonzero(rng.random((240, 40)) < liked)
+    data = replace(
+        Dataset.build(
+            user=user, item=item, users=240, items=40, domains=world().domains,
+            item_domain=(np.arange(40) >= 20).astype(np.int16),
+        ),
+        user_attributes={"noise": rng.standard_normal((240, 60)).astype(np.float32)},
+    )  # fmt: skip
+    split = cold_user(data, 0.25, rng, context=0.0)
+    query = split.context.query(np.unique(split.test.user))
+    recipe = Pct(dim=8, domains=OPTIONS, transfer=False)
+    ridges = learn_ridges(split.train, lambda part: recipe.fit(part, Run()), OPTIONS, Run())
+    assert min(ridges.values()) >= 30
+    learned = {name: replace(local, ridge=ridges[name]) for name, local in OPTIONS.items()}
+
+    def popular(domains: dict[str, Local]) -> float:
+        """The share of the films that most people like, 0 to 4, among the first five."""
+        films = replace(recipe, domains=domains).fit(split.train, Run()).score(query)[:, :20]
+        return float((np.argsort(-films, axis=1)[:, :5] < 5).mean())
+
+    assert popular(learned) > popular(OPTIONS) + 0.1
+
+
+def test_attributes_with_meaning_are_still_trusted() -> None:
+    split = cold_user(world(n_users=160), 0.25, np.random.default_rng(1), context=0.0)
+    users = np.unique(split.test.user)
+    model = Pct(dim=8).fit(split.train, Run())
+    assert isinstance(model.recipe, Pct)
+    assert all(local.ridge is not None for local in model.recipe.domains.values())
+    scores = model.score(split.context.query(users))
+    assert own_group_share(scores, users, np.zeros(scores.shape, np.bool_)) > 0.85
+
+
+def test_the_ridge_of_attributes_is_learned_only_where_it_is_open_and_there_are_some() -> None:
+    data = world()
+    cases = [
+        (Pct(dim=4), bare(data)),
+        (Pct(dim=4, attributes=False), data),
+        (Pct(dim=4, domains=OPTIONS), data),
+        (Pct(dim=4), world(explicit=True)),
+    ]
+    for recipe, train in cases:
+        found = recipe.choose(holdout(train, np.random.default_rng(0)), Run())
+        assert [local.ridge for local in found.domains.values()] == [None, None]
+
+
+def test_a_ridge_of_attributes_leaves_what_domains_tell_of_each_other() -> None:
+    """Only A is shrunk: without meaning to attributes, B still finds the books by the films."""
+    users = np.arange(20)
+    split = without_books(world(n_users=200), users)
+    books = np.arange(20, 40)
+    query = replace(split.train.query(users), features={"taste": np.zeros((20, 4), np.float32)})
+    deaf = {name: replace(local, ridge=1e6) for name, local in SHARED.items()}
+    scores = Pct(dim=16, domains=deaf).fit(split.train, Run()).score(query)
+    assert share(scores, users, books) > 0.9
+
+
 def test_a_run_from_before_the_prior_of_strangers_still_answers() -> None:
     data = world()
     model = Pct(dim=8, domains=SHARED).fit(data, Run())
@@ -192,3 +253,5 @@ def test_options_out_of_range_are_refused() -> None:
         Local(omega={"films": 1.5})
     with pytest.raises(ValueError, match="above 0"):
         Local(reg=0)
+    with pytest.raises(ValueError, match="ridge must be at least 0"):
+        Local(ridge=-1)

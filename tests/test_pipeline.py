@@ -261,20 +261,23 @@ def test_tune_knows_the_parts_of_the_default_model(trained: Trained) -> None:
 def test_learned_weights_are_shown(folder: Path, tmp_path: Path) -> None:
     model = "model={kind='blend', parts=[{kind='pct', dim=8}, {kind='popular'}]}"
     trained = pipeline.train(load(folder / "shop.toml", [model]))
-    weights, omega = learned(trained.fitted.model, ["films", "books"])
+    weights, omega, ridge = learned(trained.fitted.model, ["films", "books"])
     assert weights.frame.columns == ["domain", "history", "pct", "popular"]
     for row in weights.frame.iter_rows(named=True):
         assert float(row["pct"]) + float(row["popular"]) == pytest.approx(1, abs=0.011)
     assert omega.frame.columns == ["domain", "from films", "from books", "for"]
     assert omega.frame.row(0)[1] == "–"
+    assert ridge.frame["domain"].to_list() == ["films", "books"]
+    assert all(float(found) >= 1 for found in ridge.frame["ridge"])
     pct = trained.fitted.model.parts[0]  # type: ignore[attr-defined]
     some = {"omega": np.array([[0, 0.5], [0, 0]]), "warm": np.array([False, True])}
     cold = PctModel(pct.recipe, pct.state() | some, "log", True)
-    (omega,) = learned(cold, ["films", "books"])
+    omega, _ = learned(cold, ["films", "books"])
     assert omega.frame["for"].to_list() == ["only users without history there", "–"]
     assert repr(trained.evaluations["blend"]).startswith("Evaluation(ndcg@10 0.")
     page = report.write(trained, tmp_path).read_text()
     assert "λ: how much each part counts" in page
+    assert "A: how far attributes alone tell a taste" in page
     assert "blend is better than popular" in page
 
 

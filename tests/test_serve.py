@@ -6,6 +6,7 @@ import random
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,18 @@ from m6rec.client import Client
 from m6rec.errors import ConfigError, ServiceError
 from m6rec.store import Store
 from service import made_run, serving
+from stores import KINDS, place
 from test_cli import m6rec
 
 
-def test_it_serves_and_ends_in_order(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'm6rec.db'}"
+@pytest.fixture(params=KINDS)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Of an empty store, on each database."""
+    with place(request.param, tmp_path) as found:
+        yield found
+
+
+def test_it_serves_and_ends_in_order(tmp_path: Path, url: str) -> None:
     with serving(made_run(tmp_path), url) as server:
         with Client(server.url) as client:
             liked = client.recommend("me", k=3)
@@ -51,9 +59,26 @@ def test_beyond_this_machine_it_needs_a_key(tmp_path: Path) -> None:
     assert "revoked" in m6rec("keys", "revoke", "--name", "shop", "--store", url).stdout
 
 
-def test_killed_at_random_it_loses_and_doubles_nothing(tmp_path: Path) -> None:
+def test_what_one_worker_acknowledged_counts_in_the_next_answer_of_another(
+    tmp_path: Path, url: str
+) -> None:
+    run = made_run(tmp_path)
+    with serving(run, url) as one, serving(run, url) as other:
+        with Client(one.url) as first, Client(other.url) as second:
+            for u in range(20):
+                shown = second.recommend(f"new{u}", domain="films", k=3, explain=False)
+                first.event(f"new{u}", shown["items"][0]["item"])
+                after = second.recommend(f"new{u}", domain="films", k=3, explain=False)
+                assert after["history"] == 1
+                assert shown["items"][0] not in after["items"]
+                first.put_item(f"films/new{u}", title=f"New {u}", attributes={"year": 3000 + u})
+                found = second.recommend("u1", filter=f"year == {3000 + u}", explain=False)
+                assert [item["title"] for item in found["items"]] == [f"New {u}"]
+
+
+def test_killed_at_random_it_loses_and_doubles_nothing(tmp_path: Path, url: str) -> None:
     """What was acknowledged is there once; what was not is there at most once."""
-    url, rng = f"sqlite:///{tmp_path / 'm6rec.db'}", random.Random(1)
+    rng = random.Random(1)
     sent: list[str] = []
     acknowledged: set[str] = set()
 

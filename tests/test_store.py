@@ -41,6 +41,13 @@ def given(request: str = "r1", position: int = 0, item: str = "films/a", **more:
                  **{"user": "ann", "time": 5, "run": "run", **more})  # fmt: skip
 
 
+def nested(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 # Events
 
 
@@ -309,6 +316,8 @@ def test_seeds(store: Store) -> None:
     store.set_seeds("item", ["films/b", "films/a", "films/b"])
     store.set_seeds("user", ["ann"])
     assert store.seeds("item") == ["films/b", "films/a"]
+    with pytest.raises(DataError, match='"x": must be of "user" or "item"'):
+        store.set_seeds("x", [])  # type: ignore[arg-type]
     store.set_seeds("item", [])
     assert store.seeds("item") == [] and store.seeds("user") == ["ann"]
 
@@ -376,6 +385,9 @@ def test_api_keys(store: Store) -> None:
         (event(comment=None), "comment None: must be text"),
         (User(key="x", attributes={"a": float("inf")}), "attributes: cannot be written as JSON"),
         (User(key="x", attributes=[1]), "attributes: must be names with values"),  # type: ignore[arg-type]
+        (User(key="x", attributes={"a": nested(40)}), "nested more than 32 levels"),
+        (User(key="x", attributes={"a": nested(10**5)}), "nested more than 32 levels"),
+        (User(key="x", attributes={"a": {1}}), "cannot be written as JSON"),
         (User(key="x", attributes={"a": "\ud800"}), "attributes .* is not valid Unicode"),
         (Item(key="a"), "must be written"),
         (Item(key="a/b", hidden=1), "hidden 1: must be true or false"),  # type: ignore[arg-type]

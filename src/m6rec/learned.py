@@ -1,4 +1,4 @@
-"""What a fitted model learned that a person should see: fusion weights λ, transfer weights ω."""
+"""What a fitted model learned that a person should see: weights λ and ω, the ridge of A."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ import polars as pl
 from m6rec.data.query import ACTIVITY_NAMES
 from m6rec.models.base import Model
 from m6rec.models.compose import BlendModel, FallbackModel
+from m6rec.models.pct import Pct
 from m6rec.models.pct_model import PctModel
+from m6rec.models.transfer import Local
 
 NEW = "new items"  # the row of items without events
 
 
 @dataclass(frozen=True, kw_only=True)
 class Learned:
-    """A table of weights (λ or ω), with a heading and a sentence that says how to read it."""
+    """A table (of λ, ω or A), with a heading and a sentence that says how to read it."""
 
     symbol: str
     heading: str
@@ -26,7 +28,7 @@ class Learned:
 
 
 def learned(model: Model, domains: Sequence[str]) -> Iterator[Learned]:
-    """Yield the weights of a model and of its parts, the model's own first."""
+    """Yield what a model and its parts learned, the model's own first."""
     if isinstance(model, BlendModel):
         if not isinstance(model, FallbackModel):
             yield _lambda(model, domains)
@@ -34,6 +36,10 @@ def learned(model: Model, domains: Sequence[str]) -> Iterator[Learned]:
             yield from learned(part, domains)
     if isinstance(model, PctModel) and len(domains) > 1:
         yield _omega(model, domains)
+    if isinstance(model, PctModel) and isinstance(model.recipe, Pct):
+        ridges = [model.recipe.domains.get(domain, Local()).ridge for domain in domains]
+        if any(ridge is not None for ridge in ridges):
+            yield _ridge(ridges, domains)
 
 
 def _lambda(model: BlendModel, domains: Sequence[str]) -> Learned:
@@ -72,4 +78,15 @@ def _omega(model: PctModel, domains: Sequence[str]) -> Learned:
         heading="ω: how much one domain trusts another",
         text="Kept where it helped on the holdout; 0 = the domain does not listen to that one.",
         frame=pl.DataFrame({"domain": list(domains), **columns, "for": helped}),
+    )
+
+
+def _ridge(ridges: Sequence[float | None], domains: Sequence[str]) -> Learned:
+    shown = ["–" if ridge is None else f"{ridge:g}" for ridge in ridges]
+    return Learned(
+        symbol="A",
+        heading="A: how far attributes alone tell a taste",
+        text="The ridge that served users best who were held out whole; the larger it is, the "
+        "closer a new user is to the average one.",
+        frame=pl.DataFrame({"domain": list(domains), "ridge": shown}),
     )

@@ -274,16 +274,16 @@ def _cholesky_solve(a: Any, x: Any) -> None:
         x[i] = value / a[i, i]
 
 
-def ridge(features: Floats, factors: Floats, weight: Array, strength: float) -> Floats:
-    """Return the map B (p, k) float32 of least Σ_r w_r ‖x_r − f_r B‖² + strength·w̄ ‖B‖².
+def ridge(features: Floats, factors: Floats, weight: Array, strength: Array | float) -> Floats:
+    """Return the map B (p, k) float32 of least Σ_r w_r ‖x_r − f_r B‖² + w̄ Σ_j s_j ‖B_j‖².
 
     features f (R, p), of which the first column is the intercept and not shrunk; factors x
-    (R, k); weight w (R,), of mean w̄.
+    (R, k); weight w (R,), of mean w̄; strength s, one of all columns or (p,).
     """
     if not len(factors) or not weight.any():
         return np.zeros((features.shape[1], factors.shape[1]), np.float32)
     weighted = features.astype(np.float64) * weight[:, None]
-    penalty = np.full(features.shape[1], strength * float(weight.mean()))
+    penalty = np.full(features.shape[1], float(weight.mean())) * strength
     penalty[0] = 1e-6 * float(weight.mean())
     gram = weighted.T @ features + np.diag(penalty)
     solved: Floats = np.linalg.solve(gram, weighted.T @ factors).astype(np.float32)

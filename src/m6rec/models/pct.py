@@ -23,7 +23,7 @@ from typing import ClassVar, Self
 import numpy as np
 from scipy.sparse import csr_array
 
-from m6rec.arrays import Floats, Mask, State, nest
+from m6rec.arrays import Array, Floats, Mask, State, nest
 from m6rec.compiled import threads
 from m6rec.data.dataset import Dataset
 from m6rec.data.splits import Split, holdout
@@ -32,6 +32,7 @@ from m6rec.models.als import ridge, solve_all
 from m6rec.models.base import Recipe
 from m6rec.models.bayes import Bayes
 from m6rec.models.described import described
+from m6rec.models.newcomers import learn_ridges
 from m6rec.models.pct_model import Confidence, Events, PctModel, user_features, vectors_for
 from m6rec.models.transfer import HOLDOUTS, Local, choose
 from m6rec.text import Choice, FittedText, TextEncoder, encoder_of, plain
@@ -39,7 +40,7 @@ from m6rec.tracking import Run
 
 BY_ITEM = ("items", "bias", "variance")  # arrays of a stage that have a row for each item
 MAPS = ("prior", "guess")  # from features to vectors, of users and of items
-Kept = dict[int, tuple[tuple[float, ...], State, Floats]]  # domain → options, state, vectors
+Kept = dict[int, tuple[tuple[float | None, ...], State, Floats]]  # domain → options, state, vectors
 BRIEF = 4  # sweeps where fits only compare options; of ratings, twice as many
 
 
@@ -47,7 +48,8 @@ BRIEF = 4  # sweeps where fits only compare options; of ratings, twice as many
 class Pct(Recipe):
     """Global collaborative filtering over any number of domains.
 
-    dim: latent size k. sweeps: alternations. ridge: shrinkage of A, B and W.
+    dim: latent size k. sweeps: alternations. ridge: shrinkage of B and W, and of A where
+        ``domains`` has none.
     confidence: c of an event of weight w: "log" = log2(1 + w), "linear" = w, "binary" = 1.
     attributes: whether user and item attributes and texts enter as priors.
     encoder: of the text vectors in φ, "hashed" or "sentence", as of "text"; "auto" = "hashed",
@@ -76,7 +78,8 @@ class Pct(Recipe):
     def choose(self, split: Split, run: Run) -> Self:
         """Learn reg, nu, alpha and ω of every domain without options on the holdout.
 
-        Further holdouts, for domains that are thin in it, are carved from its train.
+        Further holdouts, for domains that are thin in it, are carved from its train, and so are
+        those of new users, on which the ridge of A is learned.
         """
 
         @cache
@@ -87,6 +90,9 @@ class Pct(Recipe):
         fixed = replace(self, encoder=plain(self.encoder))
         ratings = replace(self.ratings, sweeps=min(self.ratings.sweeps, 2 * BRIEF))
         kept: list[Kept] = [{} for _ in range(HOLDOUTS)]
+        told = [
+            d.name for d in split.train.domains if self.attributes and d.name not in self.domains
+        ]
 
         def attempt(options: dict[str, Local], r: int, thin: Mask) -> PctModel:
             recipe = replace(fixed, ratings=ratings, domains=options)
@@ -95,6 +101,14 @@ class Pct(Recipe):
         with threads(run.threads):
             phi, _ = item_features(fixed, split.train, run)
             options = choose(self.domains, holdouts, attempt, run, self.transfer)
+            alone = replace(
+                fixed, sweeps=min(BRIEF, self.sweeps), ratings=ratings, domains=options,
+                transfer=False,
+            )  # fmt: skip
+            ridges = learn_ridges(split.train, lambda d: fit(alone, d, quiet, phi), told, run)
+        for name, found in ridges.items():
+            options[name] = replace(options[name], ridge=found)
+            run.scalar(f"ridge/{name}", found, 0)
         for target, local in options.items():
             for source, omega in local.omega.items():
                 run.scalar(f"omega/{target}/from {source}", omega, 0)
@@ -176,11 +190,14 @@ def fit(
                     continue
                 blocks = vectors_for(state, d, vectors) if stage == "full" else []
                 f = np.hstack([model.known(attributes, parts[d]), *blocks])
-                key = (local[d].reg, local[d].nu, local[d].alpha)
+                given = None if rated[d] else local[d].ridge
+                shrink = np.full(f.shape[1], recipe.ridge)
+                shrink[: attributes.shape[1]] = recipe.ridge if given is None else given
+                key = (local[d].reg, local[d].nu, local[d].alpha, given)
                 if stage == "own" and d in kept and kept[d][0] == key:
                     found = kept[d][1]
                 elif stage == "full" and not state["warm"][d]:
-                    found = extended(recipe, model, d, parts[d], f, vectors[d])
+                    found = extended(model, d, parts[d], f, vectors[d], shrink)
                 else:
                     rng = run.rng(stage, names[d])
                     alternate = rate if rated[d] else factorise
@@ -188,10 +205,17 @@ def fit(
                     one = replace(recipe, sweeps=min(BRIEF, recipe.sweeps)) if few else recipe
                     found = alternate(one, model, d, parts[d], f, phi, rng, advance)
                 place(state, stage, d, found, inside[d], k)
+                if given is not None and (stage == "own" or state["warm"][d]):
+                    # only now: shrunk in every sweep, attributes would fade with their number
+                    name = f"{stage}/prior/{d}"
+                    solved = model.solve_users(stage, d, parts[d], f @ state[name])
+                    state[name] = prior_of(model, d, parts[d], f, solved, shrink)
                 if stage == "full" and state["warm"][d]:
                     joint = model.solve_users(stage, d, parts[d], f @ state[f"full/prior/{d}"])
                     known = model.known(attributes, parts[d])
-                    state[f"full/alone/{d}"] = prior_of(recipe, model, d, parts[d], known, joint)
+                    state[f"full/alone/{d}"] = prior_of(
+                        model, d, parts[d], known, joint, shrink[: known.shape[1]]
+                    )
                 if stage == "own":
                     users = kept[d][2] if d in kept and kept[d][1] is found else None
                     if users is None:
@@ -220,7 +244,7 @@ def place(state: State, stage: str, domain: int, found: State, inside: Mask, k: 
 
 
 def extended(
-    recipe: Pct, model: PctModel, domain: int, part: Events, features: Floats, users: Floats
+    model: PctModel, domain: int, part: Events, features: Floats, users: Floats, shrink: Array
 ) -> State:
     """Keep a domain as it stands alone, and learn the prior of those without history in it."""
     state, inside = model.state(), model.item_domain == domain
@@ -228,16 +252,16 @@ def extended(
     kept |= {n: state[f"own/{n}"][domain] for n in ("gram", "precision", "spread")}
     if f"own/guess/{domain}" in state:
         kept["guess"] = state[f"own/guess/{domain}"]
-    return kept | {"prior": prior_of(recipe, model, domain, part, features, users)}
+    return kept | {"prior": prior_of(model, domain, part, features, users, shrink)}
 
 
 def prior_of(
-    recipe: Pct, model: PctModel, domain: int, part: Events, features: Floats, users: Floats
+    model: PctModel, domain: int, part: Events, features: Floats, users: Floats, shrink: Array
 ) -> Floats:
     """Return the map (p, k) from features to the vectors of users who are active in a domain."""
     active = part.count > 0
     strength = model.strength(domain, part.count[active])
-    return ridge(features[active], users[active], strength, recipe.ridge)
+    return ridge(features[active], users[active], strength, shrink)
 
 
 def item_features(recipe: Pct, data: Dataset, run: Run) -> tuple[Floats, FittedText | None]:

@@ -38,6 +38,8 @@ class Local:
     alpha: α, weight of an unobserved entry beside 1 of an observed one (implicit domains).
     omega: source domain → ω in [0, 1], how much its vectors inform this domain's.
     warm: whether sources also inform users with history of their own here; False = only others.
+    ridge: shrinkage of A, what attributes say of a user, in implicit domains; left out, as of
+        "pct".
     """
 
     reg: float = 0.2
@@ -45,10 +47,13 @@ class Local:
     alpha: float = 0.2
     omega: Mapping[str, float] = field(default_factory=dict)
     warm: bool = True
+    ridge: float | None = None
 
     def __post_init__(self) -> None:
         if self.reg <= 0 or self.alpha <= 0:
             raise ValueError("reg and alpha must be above 0")
+        if self.ridge is not None and self.ridge < 0:
+            raise ValueError("ridge must be at least 0")
         if any(not 0 <= omega <= 1 for omega in self.omega.values()):
             raise ValueError("omega must lie between 0 and 1")
 

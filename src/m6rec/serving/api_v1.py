@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from m6rec import artifacts, learned
 from m6rec.serving import schemas
 from m6rec.serving.asks import Ask
+from m6rec.serving.drift import drift
 from m6rec.serving.live import MICRO
 from m6rec.serving.schemas import (
     AnswerBody,
@@ -250,6 +251,12 @@ async def compare_arms(
     """The two runs of `m6rec serve --rival` on live users: hit rates and their difference."""
     since = time.time_ns() // 1000 - int(hours * 3600 * MICRO)
     return as_json(await here.run(trial, here.store, since))
+
+
+@router.get("/drift", response_model=list[schemas.DriftBody], tags=["models"])
+async def shifts(here: Here) -> Response:
+    """What has shifted since the training or since last week, by domain, with warnings."""
+    return as_json(await here.run(drift, here.store, here.engine.live, time.time_ns() // 1000))
 
 
 @router.get("/health/live", tags=["health"])

@@ -48,6 +48,7 @@ class Journal:
                     run=answer.run,
                     arm=answer.arm,
                     explored=item.explored,
+                    score=item.score,
                 )
                 for place, item in enumerate(answer.items)
             ]

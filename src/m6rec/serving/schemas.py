@@ -288,6 +288,20 @@ class TrialBody(BaseModel):
     verdict: str
 
 
+class DriftBody(BaseModel):
+    """One domain. items, scores: population stability index, from 0.25 on another distribution.
+    unknown: share of events on items unknown in training. hits: change of the hit rate, with its
+    95 % interval. null: too little to say."""
+
+    domain: str
+    events: int
+    items: float | None
+    unknown: float | None
+    scores: float | None
+    hits: list[float] | None
+    warnings: list[str]
+
+
 class ErrorBody(BaseModel):
     """What is wrong, in one sentence."""
 

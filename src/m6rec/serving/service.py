@@ -15,12 +15,14 @@ from m6rec.errors import M6RecError, RunError
 from m6rec.experiment import RetrainConfig
 from m6rec.serving.asks import Answer, Ask
 from m6rec.serving.batcher import Batcher
+from m6rec.serving.drift import drift
 from m6rec.serving.engine import Engine
 from m6rec.serving.schedule import Schedule
 from m6rec.serving.settings import Settings
 from m6rec.store import Store
 
 T = TypeVar("T")
+HOUR = 3600.0  # seconds between two looks at drift
 log = logging.getLogger("m6rec")
 
 
@@ -80,8 +82,14 @@ class Service:
         """Serve whatever CURRENT names, as soon as it changes; retrain when it is time."""
         follows = Path(self.settings.run).name == "current"
         refused = named = self.path
+        looked = time.monotonic()
         while not self._stop.wait(self.settings.poll):
             try:
+                if time.monotonic() >= looked + HOUR:
+                    looked = time.monotonic()
+                    for found in drift(self.store, self.engine.live, time.time_ns() // 1000):
+                        for warning in found["warnings"]:
+                            log.warning("drift: %s", warning)
                 if self.schedule:
                     self.schedule.act(self.settings.run, self.settings.store)
                 named = artifacts.resolve(self.settings.run) if follows else self.path

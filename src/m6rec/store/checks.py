@@ -14,6 +14,7 @@ from m6rec.store.records import Event, Given, Item, User
 Row = dict[str, Any]
 LONGEST = 512  # characters of a key
 LARGEST = 10**9  # value of an event, either way
+DEEPEST = 32  # levels of attributes, so that what could be written can be read
 FIRST = -62_135_596_800_000_000  # the first µs of the year 1
 LAST = 253_402_300_799_999_999  # the last µs of the year 9999
 
@@ -70,11 +71,20 @@ def attributes(value: Any) -> str:
     """Return a mapping as JSON."""
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
         raise DataError("attributes: must be names with values")
+    if _deep(value, DEEPEST):
+        raise DataError(f"attributes: are nested more than {DEEPEST} levels deep")
     try:
         written = json.dumps(dict(value), ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise DataError(f"attributes: cannot be written as JSON: {error}") from None
     return text(written, "attributes")
+
+
+def _deep(value: Any, levels: int) -> bool:
+    inside = value.values() if isinstance(value, Mapping) else value
+    if not isinstance(inside, Iterable) or isinstance(inside, (str, bytes)):
+        return False
+    return not levels or any(_deep(each, levels - 1) for each in inside)
 
 
 def categories(value: Any) -> str:
@@ -147,6 +157,7 @@ def given_row(given: Given) -> Row:
         "run": text(given.run, "run"),
         "explored": flag(given.explored, "explored"),
         "arm": text(given.arm, "arm"),
+        "score": None if given.score is None else number(given.score),
     }
 
 

@@ -15,6 +15,7 @@ from m6rec.store.schema import VERSION
 
 LOCK = 6_703_632  # of PostgreSQL: whoever writes to a store of this database holds it
 PATIENCE = 30.0  # seconds to wait for a lock or a connection
+CONNECTIONS = 8  # at most; of a process
 EXTRAS = {"sqlite": "serve", "postgresql": "postgres"}
 PRAGMAS = (
     f"PRAGMA busy_timeout = {int(PATIENCE * 1000)}",
@@ -51,8 +52,8 @@ class Database:
                 address,
                 isolation_level="AUTOCOMMIT",
                 skip_autocommit_rollback=True,
-                pool_size=8,
-                max_overflow=8,
+                pool_size=CONNECTIONS,
+                max_overflow=0,
                 pool_timeout=PATIENCE,
                 connect_args=_options(address),
             )

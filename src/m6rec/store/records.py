@@ -67,6 +67,7 @@ class Given:
     run: str
     explored: bool = False
     arm: str = ""
+    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,7 @@ GIVEN = _table(
     _column("run", sa.Text),
     _column("explored", sa.Boolean),
     _column("arm", sa.Text),
+    _column("score", sa.Double, nullable=True),
 )
 _index(GIVEN, "user_key", "time")
 _index(GIVEN, "item_key")

@@ -58,9 +58,25 @@ OUTCOMES = (
         _REPLIED,
         sa.and_(_REPLIED.c.request == G.request, _REPLIED.c.item_key == G.item_key),
     )
-    .where(_SINCE, G.user_key != "")
+    .where(
+        _SINCE,
+        G.time < sa.bindparam("until"),
+        G.user_key != "",
+        sa.or_(G.domain == sa.bindparam("domain"), sa.bindparam("domain") == ""),
+    )
     .group_by(G.arm, G.user_key)
     .order_by(G.arm, G.user_key)
+)
+SCORES = (
+    sa.select(G.score)
+    .where(
+        _SINCE,
+        G.time < sa.bindparam("until"),
+        G.domain == sa.bindparam("domain"),
+        G.score.is_not(None),
+    )
+    .order_by(G.time.desc())
+    .limit(sa.bindparam("n"))
 )
 
 
@@ -97,6 +113,7 @@ def given(row: Any) -> Given:
         run=row.run,
         explored=row.explored,
         arm=row.arm,
+        score=row.score,
     )
 
 

@@ -37,6 +37,8 @@ def set_seeds(connection: sa.Connection, jobs: Sequence[tuple[Kind, Sequence[str
 
 def seed_keys(kind: Kind, keys: Sequence[Any]) -> list[str]:
     """Return distinct checked keys in their order."""
+    if kind not in ("user", "item"):
+        raise DataError(f'seeds "{kind}": must be of "user" or "item"')
     check = checks.item_key if kind == "item" else lambda key: checks.key(key, "user")
     return list(dict.fromkeys(check(key) for key in keys))
 

@@ -238,11 +238,19 @@ class Store:
         span = {"since": since}
         return shown.hits(self._rows(shown.SHOWN, span), self._rows(shown.ANSWERED, span))
 
-    def outcomes(self, since: int) -> list[tuple[str, str, int, int]]:
+    def outcomes(
+        self, since: int, until: int = checks.LAST, domain: str = ""
+    ) -> list[tuple[str, str, int, int]]:
         """Return arm, user, requests, and requests of which an item got an event that names the
-        request, of every user that was recommended something since a time."""
-        found = self._rows(shown.OUTCOMES, {"since": since})
+        request, of every user that was recommended something (of a domain) in a span of time."""
+        span = {"since": since, "until": until, "domain": domain}
+        found = self._rows(shown.OUTCOMES, span)
         return [(row.arm, row.user_key, row.requests, row.answered) for row in found]
+
+    def scores(self, domain: str, since: int, until: int, n: int = 10_000) -> list[float]:
+        """Return the scores of the newest items of a domain that were given in a span of time."""
+        span = {"since": since, "until": until, "domain": domain, "n": n}
+        return [row.score for row in self._rows(shown.SCORES, span)]
 
     def add_key(self, key: ApiKey) -> None:
         """Add an API key."""

@@ -114,11 +114,9 @@ async def item_to_item(name: str, item: PathId, here: Here, asked: Asked) -> Res
 @router.get("/item/{item:path}/neighbors/{within}", include_in_schema=False)
 async def neighbors(item: PathId, here: Here, asked: Asked) -> Response:
     """Items that go with an item."""
-    key = await here.run(ids.key_of, here, item)
-    if key not in here.engine.live.recommender.dataset.items:
-        if await here.run(here.store.item, key) is None:
-            raise HTTPException(404, f'item "{item}" not found')
-        return as_json([])  # it is of a domain that the run does not know
+    key = await here.run(_served, here, item)
+    if not key:
+        return as_json([])
     return await here.run(_scores, here, await _ranked(here, asked, history={key: None}))
 
 
@@ -167,12 +165,25 @@ def latest(here: Here, asked: Asked) -> Response:
     return _picked(here, live, asked, codes, np.where(time == NEVER, UNSET, time / MICRO))
 
 
-async def _ranked(here: Service, asked: Wanted, **others: object) -> list[tuple[str, float]]:
+def _served(here: Service, item: str) -> str:
+    """The key of an item; "" where it is stored, but of a domain that the run does not know."""
+    key = ids.key_of(here, item)
+    if key in here.engine.live.recommender.dataset.items:
+        return key
+    if here.store.item(key) is None:
+        raise HTTPException(404, f'item "{item}" not found')
+    return ""
+
+
+async def _ranked(
+    here: Service, asked: Wanted, user: str | None = None, **others: object
+) -> list[tuple[str, float]]:
     """The keys and scores of what the engine recommends."""
     if not asked.n:
         return []
-    exclude = await here.run(_read, here, asked.reader) if asked.reader else []
+    exclude = await here.run(_known, here, user, asked.reader) if asked.reader else []
     ask = Ask(
+        user=user,
         k=asked.n,
         offset=asked.offset,
         categories=asked.categories,
@@ -184,10 +195,15 @@ async def _ranked(here: Service, asked: Wanted, **others: object) -> list[tuple[
     return [(each.item, each.score) for each in answer.items]
 
 
-def _read(here: Service, user: str) -> list[str]:
-    """Keys of the items that a user has feedback on, as far as the run knows them."""
-    known = here.engine.live.recommender.dataset.items
-    return [key for key in dict.fromkeys(here.store.history(user, now()).item) if key in known]
+def _known(here: Service, user: str | None, reader: str) -> list[str]:
+    """Keys of a reader's items, as far as the run that answers a user knows them."""
+    known = here.engine.live_of(here.engine.arm(user)).recommender.dataset.items
+    return [key for key in _read(here, reader) if key in known]
+
+
+def _read(here: Service, reader: str) -> Iterable[str]:
+    """Keys of the items that a user has feedback on."""
+    return dict.fromkeys(here.store.history(reader, now()).item)
 
 
 def _picked(here: Service, live: Live, asked: Wanted, codes: Ids, scores: Array) -> Response:

@@ -91,6 +91,7 @@ def upgrade() -> None:
         need("run", sa.Text),
         need("explored", sa.Boolean),
         need("arm", sa.Text),
+        sa.Column("score", sa.Double),
     )
     index("given", "user_key", "time")
     index("given", "item_key")
