@@ -346,6 +346,15 @@ def test_labels_that_do_not_fit_break_nothing(http: TestClient) -> None:
     assert len(get(http, "recommend/u1")) == 10
 
 
+def test_a_deleted_item_is_gone_from_every_list(http: TestClient) -> None:
+    best = get(http, "recommend/u1", n=1)[0]
+    key = f"films%2F{best}" if "films" in get(http, f"item/{best}")["Categories"] else best
+    assert http.delete(f"/api/item/{key}").json() == {"RowAffected": 1}
+    assert http.get(f"/api/item/{key}/neighbors").status_code == 404
+    assert best not in get(http, "recommend/u1", n=40)
+    assert best not in [each["Id"] for each in get(http, "popular", n=40)]
+
+
 def test_health(http: TestClient) -> None:
     ready = get(http, "health/ready")
     assert ready == get(http, "health/live")

@@ -168,11 +168,9 @@ def latest(here: Here, asked: Asked) -> Response:
 def _served(here: Service, item: str) -> str:
     """The key of an item; "" where it is stored, but of a domain that the run does not know."""
     key = ids.key_of(here, item)
-    if key in here.engine.live.recommender.dataset.items:
-        return key
     if here.store.item(key) is None:
         raise HTTPException(404, f'item "{item}" not found')
-    return ""
+    return key if key in here.engine.live.recommender.dataset.items else ""
 
 
 async def _ranked(
