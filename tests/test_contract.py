@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import load, save
 
 from m6rec import config
+from m6rec.arrays import State
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query, make_query
 from m6rec.models.base import KINDS, Explains, Model, Recipe, updated
@@ -264,3 +265,29 @@ def about(data: Dataset, *items: int) -> Query:
         explicit=data.explicit,
         features={"taste": np.zeros((1, 4), np.float32)},
     )
+
+
+def test_a_run_older_than_updates_takes_in_new_items_too(cold: tuple[Model, Dataset]) -> None:
+    model, data = cold
+    state = {name: np.ascontiguousarray(value) for name, value in older(model.state()).items()}
+    again = model.recipe.restore(load(save(state)))
+    longer = data.extended(alike(data, X))
+    query = data.query(np.arange(5))
+    assert_close(model.score(query), again.score(query))
+    scores = updated(again, longer).score(longer.query(np.arange(5)))
+    assert_close(model.score(query), scores[:, :-1])
+
+
+def older(state: State) -> State:
+    """The state without what is kept for new items only."""
+    kept: State = {}
+    for name, value in state.items():
+        *folders, last = name.split("/")
+        beside = "/".join([*folders, "trained"])
+        if last == "n_items" and beside in state:
+            continue
+        if last == "new" and value.dtype == np.float32:
+            continue
+        if not {"new", "guess"} & {*folders} and last not in ("second", "spread"):
+            kept[name] = value
+    return kept

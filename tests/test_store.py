@@ -443,17 +443,21 @@ def test_a_failed_write_leaves_no_lock(store: Store, rolled_back: bool) -> None:
 # Many at once
 
 
-def test_writes_of_many_threads_are_each_acknowledged(store: Store) -> None:
+def test_writes_of_many_threads_and_stores_are_each_acknowledged(store: Store) -> None:
+    second = Store.open(store._database.engine.url.render_as_string(hide_password=False))
+
     def post(worker: int) -> int:
-        done = 0
+        own, done = (store, second)[worker % 2], 0
         for i in range(20):
             key = f"{worker // 2}/{i}"  # each key comes from two workers
-            done += store.add_events([event(f"u{worker}", time=i, key=key)])
+            done += own.add_events([event(f"u{worker}", f"a/{i}", time=i, key=key)])
         return done
 
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(post, range(8))) == 80
-    assert len(store.events(n=1000)[0]) == 80
+    second.close()
+    assert len({e.key for e in store.events(n=1000)[0]}) == 80
+    assert len(store.items()[0]) == 20
 
 
 def test_one_bad_write_of_a_batch_fails_alone(store: Store) -> None:

@@ -87,11 +87,16 @@ def _of(
     users: Names, items: Names, types: Names, until: int | None
 ) -> list[sa.ColumnElement[bool]]:
     found: list[sa.ColumnElement[bool]] = [
-        among(column, names)
+        _is(column, names)
         for column, names in ((E.user_key, users), (E.item_key, items), (E.type, types))
         if names is not None
     ]
     return found if until is None else [*found, E.time <= until]
+
+
+def _is(column: sa.Column[Any], names: Collection[str]) -> sa.ColumnElement[bool]:
+    """One name is told as such: PostgreSQL then knows how few rows there are."""
+    return column == next(iter(names)) if len(names) == 1 else among(column, names)
 
 
 def cut(rows: Sequence[Any], n: int, *columns: str) -> tuple[Sequence[Any], str]:
