@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 
 from m6rec import __version__
 from m6rec.errors import M6RecError, QueryError, RunError
-from m6rec.serving import api_v1
+from m6rec.serving import api_gorse, api_v1
 from m6rec.serving.guard import Guard
 from m6rec.serving.service import Service
 from m6rec.serving.settings import Settings
@@ -41,8 +41,10 @@ def create(settings: Settings | None = None) -> FastAPI:
         "the id of its request, the run, and λ of each part.",
     )  # fmt: skip
     app.state.guard = Guard(chosen)
+    app.add_middleware(api_gorse.as_sent)
     app.add_middleware(app.state.guard.middleware)
     app.include_router(api_v1.router)
+    app.include_router(api_gorse.router)
     app.add_exception_handler(M6RecError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -50,32 +52,36 @@ def create(settings: Settings | None = None) -> FastAPI:
     return app
 
 
-def problem(status: int, code: str, message: str) -> JSONResponse:
-    """Return an error in the form of /v1; halves of surrogate pairs in it become "?"."""
+def problem(request: Request, status: int, code: str, message: str) -> Response:
+    """Return an error in the form of /v1, or of /api: text, and 400 for whatever does not fit.
+    Halves of surrogate pairs in it become "?"."""
     message = message.encode(errors="replace").decode()
+    if request.url.path.startswith(f"{api_gorse.PREFIX}/"):
+        return PlainTextResponse(message, 400 if status == 422 else status)
     return JSONResponse({"error": message, "code": code}, status)
 
 
-async def _ours(request: Request, error: Exception) -> JSONResponse:
+async def _ours(request: Request, error: Exception) -> Response:
     if isinstance(error, RunError):
-        return problem(409, "run", str(error))
-    return problem(400, "request" if isinstance(error, QueryError) else "data", str(error))
+        return problem(request, 409, "run", str(error))
+    return problem(request, 400, "request" if isinstance(error, QueryError) else "data", str(error))
 
 
-async def _invalid(request: Request, error: Exception) -> JSONResponse:
+async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"] if part != "body")
-    return problem(422, "invalid", f"{where}: {first['msg']}" if where else str(first["msg"]))
+    said = str(first["msg"])
+    return problem(request, 422, "invalid", f"{where}: {said}" if where else said)
 
 
-async def _http(request: Request, error: Exception) -> JSONResponse:
+async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    answer = problem(error.status_code, "http", str(error.detail))
+    answer = problem(request, error.status_code, "http", str(error.detail))
     answer.headers.update(error.headers or {})
     return answer
 
 
-async def _crash(request: Request, error: Exception) -> JSONResponse:
+async def _crash(request: Request, error: Exception) -> Response:
     log.exception("%s %s failed", request.method, request.url.path, exc_info=error)
-    return problem(500, "internal", "the server failed; its log says why")
+    return problem(request, 500, "internal", "the server failed; its log says why")

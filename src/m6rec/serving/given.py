@@ -31,7 +31,9 @@ class Journal:
         self._thread.start()
 
     def note(self, answer: Answer, now: float) -> None:
-        """Have the items of an answer written down."""
+        """Have the items of an answer written down, if it is known who got them."""
+        if answer.user is None:
+            return
         if self._rows.qsize() * max(1, len(answer.items)) > LONGEST:
             self.dropped += 1
             return
@@ -39,7 +41,7 @@ class Journal:
             [
                 Given(
                     request=answer.request,
-                    user=answer.user or "",
+                    user=answer.user,
                     item=item.item,
                     position=place,
                     time=int(now * MICRO),

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 from m6rec.serving.settings import Settings
 from m6rec.store import Store
@@ -56,17 +57,19 @@ class Guard:
             headers = dict(scope["headers"])
             refusal = self._refusal(scope, headers)
             if refusal is not None:
-                return await _refuse(send, *refusal)
-            body = _Body(receive, send, self.settings.body)
+                return await _refuse(send, scope["path"], *refusal)
+            body = _Body(receive, send, scope["path"], self.settings.body)
             await app(scope, body.receive, body.send)
 
         return guarded
 
-    def needed(self, method: str, path: str) -> str:
+    def needed(self, method: str, path: str, query: bytes = b"") -> str:
         """Return the scope that a request needs."""
         if path.startswith("/v1/models/") and method == "POST":
             return "admin"
-        asks = method in ("GET", "HEAD", "OPTIONS") or path in ASKING
+        asks = method in ("GET", "HEAD", "OPTIONS") or path.startswith(ASKING)
+        if asks and path.startswith("/api/recommend/"):
+            asks = "write-back-type" not in dict(parse_qsl(query.decode("latin-1")))
         return "read" if asks else "write"
 
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> tuple[int, str, str] | None:
@@ -78,7 +81,7 @@ class Guard:
             return None
         key = headers.get(b"x-api-key", b"").decode("latin-1")
         held = self._scope(key)
-        needed = self.needed(scope["method"], path)
+        needed = self.needed(scope["method"], path, scope["query_string"])
         if held is None:
             return 401, "key", "send a valid API key as X-API-Key"
         if SCOPES.index(held) < SCOPES.index(needed):
@@ -123,8 +126,8 @@ class _Body:
     """One request and its answer: a body that grows past the limit without having said so is cut
     off and answered with 413; headers are added."""
 
-    def __init__(self, receive: Receive, send: Send, most: int) -> None:
-        self._receive, self._send = receive, send
+    def __init__(self, receive: Receive, send: Send, path: str, most: int) -> None:
+        self._receive, self._send, self._path = receive, send, path
         self._left = most
         self._most = most
         self._refused = False
@@ -138,15 +141,19 @@ class _Body:
         if self._left < 0:
             if not self._refused:
                 self._refused = True
-                await _refuse(self._send, 413, "size", f"a request may have {self._most:,} bytes")
+                says = f"a request may have {self._most:,} bytes"
+                await _refuse(self._send, self._path, 413, "size", says)
             return
         if message["type"] == "http.response.start":
             message["headers"] = [*message.get("headers", []), *HEADERS]
         await self._send(message)
 
 
-async def _refuse(send: Send, status: int, code: str, message: str) -> None:
-    body = json.dumps({"error": message, "code": code}).encode()
-    headers = [(b"content-type", b"application/json"), *HEADERS]
+async def _refuse(send: Send, path: str, status: int, code: str, message: str) -> None:
+    """Answer in the form of /v1, or of /api: text."""
+    kind, body = b"application/json", json.dumps({"error": message, "code": code})
+    if path.startswith("/api/"):
+        kind, body = b"text/plain; charset=utf-8", message
+    headers = [(b"content-type", kind), *HEADERS]
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": body.encode()})
