@@ -100,7 +100,8 @@ def retrain(
     """Train a run again on what a store holds now.
 
     It becomes the current run. It is judged beside the old run on the newest events, which
-    neither has seen; a worse one is not published (exit status 2). A service that follows "current" takes it up by itself.
+    neither has seen; a worse one is not published (exit status 2). A service that follows
+    "current" takes it up by itself.
     """
     from m6rec import artifacts
     from m6rec.serving import retrain as module
