@@ -18,7 +18,8 @@ from shop import write_shop
 
 VERBS = (
     *("demo", "fetch", "init", "check", "train", "evaluate", "compare"),
-    *("recommend", "similar", "score", "explain", "tune", "export", "doctor"),
+    *("recommend", "similar", "score", "explain", "tune", "export"),
+    *("serve", "retrain", "keys", "doctor"),
 )
 
 

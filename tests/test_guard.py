@@ -48,6 +48,11 @@ EVENT = {"user": "u1", "item": "films/i1"}
         ("POST", "/v1/events", EVENT, "write"),
         ("DELETE", "/v1/users/nobody", None, "write"),
         ("POST", "/v1/models/reload?run=missing", None, "admin"),
+        ("GET", "/api/recommend/u1", None, "read"),
+        ("GET", "/api/recommend/u1?write%2Dback-type=read", None, "write"),
+        ("POST", "/api/session/recommend/films", [], "read"),
+        ("POST", "/api/feedback", [], "write"),
+        ("DELETE", "/api/item/nothing", None, "write"),
     ],
 )
 def test_a_scope_reaches_its_own_and_what_is_below(
@@ -59,6 +64,13 @@ def test_a_scope_reaches_its_own_and_what_is_below(
         assert (found == 403) == (order.index(scope) < order.index(needed))
     for key in ("", "gone", "x" * 43):
         assert status(http, method, path, key, json=body) == 401
+
+
+def test_gorse_clients_are_refused_in_text(http: TestClient) -> None:
+    answer = http.get("/api/recommend/u1")
+    assert answer.status_code == 401
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert answer.text == "send a valid API key as X-API-Key"
 
 
 def test_health_needs_no_key(http: TestClient) -> None:

@@ -169,6 +169,26 @@ def test_a_page_has_rows(store: Store) -> None:
 # Users and items
 
 
+def test_popular_are_the_newest_events_that_are_due(store: Store) -> None:
+    items = ("films/a", "films/b", "films/b", "films/c", "films/c", "films/c")
+    store.add_events([event(item=item, time=i) for i, item in enumerate(items)])
+    store.add_events([event(item="films/a", type="hate", time=9), event(time=20)])
+    assert list(store.popular(10, 100).items()) == [("films/c", 3), ("films/a", 2), ("films/b", 2)]
+    assert store.popular(10, 4, without=["hate", "other"]) == {"films/c": 3}
+    assert store.popular(30, 1) == {"films/a": 1}
+
+
+def test_keys_are_found_many_at_once(store: Store) -> None:
+    keys = ("films/a", "books/a", "books/b/c")
+    store.put_items([Item(key=key, time=-1) for key in keys])
+    assert store.keys_by_bare(["a", "b/c", "no"]) == {
+        "a": ["books/a", "films/a"], "b/c": ["books/b/c"],
+    }  # fmt: skip
+    assert store.keys_by_bare([]) == {}
+    store.put_users([User(key="ann"), User(key="bob")])
+    assert store.known_users(["ann", "eve"]) == {"ann"}
+
+
 def test_items_come_back_as_they_were(store: Store) -> None:
     film = Item(
         key="films/ä/1", title="Ä\n", text="long", attributes={"year": 1995, "genres": ["a", None]},

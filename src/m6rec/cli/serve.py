@@ -103,10 +103,11 @@ def retrain(
         typer.Option("--margin", min=0, max=1, help="How much worse it may be, as a share."),
     ] = None,
 ) -> None:
-    """Train a run's recipe again on what a store holds now, and make it the current run.
+    """Train a run again on what a store holds now.
 
-    It is judged beside the old run on the newest events, which neither has seen; a worse one is
-    not published (exit status 2). A service that follows "current" takes it up by itself.
+    It becomes the current run. It is judged beside the old run on the newest events, which
+    neither has seen; a worse one is not published (exit status 2). A service that follows
+    "current" takes it up by itself.
     """
     from m6rec import artifacts
     from m6rec.serving import retrain as module
@@ -139,9 +140,9 @@ def keys(
     ] = "write",
     store: StoreUrl = URL,
 ) -> None:
-    """Make, list or revoke API keys; without any, the service needs none.
+    """Make, list or revoke API keys of a service.
 
-    A key is shown once; the store keeps its hash.
+    Without any, it needs none. A key is shown once; the store keeps its hash.
     """
     from m6rec.serving.guard import hashed
     from m6rec.store import ApiKey, Store

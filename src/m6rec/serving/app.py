@@ -8,14 +8,13 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from m6rec import __version__
 from m6rec.errors import M6RecError, QueryError, RunError
-from m6rec.serving import api_v1
+from m6rec.serving import api_gorse, api_v1
 from m6rec.serving.guard import Guard, is_page
 from m6rec.serving.monitor import Monitor
 from m6rec.serving.service import Service
@@ -46,9 +45,11 @@ def create(settings: Settings | None = None) -> FastAPI:
     )  # fmt: skip
     app.state.monitor = monitor = Monitor()
     app.state.guard = Guard(chosen, entry.ask_key)
+    app.add_middleware(api_gorse.as_sent)
     app.add_middleware(app.state.guard.middleware)
     app.add_middleware(monitor.middleware)
     app.include_router(api_v1.router)
+    app.include_router(api_gorse.router)
     for door in (entry, explore, onboarding, items, models, operations):
         app.include_router(door.router)
     app.mount("/static", StaticFiles(directory=render.HERE / "static"), name="static")
@@ -60,27 +61,28 @@ def create(settings: Settings | None = None) -> FastAPI:
 
 
 def problem(request: Request, status: int, code: str, message: str) -> Response:
-    """Return an error in the form of /v1, or as a page for people; halves of surrogate pairs in
-    it become "?"."""
+    """Return an error as a page for people, in the form of /v1, or of /api: text, and 400 for
+    whatever does not fit. Halves of surrogate pairs in it become "?"."""
     message = message.encode(errors="replace").decode()
     if is_page(request.url.path):
         return render.problem(request, status, message)
+    if request.url.path.startswith(f"{api_gorse.PREFIX}/"):
+        return PlainTextResponse(message, 400 if status == 422 else status)
     return JSONResponse({"error": message, "code": code}, status)
 
 
 async def _ours(request: Request, error: Exception) -> Response:
     if isinstance(error, RunError):
         return problem(request, 409, "run", str(error))
-    code = "request" if isinstance(error, QueryError) else "data"
-    return problem(request, 400, code, str(error))
+    return problem(request, 400, "request" if isinstance(error, QueryError) else "data", str(error))
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"] if part != "body")
-    message = f"{where}: {first['msg']}" if where else str(first["msg"])
-    return problem(request, 422, "invalid", message)
+    said = str(first["msg"])
+    return problem(request, 422, "invalid", f"{where}: {said}" if where else said)
 
 
 async def _http(request: Request, error: Exception) -> Response:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from m6rec.explanation import Explanation
+from m6rec.store import Event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,24 +23,30 @@ class Ask:
     """A request for recommendations.
 
     user: key; their events in the store are their history. history: items (key or title →
-    rating or weight, None = liked) that count as events of this moment. attributes: of somebody
-    new, or in place of the stored ones. text: a question, a search, a profile.
-    domain: only items of it. filter: an expression over item attributes. boosts: see Boost.
+    rating or weight, None = liked) that count as events of this moment. events: that count as if
+    they were stored; those of unknown items are left out. attributes: of somebody new, or in
+    place of the stored ones. text: a question, a search, a profile.
+    domain: only items of it. categories: only items in all of them, each a domain or a category
+    of stored items. filter: an expression over item attributes. boosts: see Boost.
     exclude: items left out. seen: whether items of the history may come again.
-    k: how many. page: the token that the page before gave. diversity: 0 … 1. explore: share of
-    random items. explain: whether reasons come with the answer, in ``language``.
+    k: how many, after the first ``offset``. page: the token that the page before gave.
+    diversity: 0 … 1. explore: share of random items. explain: whether reasons come with the
+    answer, in ``language``.
     """
 
     user: str | None = None
     history: Mapping[str, float | None] = field(default_factory=dict)
+    events: tuple[Event, ...] = ()
     attributes: Mapping[str, Any] | None = None
     text: str | None = None
     domain: str | None = None
+    categories: tuple[str, ...] = ()
     filter: str | None = None
     boosts: tuple[Boost, ...] = ()
     exclude: tuple[str, ...] = ()
     seen: bool = False
     k: int = 10
+    offset: int = 0
     page: str = ""
     diversity: float = 0.0
     explore: float = 0.0

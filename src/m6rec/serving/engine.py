@@ -22,10 +22,12 @@ from m6rec.serving import pages
 from m6rec.serving.asks import Answer, Ask, Ranked
 from m6rec.serving.given import Journal
 from m6rec.serving.live import MICRO, Asker, Live
+from m6rec.serving.nearest import Nearest
 from m6rec.store import Store
 from m6rec.wording import wording
 
 MOST = 1_000  # items of one answer
+SPARE = 20  # users more than asked for, in the place of those who were deleted
 FIRST, SECOND = "a", "b"  # arms of a comparison of two runs
 
 
@@ -50,6 +52,8 @@ class Engine:
         if rival:
             self._lives[SECOND] = Live.open(rival, store)
         self._changing = threading.Lock()
+        self._making = threading.Lock()
+        self._of_run: tuple[str, Nearest | None] = ("", None)
 
     def close(self) -> None:
         """Write down what is still to be written; the store stays open."""
@@ -121,7 +125,7 @@ class Engine:
             one = slice(b, b + 1)
             b += 1
             try:
-                given = query.take(one), scores[one], names, weights[one]
+                given = query.take(one), asker, scores[one], names, weights[one]
                 answers.append(self._answer(live, arm, ask, *given, now))
             except M6RecError as error:
                 answers.append(error)
@@ -159,12 +163,32 @@ class Engine:
         code = live.recommender.dataset.items.code(key)
         return live.title(code) if code >= 0 else key
 
+    def like_minded(self, user: str, k: int) -> list[tuple[str, float]]:
+        """Return up to k other users of the run and how alike their histories are, 0 to 1."""
+        live, now = self.live, time.time()
+        asker = self._asker(live, Ask(user=user), now)
+        history = live.query([asker], int(now)).history
+        codes, likeness = self._nearest(live).best(history, k + SPARE, asker.code)
+        keys = live.recommender.dataset.users.decode(codes)
+        there = self.store.known_users(keys)
+        found = [(u, float(s)) for u, s in zip(keys, likeness, strict=True) if u in there]
+        return found[:k]
+
     def search(self, words: str, domain: str | None, n: int) -> list[dict[str, str]]:
         """Return up to n items whose title holds these words: item, domain, title."""
         live = self.live
         allowed = live.allowed(domain, None)
         found = live.recommender.search(words, allowed, n)
         return found.select("item", "domain", "title").to_dicts()
+
+    def _nearest(self, live: Live) -> Nearest:
+        """Of the run's own events, so it is made once for a run."""
+        with self._making:
+            name, nearest = self._of_run
+            if nearest is None or name != live.name:
+                nearest = Nearest(live.recommender.dataset)
+                self._of_run = live.name, nearest
+            return nearest
 
     def _check(self, live: Live, ask: Ask) -> None:
         wording(ask.language)
@@ -173,7 +197,9 @@ class Engine:
         for name in ("diversity", "explore"):
             if not 0 <= getattr(ask, name) <= 1:
                 raise QueryError(f"{name} = {getattr(ask, name)}: must be 0 to 1")
-        live.allowed(ask.domain, ask.filter)
+        if ask.offset < 0:
+            raise QueryError(f"offset = {ask.offset}: must not be negative")
+        live.allowed(ask.domain, ask.filter, ask.categories)
 
     def _asker(self, live: Live, ask: Ask, now: float) -> Asker:
         until = int(now * MICRO)
@@ -193,6 +219,9 @@ class Engine:
             columns["type"].append("")
             columns["value"].append(value)
             columns["time"].append(until)
+        for event in sorted(ask.events, key=lambda event: event.time):
+            for name in columns:
+                columns[name].append(getattr(event, name))
         return Asker(**columns, code=code, attributes=attributes, text=ask.text)
 
     def _answer(
@@ -201,6 +230,7 @@ class Engine:
         arm: str,
         ask: Ask,
         query: Query,
+        asker: Asker,
         scores: Scores,
         names: Sequence[str],
         weights: Floats,
@@ -208,7 +238,7 @@ class Engine:
     ) -> Answer:
         recommender, data = live.recommender, live.recommender.dataset
         request = uuid.uuid4().hex
-        allowed = live.allowed(ask.domain, ask.filter)
+        allowed = live.allowed(ask.domain, ask.filter, ask.categories)
         for boost in ask.boosts:
             spread = float(np.nanstd(scores[:, allowed])) if allowed.any() else 0.0
             lifted = np.float32(boost.by * spread) * live.held(boost.filter).astype(np.float32)
@@ -216,13 +246,15 @@ class Engine:
         shown = pages.shown(ask.page)
         if len(shown):
             allowed = allowed & ~np.isin(pages.fingerprints(data.items.keys), shown)
-        exclude = no_items(data.n_items) if ask.seen else query.history
+        past = data.items.encode(asker.item)[None]  # events of weight 0 too: those were seen
+        exclude = no_items(data.n_items) if ask.seen else with_items(query.history, past)
         if ask.exclude:
             exclude = with_items(exclude, recommender.items(ask.exclude)[None])
         if len(recommender.fitted.twins):
             exclude = with_twins(exclude, recommender.fitted.twins)
         lists = rank(
-            scores, ask.k, exclude=exclude, allowed=allowed, diversity=ask.diversity,
+            scores, ask.k, exclude=exclude, allowed=allowed,
+            offset=min(ask.offset, data.n_items), diversity=ask.diversity,
             alike=live.alike, explore=ask.explore,
             rng=np.random.default_rng(int(request, 16)),
         )  # fmt: skip

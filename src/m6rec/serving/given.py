@@ -31,7 +31,7 @@ class Journal:
         self._thread.start()
 
     def note(self, answer: Answer, now: float) -> None:
-        """Have the items of an answer written down; of one to nobody in particular, nothing."""
+        """Have the items of an answer written down, if it is known who got them."""
         if answer.user is None:
             return
         if self._rows.qsize() * max(1, len(answer.items)) > LONGEST:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
+from urllib.parse import parse_qsl
 
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
@@ -80,22 +81,24 @@ class Guard:
                 return await app(scope, receive, send)
             headers = dict(scope["headers"])
             refusal = self._refusal(scope, headers)
-            body = _Body(receive, send, self.settings.body)
+            body = _Body(receive, send, scope["path"], self.settings.body)
             if refusal is not None and is_page(scope["path"]):
                 status, _, message = refusal
                 page = self.page(HTTPConnection(scope), status, message)
                 return await page(scope, body.receive, body.send)
             if refusal is not None:
-                return await _refuse(send, *refusal)
+                return await _refuse(send, scope["path"], *refusal)
             await app(scope, body.receive, body.send)
 
         return guarded
 
-    def needed(self, method: str, path: str) -> str:
+    def needed(self, method: str, path: str, query: bytes = b"") -> str:
         """Return the scope that a request needs."""
         if path.startswith("/v1/models/") and method == "POST":
             return "admin"
-        asks = method in ("GET", "HEAD", "OPTIONS") or path in ASKING
+        asks = method in ("GET", "HEAD", "OPTIONS") or path.startswith(ASKING)
+        if asks and path.startswith("/api/recommend/"):
+            asks = "write-back-type" not in dict(parse_qsl(query.decode("latin-1")))
         return "read" if asks else "write"
 
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> tuple[int, str, str] | None:
@@ -109,7 +112,7 @@ class Guard:
         if not key and is_page(path):
             key = cookie(headers.get(b"cookie", b"").decode("latin-1"), COOKIE)
         held = self.scope_of(key)
-        needed = self.needed(scope["method"], path)
+        needed = self.needed(scope["method"], path, scope["query_string"])
         if held is None:
             return 401, "key", "send a valid API key as X-API-Key"
         if SCOPES.index(held) < SCOPES.index(needed):
@@ -155,8 +158,8 @@ class _Body:
     """One request and its answer: a body that grows past the limit without having said so is cut
     off and answered with 413; headers are added."""
 
-    def __init__(self, receive: Receive, send: Send, most: int) -> None:
-        self._receive, self._send = receive, send
+    def __init__(self, receive: Receive, send: Send, path: str, most: int) -> None:
+        self._receive, self._send, self._path = receive, send, path
         self._left = most
         self._most = most
         self._refused = False
@@ -170,15 +173,19 @@ class _Body:
         if self._left < 0:
             if not self._refused:
                 self._refused = True
-                await _refuse(self._send, 413, "size", f"a request may have {self._most:,} bytes")
+                says = f"a request may have {self._most:,} bytes"
+                await _refuse(self._send, self._path, 413, "size", says)
             return
         if message["type"] == "http.response.start":
             message["headers"] = [*message.get("headers", []), *HEADERS]
         await self._send(message)
 
 
-async def _refuse(send: Send, status: int, code: str, message: str) -> None:
-    body = json.dumps({"error": message, "code": code}).encode()
-    headers = [(b"content-type", b"application/json"), *HEADERS]
+async def _refuse(send: Send, path: str, status: int, code: str, message: str) -> None:
+    """Answer in the form of /v1, or of /api: text."""
+    kind, body = b"application/json", json.dumps({"error": message, "code": code})
+    if path.startswith("/api/"):
+        kind, body = b"text/plain; charset=utf-8", message
+    headers = [(b"content-type", kind), *HEADERS]
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": body.encode()})

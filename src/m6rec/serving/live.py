@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
 from m6rec import arrivals
-from m6rec.arrays import Array, Floats, Mask
+from m6rec.arrays import Array, Floats, Ids, Mask
 from m6rec.artifacts import Fitted
 from m6rec.data.query import SEQUENCE, Query, make_query
 from m6rec.data.schema import EventType
@@ -29,6 +29,7 @@ log = logging.getLogger("m6rec")
 
 MICRO = 1_000_000  # of a second: the store's unit of time
 MASKS = 256  # filters whose items are remembered
+NEVER = np.iinfo(np.int64).min  # time of an item that has none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +49,24 @@ class Asker:
     text: str | None = None
 
 
+class Shelf(NamedTuple):
+    """What only the store knows of an item. time: microseconds, None unknown."""
+
+    time: int | None
+    categories: tuple[str, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Live:
-    """An opened run whose catalogue is as that of the store at revision ``rev``."""
+    """An opened run whose catalogue is as that of the store at revision ``rev``.
+
+    shelves: of the items that the store has got or changed since they came from a run.
+    """
 
     recommender: Recommender
     rev: int = 0
-    _masks: dict[tuple[str | None, str | None], Mask] = field(default_factory=dict)
+    shelves: Mapping[str, Shelf] = field(default_factory=dict)
+    _masks: dict[tuple[str | None, str | None, tuple[str, ...]], Mask] = field(default_factory=dict)
 
     @classmethod
     def open(cls, path: Path, store: Store) -> Live:
@@ -77,16 +89,25 @@ class Live:
         there = [item for item in items if item.key.partition("/")[0] in names]
         rows = [_row(item) for item in there]
         rows += [{"key": key, "hidden": True} for key in gone if key in data.items]
+        left = set(gone)
+        shelves = {key: shelf for key, shelf in self.shelves.items() if key not in left}
+        shelves |= {item.key: Shelf(item.time, item.categories) for item in there}
         fitted = _taken_in(self.recommender.fitted, rows)
-        return Live(Recommender(fitted), rev)
+        return Live(Recommender(fitted), rev, shelves)
 
-    def allowed(self, domain: str | None, filter: str | None) -> Mask:
-        """Return (n_items,) items of a domain that a filter lets through; remembered."""
-        key = domain, filter
+    def allowed(
+        self, domain: str | None, filter: str | None, categories: tuple[str, ...] = ()
+    ) -> Mask:
+        """Return (n_items,) items of a domain, in all of these categories, that a filter lets
+        through; remembered."""
+        key = domain, filter, categories
         if key not in self._masks:
             if len(self._masks) >= MASKS:
                 self._masks.clear()
-            self._masks[key] = self.recommender.allowed(domain, filter)
+            mask = self.recommender.allowed(domain, filter)
+            for category in categories:
+                mask = mask & self._in(category)
+            self._masks[key] = mask
         return self._masks[key]
 
     def held(self, filter: str) -> Mask:
@@ -151,6 +172,18 @@ class Live:
         return {name: value for name, value in stored.items() if name in columns}
 
     @cached_property
+    def latest(self) -> tuple[Ids, Ids]:
+        """(n_items,) codes, those of the latest time first, and those times; NEVER at the end."""
+        data = self.recommender.dataset
+        time = np.full(data.n_items, NEVER)
+        for key, shelf in self.shelves.items():
+            code = data.items.code(key)
+            if code >= 0 and shelf.time is not None:
+                time[code] = shelf.time
+        order = np.argsort(time, kind="stable")[::-1]
+        return order, time[order]
+
+    @cached_property
     def alike(self) -> Array:
         """What makes two items resemble each other: (n, d) attributes, or (n,) domains."""
         blocks = self.recommender.dataset.item_attributes
@@ -160,6 +193,15 @@ class Live:
     def domains(self) -> list[str]:
         """Names of the domains by code."""
         return [domain.name for domain in self.recommender.dataset.domains]
+
+    def _in(self, category: str) -> Mask:
+        """(n_items,) the items of a category: of the domain of that name, or marked so."""
+        data = self.recommender.dataset
+        mask: Mask = data.item_domain == data.domain(category)
+        marked = [key for key, shelf in self.shelves.items() if category in shelf.categories]
+        codes = data.items.encode(marked)
+        mask[codes[codes >= 0]] = True
+        return mask
 
     def _features(self, askers: Sequence[Asker]) -> dict[str, Array]:
         """The attribute blocks of the askers: of the run, or of what they now say of themselves."""

@@ -209,7 +209,8 @@ class Translated(Model):
 
 def _events(file: Path) -> pl.LazyFrame:
     time = pl.when(pl.col("time") >= 0).then(pl.col("time") // MICRO)
-    return pl.scan_parquet(file).with_columns(time.alias("time"), *_split("item"))
+    said = pl.col("value").is_null() | (pl.col("value") != 0)  # 0: it was only seen
+    return pl.scan_parquet(file).filter(said).with_columns(time.alias("time"), *_split("item"))
 
 
 def _described(file: Path) -> pl.DataFrame:

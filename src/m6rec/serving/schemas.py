@@ -116,7 +116,9 @@ class EventBody(Body):
     user: Key = Field(examples=["42"])
     item: ItemKey
     type: Annotated[str, Field(min_length=1, max_length=100)] = "event"
-    value: float | None = Field(None, ge=-1e9, le=1e9, description="A rating, count or sum.")
+    value: float | None = Field(
+        None, ge=-1e9, le=1e9, description="A rating, count or sum; 0 = it was only seen."
+    )
     time: datetime | None = Field(None, description="Now where left out; in future: not yet.")
     id: Key | None = Field(None, description="Sent twice with the same id, it counts once.")
     request: str | None = Field(None, max_length=64, description="Of the list it came from.")

@@ -43,7 +43,7 @@ def _in_postgresql(element: FunctionElement[Any], compiler: Any, **options: Any)
     return f"(SELECT CAST(value AS {kind}) FROM json_array_elements_text(CAST({listed} AS JSON)))"
 
 
-def among(column: sa.Column[Any], values: str | Collection[Any]) -> sa.ColumnElement[bool]:
+def among(column: sa.ColumnElement[Any], values: str | Collection[Any]) -> sa.ColumnElement[bool]:
     """Whether a column is one of the values, which are given here or by a parameter's name."""
     if isinstance(values, str):
         listed: sa.BindParameter[Any] = sa.bindparam(values, type_=_Listed())

@@ -15,6 +15,7 @@ Row = dict[str, Any]
 LONGEST = 512  # characters of a key
 LARGEST = 10**9  # value of an event, either way
 DEEPEST = 32  # levels of attributes, so that what could be written can be read
+FIRST = -62_135_596_800_000_000  # the first µs of the year 1
 LAST = 253_402_300_799_999_999  # the last µs of the year 9999
 
 
@@ -49,12 +50,13 @@ def text(value: Any, name: str) -> str:
     return value
 
 
-def moment(value: Any, name: str = "time") -> int:
-    """Return a time in µs since 1970, within the years 1970 to 9999."""
+def moment(value: Any, name: str = "time", first: int = 0) -> int:
+    """Return a time in µs since 1970, within the years 1970 (or that of ``first``) to 9999."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise DataError(f"{name} {value!r}: must be a whole number of µs since 1970")
-    if not 0 <= value <= LAST:
-        raise DataError(f"{name} {value}: must lie within the years 1970 to 9999 (µs since 1970)")
+    if not first <= value <= LAST:
+        year = 1 if first else 1970
+        raise DataError(f"{name} {value}: must lie within the years {year} to 9999 (µs since 1970)")
     return value
 
 
@@ -135,7 +137,7 @@ def item_row(item: Item) -> Row:
         "attributes": attributes(item.attributes),
         "categories": categories(item.categories),
         "hidden": flag(item.hidden, "hidden"),
-        "time": None if item.time is None else moment(item.time),
+        "time": None if item.time is None else moment(item.time, first=FIRST),
         "comment": text(item.comment, "comment"),
     }
 

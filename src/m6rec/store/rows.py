@@ -82,6 +82,9 @@ GONE = sa.select(DELETED.c.key).where(
 _FORGET = sa.delete(DELETED).where(
     DELETED.c.kind == sa.bindparam("of"), among(DELETED.c.key, "keys")
 )
+BARES = (
+    sa.select(ITEMS.c.key, ITEMS.c.bare).where(among(ITEMS.c.bare, "bares")).order_by(ITEMS.c.key)
+)
 BARE = sa.select(ITEMS.c.key).where(ITEMS.c.bare == sa.bindparam("bare")).order_by(ITEMS.c.key)
 ID = sa.select(ABOUT.c.value).where(ABOUT.c.name == "id")
 END = chr(0x10FFFF) * (LONGEST + 1)  # sorts after every key

@@ -99,6 +99,12 @@ class Store:
         found, after = lists.cut(self._rows(page, {}), n, "user_key", "item_key", "type")
         return [lists.feedback(row) for row in found], after
 
+    def popular(self, until: int, newest: int, without: Collection[str] = ()) -> dict[str, int]:
+        """Return item → events among the newest ones up to ``until``, the most first; events of
+        the types ``without`` are not counted."""
+        given = {"until": until, "n": newest, "without": list(without)}
+        return {row.item_key: row.n for row in self._rows(log.POPULAR, given)}
+
     def last_event(self) -> int:
         """Return the id of the event that was added last, 0 without any."""
         return int(self._rows(log.LAST, {})[0][0])
@@ -121,6 +127,10 @@ class Store:
         """Return users by key, and a cursor."""
         found, after = self._page("user", cursor, n)
         return [rows.user(row) for row in found], after
+
+    def known_users(self, keys: Collection[str]) -> set[str]:
+        """Return those of these keys that there are users of."""
+        return {row.key for row in self._rows(rows.KNOWN["user"], {"keys": keys})}
 
     def delete_user(self, key: str) -> dict[str, int]:
         """Erase a user from every table; returns how many rows of each. ``digest(key)`` stays,
@@ -170,6 +180,13 @@ class Store:
     def item_keys(self, bare: str) -> list[str]:
         """Return the keys "domain/key" of all domains whose part after the domain is this."""
         return [row.key for row in self._rows(rows.BARE, {"bare": bare})]
+
+    def keys_by_bare(self, bare: Collection[str]) -> dict[str, list[str]]:
+        """Return part after the domain → the keys that have it; of those that there are."""
+        found: dict[str, list[str]] = {}
+        for row in self._rows(rows.BARES, {"bares": set(bare)}):
+            found.setdefault(row.bare, []).append(row.key)
+        return found
 
     def delete_item(self, key: str) -> dict[str, int]:
         """Delete an item from every table; returns how many rows of each."""
