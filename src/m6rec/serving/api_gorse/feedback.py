@@ -112,6 +112,7 @@ def _written(
     keys = ids.written(here, [(each.item_id, ()) for each in body])
     at = now()
     write([each.event(each.user_id, key, at) for each, key in zip(body, keys, strict=True)])
+    here.monitor.took(len(body))
     return affected(len(body))
 
 

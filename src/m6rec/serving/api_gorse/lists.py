@@ -75,7 +75,7 @@ async def recommend(
             Event(user=user, item=key, type=write_back_type, value=0.0, time=now() + delay)
             for key, _ in found
         ]
-        await here.run(here.store.add_events, seen)
+        await here.add_events(seen)
     if version == "2":
         return await here.run(_scores, here, found)
     return as_json(await here.run(ids.shown, here, [key for key, _ in found]))

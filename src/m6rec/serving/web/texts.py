@@ -194,6 +194,12 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Kept where it helped on the holdout; 0 = the domain does not listen to that one.",
         "在留出数据上有帮助才保留；0 表示不采纳对方。",
     ),
+    "ridge": ("A, how far attributes alone tell a taste", "A：仅凭属性能推断多少口味"),
+    "ridge text": (
+        "The ridge that served users best who were held out whole; the larger it is, the closer "
+        "a new user is to the average one.",
+        "对整体留出的用户效果最好的岭参数；越大，新用户越接近平均用户。",
+    ),
     "from": ("from {domain}", "来自 {domain}"),
     "used for": ("used for", "用于"),
     "all users": ("all users", "全部用户"),
