@@ -40,8 +40,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     "key title": ("This service asks for a key", "此服务需要密钥"),
     "key text": (
         "Enter an API key once; this browser keeps it until you sign out. "
-        "Make one with `m6rec keys create`.",
-        "输入一次 API 密钥即可，浏览器会保存到你退出为止。可用 `m6rec keys create` 创建。",
+        "Make one with m6rec keys create.",
+        "输入一次 API 密钥即可，浏览器会保存到你退出为止。可用 m6rec keys create 创建。",
     ),
     "key": ("API key", "API 密钥"),
     "key wrong": ("That key is not valid.", "密钥无效。"),
