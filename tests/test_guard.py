@@ -100,3 +100,14 @@ def test_a_client_may_ask_so_often(tmp_path: Path) -> None:
     with TestClient(create(settings)) as client:
         found = [client.get("/v1/events?user=u1").status_code for _ in range(12)]
     assert found[:5] == [200] * 5 and 429 in found
+
+
+def test_when_all_keys_are_revoked_nobody_may_ask(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'm6rec.db'}"
+    store = Store.open(url)
+    store.add_key(ApiKey(hash=hashed("k" * 43), name="one", scope="admin", created=0))
+    store.revoke_key(hashed("k" * 43), 1)
+    store.close()
+    with TestClient(create(Settings(run=str(made_run(tmp_path)), store=url))) as client:
+        assert status(client, "GET", "/v1/events?user=u1") == 401
+        assert status(client, "GET", "/v1/events?user=u1", "k" * 43) == 401
