@@ -18,7 +18,7 @@ from m6rec.errors import QueryError
 from m6rec.serving.api_gorse import times
 from m6rec.serving.app import create
 from m6rec.serving.settings import Settings
-from service import made_run, serving
+from service import local_client, made_run, serving
 
 WHEN = "2022-08-07T00:26:46Z"
 
@@ -31,7 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def http(run: Path, tmp_path: Path) -> Iterator[TestClient]:
     settings = Settings(run=str(run), store=f"sqlite:///{tmp_path / 'm6rec.db'}")
-    with TestClient(create(settings)) as client:
+    with local_client(create(settings)) as client:
         yield client
 
 

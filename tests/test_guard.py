@@ -12,7 +12,7 @@ from m6rec.serving.app import create
 from m6rec.serving.guard import hashed
 from m6rec.serving.settings import Settings
 from m6rec.store import ApiKey, Store
-from service import made_run
+from service import local_client, made_run
 
 KEYS = {"read": "r" * 43, "write": "w" * 43, "admin": "a" * 43, "gone": "g" * 43}
 
@@ -28,7 +28,7 @@ def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     store.revoke_key(hashed(KEYS["gone"]), 1)
     store.close()
     settings = Settings(run=str(made_run(folder)), store=url, body=2_000)
-    with TestClient(create(settings)) as client:
+    with local_client(create(settings)) as client:
         yield client
 
 
@@ -97,7 +97,7 @@ def test_a_client_may_ask_so_often(tmp_path: Path) -> None:
     settings = Settings(
         run=str(made_run(tmp_path)), store=f"sqlite:///{tmp_path / 'm6rec.db'}", rate=5
     )
-    with TestClient(create(settings)) as client:
+    with local_client(create(settings)) as client:
         found = [client.get("/v1/events?user=u1").status_code for _ in range(12)]
     assert found[:5] == [200] * 5 and 429 in found
 
@@ -108,6 +108,29 @@ def test_when_all_keys_are_revoked_nobody_may_ask(tmp_path: Path) -> None:
     store.add_key(ApiKey(hash=hashed("k" * 43), name="one", scope="admin", created=0))
     store.revoke_key(hashed("k" * 43), 1)
     store.close()
-    with TestClient(create(Settings(run=str(made_run(tmp_path)), store=url))) as client:
+    with local_client(create(Settings(run=str(made_run(tmp_path)), store=url))) as client:
         assert status(client, "GET", "/v1/events?user=u1") == 401
         assert status(client, "GET", "/v1/events?user=u1", "k" * 43) == 401
+
+
+def test_without_keys_only_this_machines_own_pages_may_ask(tmp_path: Path) -> None:
+    settings = Settings(run=str(made_run(tmp_path)), store=f"sqlite:///{tmp_path / 'm6rec.db'}")
+    with local_client(create(settings)) as client:
+        for headers, wanted in (
+            ({}, 200),
+            ({"Origin": "http://127.0.0.1"}, 200),
+            ({"Origin": "http://evil.example"}, 403),
+            ({"Sec-Fetch-Site": "cross-site"}, 403),
+            ({"Host": "evil.example"}, 403),
+        ):
+            answer = client.post("/v1/events", json=EVENT, headers=headers)
+            assert answer.status_code == wanted, headers
+
+
+def test_less_than_one_request_a_second_may_be_meant(tmp_path: Path) -> None:
+    settings = Settings(
+        run=str(made_run(tmp_path)), store=f"sqlite:///{tmp_path / 'm6rec.db'}", rate=0.5
+    )
+    with local_client(create(settings)) as client:
+        found = [client.get("/v1/events?user=u1").status_code for _ in range(2)]
+    assert found == [200, 429]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from m6rec import artifacts, experiment, pipeline
@@ -92,6 +93,17 @@ def test_a_worse_model_is_not_published(shop: Path, store: Store) -> None:
         retrain(path, store)
     assert artifacts.resolve(shop / "current") == old.path
     assert not list(shop.glob(".draft-*"))
+
+
+def test_one_odd_value_does_not_change_a_column(shop: Path, store: Store) -> None:
+    old = artifacts.resolve(shop / "current")
+    store.put_items([Item(key="films/i1", title="T", attributes={"year": "abc", "more": [1]})])
+    path, _ = retrain(old, store)
+    before, after = artifacts.load(old).items, artifacts.load(path).items
+    assert after.schema["year"] == before.schema["year"]
+    assert after.filter(pl.col("key") == "films/i1")["year"].to_list() == [None]
+    assert after["year"].null_count() == 1
+    artifacts.set_current(old)
 
 
 def test_an_old_model_answers_in_new_codes(shop: Path) -> None:

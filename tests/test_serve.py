@@ -148,3 +148,17 @@ def test_a_new_run_is_swapped_in_under_load(tmp_path: Path) -> None:
             worker.join()
     assert not failed
     assert answered[0] == old.name and answered[-1] == fresh.name
+
+
+def test_it_follows_current_back_to_where_it_began(tmp_path: Path) -> None:
+    current = made_run(tmp_path)
+    old = artifacts.resolve(current)
+    fresh = artifacts.save(artifacts.load(old), old.parent / "20300101-000000-fresh")
+    with serving(current, f"sqlite:///{tmp_path / 'm6rec.db'}") as server:
+        with Client(server.url) as client:
+            for wanted in (fresh, old, fresh):
+                artifacts.set_current(wanted)
+                deadline = time.time() + 30
+                while client.ready()["run"] != wanted.name and time.time() < deadline:
+                    time.sleep(0.1)
+                assert client.ready()["run"] == wanted.name

@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from m6rec import artifacts
+from m6rec import artifacts, experiment, pipeline
+from m6rec.errors import StoreError
 from m6rec.serving.app import create
+from m6rec.serving.asks import Answer, Ask
+from m6rec.serving.engine import Engine
 from m6rec.serving.settings import Settings
-from service import made_run
+from service import local_client, made_run
+from shop import write_shop
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +28,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def http(runs: Path, tmp_path: Path) -> Iterator[TestClient]:
     settings = Settings(run=str(runs / "current"), store=f"sqlite:///{tmp_path / 'm6rec.db'}")
-    with TestClient(create(settings)) as client:
+    with local_client(create(settings)) as client:
         yield client
 
 
@@ -125,7 +129,7 @@ def test_two_runs_share_the_users_and_are_compared(runs: Path, tmp_path: Path) -
         store=f"sqlite:///{tmp_path / 'm6rec.db'}",
     )  # fmt: skip
     events, arms = [], []
-    with TestClient(create(settings)) as http:
+    with local_client(create(settings)) as http:
         for u in range(100):
             found = ask(http, user=f"u{u}", k=3, explain=False)
             assert ask(http, user=f"u{u}", k=3, explain=False)["arm"] == found["arm"]
@@ -143,3 +147,93 @@ def test_two_runs_share_the_users_and_are_compared(runs: Path, tmp_path: Path) -
     assert told["arms"]["b"]["hit_rate"] == pytest.approx(0.5)  # one of two lists
     assert told["arms"]["a"]["hit_rate"] < 0.2
     assert told["verdict"] == "b is better" and told["difference"]["p"] < 0.01
+
+
+def test_history_counts_where_the_toml_declares_event_types(tmp_path: Path) -> None:
+    toml = write_shop(tmp_path)
+    log = (tmp_path / "log.csv").read_text().splitlines()
+    lines = [f"{log[0]},event", *(f"{line},purchase" for line in log[1:])]
+    (tmp_path / "log.csv").write_text("\n".join(lines))
+    assignments = [f'run.out="{tmp_path / "runs"}"', "data.events.purchase.weight=2.0"]
+    pipeline.save(experiment.load(toml, [*assignments, "evaluate.baselines=[]"]))
+    settings = Settings(
+        run=str(tmp_path / "runs" / "current"), store=f"sqlite:///{tmp_path / 'm6rec.db'}"
+    )
+    with local_client(create(settings)) as http:
+        assert ask(http, history=["films/i1", "films/i5"])["history"] == 2
+        assert http.get("/v1/similar", params={"item": "films/i1"}).json()["items"]
+        http.post("/v1/events", json={"user": "n", "item": "films/i1"})
+        http.post("/v1/events", json={"user": "n", "item": "films/i5", "type": "undeclared"})
+        found = ask(http, user="n")
+        assert found["history"] == 1 and "films/i5" not in items(found)
+
+
+def test_an_item_is_what_it_is_now_for_every_worker(http: TestClient, runs: Path) -> None:
+    """Whether a worker first saw it bare, or whole, or with what it no longer says."""
+    http.post("/v1/events", json={"user": "u1", "item": "films/late"})
+    ask(http, user="u0")  # takes it in
+    body = {"title": "Late", "text": "dragon castle sword", "attributes": {"group": "g0"}}
+    http.put("/v1/items/films/late", json=body)
+    http.put("/v1/items/films/i3", json={"title": "New name", "attributes": {"year": 2001}})
+    ask(http, user="u0")
+    http.put("/v1/items/films/i3", json={"attributes": {}})
+    found = ask(http, user="u0", domain="films", k=100, explain=False)
+    fresh = Engine(http.app.state.service.store, artifacts.resolve(runs / "current"))  # type: ignore[attr-defined]
+    (other,) = fresh.recommend([Ask(user="u0", domain="films", k=100, explain=False)])
+    fresh.close()
+    assert isinstance(other, Answer)
+    scores = {row["item"]: row["score"] for row in found["items"]}
+    assert scores == pytest.approx({item.item: item.score for item in other.items}, rel=1e-5)
+    assert "films/late" in scores
+    titles = {row["item"]: row["title"] for row in found["items"]}
+    assert titles.get("films/i3", "films/i3") == "films/i3"
+    assert not items(ask(http, user="u0", domain="films", k=100, filter="year == 2001"))
+
+
+def test_who_was_erased_does_not_come_back_with_the_key(http: TestClient) -> None:
+    engine = http.app.state.service.engine  # type: ignore[attr-defined]
+    ask(http, user="u9")
+    http.delete("/v1/users/u9")
+    time.sleep(0.5)
+    assert engine.store.given_to("u9") == []
+    http.post("/v1/events", json={"user": "u9", "item": "films/i1"})
+    asker = engine._asker(engine.live, Ask(user="u9"), time.time())
+    assert asker.code == -1 and len(asker.item) == 1
+    assert "u9" not in [user for user, _ in engine.like_minded("u1", 100)]
+
+
+def test_keys_with_a_slash_and_attributes_with_odd_names(http: TestClient) -> None:
+    http.post("/v1/events", json={"user": "a/b", "item": "films/i1"})
+    assert http.put("/v1/users/a%2Fb", json={"attributes": {"key": "x"}}).status_code == 200
+    assert http.get("/v1/users/a%2Fb").json()["attributes"] == {"key": "x"}
+    assert ask(http, user="a/b")["history"] == 1
+    assert http.post("/v1/users/a%2Fb/merge", params={"into": "c"}).json() == {"moved": 1}
+    assert http.delete("/v1/users/a%2Fb").json()["erased"]["events"] == 0
+    assert http.get("/v1/items/i3").json()["item"] == "films/i3"
+
+
+def test_boosts_are_measured_on_the_scores_as_they_were(http: TestClient) -> None:
+    def score(*boosts: dict[str, object]) -> float:
+        found = ask(http, user="u0", boost=list(boosts), k=100, explain=False)
+        return next(row["score"] for row in found["items"] if row["item"] == "books/i22")
+
+    small, large = {"filter": "year == 2002", "by": 1}, {"filter": "year == 1990", "by": 50}
+    assert score(large, small) == pytest.approx(score(small), rel=1e-5)
+    assert score(small) > score()
+
+
+def test_a_store_that_fails_is_not_the_clients_fault(
+    http: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> int:
+        raise StoreError("postgresql://db.internal:5432/m6rec: gone")
+
+    store = http.app.state.service.store  # type: ignore[attr-defined]
+    monkeypatch.setattr(store, "item_rev", failing)
+    for answer in (
+        http.post("/v1/recommend", json={"user": "u1"}),
+        http.get("/v1/health/ready"),
+        http.get("/api/health/ready"),
+    ):
+        assert answer.status_code == 503
+        assert "internal" not in answer.text

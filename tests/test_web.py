@@ -25,6 +25,7 @@ from m6rec.serving.settings import Settings
 from m6rec.serving.web.charts import curves, marks
 from m6rec.serving.web.texts import TEXTS, speaker
 from m6rec.store import ApiKey, Event, Store
+from service import local_client
 from shop import write_shop
 
 CHROMIUM = which("chromium")
@@ -36,7 +37,7 @@ PAGES = (
     "/items?words=castle", "/items/films/i0", "/models", "/models/{run}", "/models/compare",
     "/operations?paused=1",
 )  # fmt: skip
-OURS = {"Origin": "http://testserver"}
+OURS = {"Origin": "http://127.0.0.1"}
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def settings(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 @pytest.fixture(scope="module")
 def http(settings: Settings) -> Iterator[TestClient]:
-    with TestClient(create(settings), follow_redirects=False) as client:
+    with local_client(create(settings), follow_redirects=False) as client:
         yield client
 
 
@@ -160,7 +161,7 @@ def test_a_key_is_asked_for_once(runs: Path, tmp_path: Path) -> None:
     for key, scope in (("reader", "read"), ("writer", "write")):
         store.add_key(ApiKey(hash=hashed(key), name=key, scope=scope, created=1))
     app = create(Settings(run=str(runs / "current"), store=url))
-    with TestClient(app, follow_redirects=False) as client:
+    with local_client(app, follow_redirects=False) as client:
         page = client.get("/items?words=x")
         assert page.status_code == 401
         assert 'name="next" value="/items?words=x"' in page.text
@@ -185,7 +186,7 @@ def test_a_key_is_asked_for_once(runs: Path, tmp_path: Path) -> None:
 
 def test_figures_are_counted(runs: Path, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'figures.db'}"
-    with TestClient(create(Settings(run=str(runs / "current"), store=url))) as client:
+    with local_client(create(Settings(run=str(runs / "current"), store=url))) as client:
         client.post("/v1/recommend", json={"user": "u1"})
         client.post("/v1/recommend", json={"user": "nobody"})
         client.post("/v1/events", json=[{"user": "u1", "item": "films/i3"}] * 3)
@@ -204,7 +205,7 @@ def test_two_runs_on_trial_are_shown(runs: Path, tmp_path: Path) -> None:
     other = next(runs / name for name in artifacts.runs(runs) if "-other-" in name)
     url = f"sqlite:///{tmp_path / 'trial.db'}"
     both = Settings(run=str(runs / "current"), rival=str(other), store=url)
-    with TestClient(create(both)) as client:
+    with local_client(create(both)) as client:
         assert client.get("/models").text.count("answers now") == 2
         page = client.get("/operations").text
         assert "Two runs on trial" in page and "too few users yet" in page and other.name in page

@@ -126,7 +126,7 @@ def retrain(
             f"{found.old:.4f} ({found.rows:,} rows)"
         )
     else:
-        show.line(f"fewer than {module.LEAST} new events: published without a comparison")
+        show.line("too few new events to judge by: published without a comparison")
     show.whole(str(path))
 
 

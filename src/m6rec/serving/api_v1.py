@@ -38,6 +38,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         413: "The body is too large.",
         422: "A field is missing, unknown or out of range.",
         429: "Too many requests.",
+        503: "The store does not answer.",
     }.items()
 }
 MISSING: dict[int | str, dict[str, Any]] = {404: {"model": ErrorBody, "description": "Unknown."}}
@@ -130,7 +131,8 @@ async def add_events(body: EventBody | list[EventBody], here: Here) -> Response:
     """Take in events; once this answers, they are on disk and count in the next list."""
     events = body if isinstance(body, list) else [body]
     now = time.time_ns() // 1000
-    rows = [each.event(here.engine.full_key(each.item), now) for each in events]
+    keys = await here.run(here.engine.full_keys, [each.item for each in events])
+    rows = [each.event(key, now) for each, key in zip(events, keys, strict=True)]
     return as_json({"added": await here.add_events(rows), "got": len(rows)})
 
 
@@ -147,7 +149,9 @@ async def events(here: Here, user: Key, n: Annotated[int, Query(ge=1, le=1000)] 
     )
 
 
-@router.get("/users/{user}", response_model=schemas.StoredUser, responses=MISSING, tags=["users"])
+@router.get(
+    "/users/{user:path}", response_model=schemas.StoredUser, responses=MISSING, tags=["users"]
+)
 async def user(user: Key, here: Here) -> Response:
     """What is stored of a user."""
     found = await here.run(here.store.user, user)
@@ -156,14 +160,14 @@ async def user(user: Key, here: Here) -> Response:
     return as_json({"user": found.key, "attributes": found.attributes})
 
 
-@router.put("/users/{user}", response_model=schemas.StoredUser, tags=["users"])
+@router.put("/users/{user:path}", response_model=schemas.StoredUser, tags=["users"])
 async def put_user(user: Key, body: UserBody, here: Here) -> Response:
     """Store a user's attributes; they count in the next list."""
     await here.run(here.store.put_users, [body.stored(user)])
     return as_json({"user": user, "attributes": body.attributes})
 
 
-@router.delete("/users/{user}", response_model=schemas.ErasedBody, tags=["users"])
+@router.delete("/users/{user:path}", response_model=schemas.ErasedBody, tags=["users"])
 async def delete_user(user: Key, here: Here) -> Response:
     """Erase every trace of a user from the store; runs names those that still hold the key."""
     erased = await here.run(here.store.delete_user, user)
@@ -171,7 +175,7 @@ async def delete_user(user: Key, here: Here) -> Response:
     return as_json({"erased": erased, "runs": runs})
 
 
-@router.post("/users/{user}/merge", response_model=schemas.MergedBody, tags=["users"])
+@router.post("/users/{user:path}/merge", response_model=schemas.MergedBody, tags=["users"])
 async def merge_user(user: Key, here: Here, into: Key) -> Response:
     """Join two identities: all events of this user become those of ``into``."""
     return as_json({"moved": await here.run(here.store.merge_users, user, into)})
@@ -193,7 +197,8 @@ async def search_items(
 )
 async def item(item: ItemKey, here: Here) -> Response:
     """What is stored of an item."""
-    found = await here.run(here.store.item, item)
+    (key,) = await here.run(here.engine.full_keys, [item])
+    found = await here.run(here.store.item, key)
     if found is None:
         raise HTTPException(404, f'there is no item "{item}"')
     fields = ("title", "text", "attributes", "hidden")
@@ -203,20 +208,22 @@ async def item(item: ItemKey, here: Here) -> Response:
 @router.put("/items/{item:path}", response_model=schemas.StoredItem, tags=["items"])
 async def put_item(item: ItemKey, body: ItemBody, here: Here) -> Response:
     """Store an item ("domain/key"); it can be recommended in the next list."""
-    await here.run(here.store.put_items, [body.stored(item)])
-    return as_json({"item": item, **body.model_dump()})
+    (key,) = await here.run(here.engine.full_keys, [item])
+    await here.run(here.store.put_items, [body.stored(key)])
+    return as_json({"item": key, **body.model_dump()})
 
 
 @router.delete("/items/{item:path}", response_model=schemas.ErasedBody, tags=["items"])
 async def delete_item(item: ItemKey, here: Here) -> Response:
     """Remove an item and its events; no list shows it again."""
-    return as_json({"erased": await here.run(here.store.delete_item, item), "runs": []})
+    (key,) = await here.run(here.engine.full_keys, [item])
+    return as_json({"erased": await here.run(here.store.delete_item, key), "runs": []})
 
 
 @router.get("/models", tags=["models"])
 async def models(here: Here) -> Response:
     """The run that answers, with its metrics, λ and ω, and the other runs beside it."""
-    live = here.engine.live
+    live = await here.run(lambda: here.engine.live)
     fitted = live.recommender.fitted
     tables = learned.learned(fitted.model, live.domains)
     return as_json(
@@ -231,7 +238,7 @@ async def models(here: Here) -> Response:
                  "rows": t.frame.to_dicts()}
                 for t in tables
             ],
-            "runs": artifacts.runs(here.path.parent),
+            "runs": await here.run(artifacts.runs, here.path.parent),
         }
     )  # fmt: skip
 
@@ -250,13 +257,15 @@ async def compare_arms(
 ) -> Response:
     """The two runs of `m6rec serve --rival` on live users: hit rates and their difference."""
     since = time.time_ns() // 1000 - int(hours * 3600 * MICRO)
-    return as_json(await here.run(trial, here.store, since))
+    return as_json(await here.run(trial, here.store, here.engine.runs, since))
 
 
 @router.get("/drift", response_model=list[schemas.DriftBody], tags=["models"])
 async def shifts(here: Here) -> Response:
     """What has shifted since the training or since last week, by domain, with warnings."""
-    return as_json(await here.run(drift, here.store, here.engine.live, time.time_ns() // 1000))
+    return as_json(
+        await here.run(lambda: drift(here.store, here.engine.live, time.time_ns() // 1000))
+    )
 
 
 @router.get("/health/live", tags=["health"])
@@ -268,11 +277,8 @@ async def health_live() -> Response:
 @router.get("/health/ready", tags=["health"])
 async def health_ready(here: Here) -> Response:
     """The store answers and a run is loaded."""
-    try:
-        await here.run(here.store.item_rev)
-    except Exception as error:
-        return as_json({"error": str(error).splitlines()[0], "code": "not ready"}, 503)
-    return as_json({"ready": True, "run": here.engine.live.name})
+    live = await here.run(lambda: here.engine.live)  # a StoreError, 503, where it does not answer
+    return as_json({"ready": True, "run": live.name})
 
 
 def moment(time: int) -> str | None:

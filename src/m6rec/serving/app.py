@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 from m6rec import __version__
-from m6rec.errors import M6RecError, QueryError, RunError
+from m6rec.errors import M6RecError, QueryError, RunError, StoreError
 from m6rec.serving import api_gorse, api_v1
 from m6rec.serving.guard import Guard, is_page
 from m6rec.serving.monitor import Monitor
@@ -74,6 +74,9 @@ def problem(request: Request, status: int, code: str, message: str) -> Response:
 async def _ours(request: Request, error: Exception) -> Response:
     if isinstance(error, RunError):
         return problem(request, 409, "run", str(error))
+    if isinstance(error, StoreError):
+        log.error("%s %s: %s", request.method, request.url.path, error)
+        return problem(request, 503, "store", "the store does not answer; try again later")
     return problem(request, 400, "request" if isinstance(error, QueryError) else "data", str(error))
 
 

@@ -28,6 +28,7 @@ from m6rec.wording import wording
 
 MOST = 1_000  # items of one answer
 SPARE = 20  # users more than asked for, in the place of those who were deleted
+SKEW = 2.0  # seconds by which the clocks of machines that share a store may differ
 FIRST, SECOND = "a", "b"  # arms of a comparison of two runs
 
 
@@ -139,13 +140,17 @@ class Engine:
         query = live.query([self._asker(live, ask, time.time())], int(time.time()))
         return self._why(live, query, codes[None], ask.language)
 
-    def full_key(self, item: str) -> str:
-        """Return "domain/key" of an item that is named so, or by its key alone where that is
+    def full_keys(self, items: Sequence[str]) -> list[str]:
+        """Return "domain/key" of items that are named so, or by their keys alone where these are
         unique. Raises QueryError where it could be several, or where a new one has no domain."""
         live = self._lives[FIRST]
-        if item in live.recommender.dataset.items or item.partition("/")[0] in live.domains:
-            return item
-        found = self.store.item_keys(item)
+        known = live.recommender.dataset.items
+        bare = {i for i in items if i not in known and i.partition("/")[0] not in live.domains}
+        found = self.store.keys_by_bare(bare) if bare else {}
+        return [self._full_key(i, found.get(i, ())) if i in bare else i for i in items]
+
+    def _full_key(self, item: str, found: Sequence[str]) -> str:
+        live = self._lives[FIRST]
         if len(found) == 1:
             return found[0]
         if found:
@@ -156,6 +161,13 @@ class Engine:
             f'item "{item}" is unknown; name a new one domain/key '
             f"(domains: {', '.join(live.domains)})"
         )
+
+    def seen(self, key: str) -> float | None:
+        """Return the value of an event that says that an item was seen, and nothing else: 0, or
+        none where values are ratings."""
+        data = self._lives[FIRST].recommender.dataset
+        code = data.items.code(key)
+        return None if code >= 0 and data.explicit[code] else 0.0
 
     def title(self, key: str) -> str:
         """Return the title of an item, its key where it has none or is unknown."""
@@ -170,7 +182,7 @@ class Engine:
         history = live.query([asker], int(now)).history
         codes, likeness = self._nearest(live).best(history, k + SPARE, asker.code)
         keys = live.recommender.dataset.users.decode(codes)
-        there = self.store.known_users(keys)
+        there = self.store.known_users(keys) - self.store.erased_users(keys)
         found = [(u, float(s)) for u, s in zip(keys, likeness, strict=True) if u in there]
         return found[:k]
 
@@ -202,7 +214,7 @@ class Engine:
         live.allowed(ask.domain, ask.filter, ask.categories)
 
     def _asker(self, live: Live, ask: Ask, now: float) -> Asker:
-        until = int(now * MICRO)
+        until = int((now + SKEW) * MICRO)
         columns: dict[str, list[Any]] = {"item": [], "type": [], "value": [], "time": []}
         code, attributes = -1, ask.attributes
         if ask.user is not None:
@@ -211,6 +223,8 @@ class Engine:
             user = self.store.user(ask.user)
             if user is not None:
                 code = live.recommender.dataset.users.code(ask.user)
+                if code >= 0 and user.rev and self.store.erased_users([ask.user]):
+                    code = -1  # somebody else had the key
                 if attributes is None and (code < 0 or user.rev):
                     attributes = live.of_users(user.attributes)
         data = live.recommender.dataset
@@ -239,8 +253,8 @@ class Engine:
         recommender, data = live.recommender, live.recommender.dataset
         request = uuid.uuid4().hex
         allowed = live.allowed(ask.domain, ask.filter, ask.categories)
+        spread = float(np.nanstd(scores[:, allowed])) if ask.boosts and allowed.any() else 0.0
         for boost in ask.boosts:
-            spread = float(np.nanstd(scores[:, allowed])) if allowed.any() else 0.0
             lifted = np.float32(boost.by * spread) * live.held(boost.filter).astype(np.float32)
             scores = scores + lifted
         shown = pages.shown(ask.page)

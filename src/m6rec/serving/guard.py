@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
@@ -25,6 +25,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 SCOPES = ("read", "write", "admin")  # each may do what those before it may
 OPEN = ("/v1/health/", "/api/health/", "/static/", "/enter", "/language/")  # need no key
 NO_PAGES = ("/v1/", "/api/", "/metrics")  # how paths begin that answer programs
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 COOKIE = "m6rec_key"  # where a browser keeps its key, for pages only
 REMEMBERED = 5.0  # seconds for which keys are not read again
 HEADERS = [
@@ -47,6 +48,19 @@ def hashed(key: str) -> str:
 def is_page(path: str) -> bool:
     """Whether people read what a path answers."""
     return not path.startswith(NO_PAGES)
+
+
+def is_own(method: str, headers: dict[bytes, bytes]) -> bool:
+    """Return whether a request comes from this machine's own pages or programs: by a name of this
+    machine, and for a change from no other site."""
+    host = headers.get(b"host", b"").decode("latin-1")
+    if urlsplit(f"//{host}").hostname not in LOOPBACK:
+        return False
+    if method in ("GET", "HEAD", "OPTIONS"):
+        return True
+    origin = headers.get(b"origin")
+    foreign = origin is not None and urlsplit(origin.decode("latin-1")).netloc != host
+    return not foreign and headers.get(b"sec-fetch-site") != b"cross-site"
 
 
 def cookie(headers: str, name: str) -> str:
@@ -114,13 +128,15 @@ class Guard:
             key = cookie(headers.get(b"cookie", b"").decode("latin-1"), COOKIE)
         held = self.scope_of(key)
         needed = self.needed(scope["method"], path, scope["query_string"])
+        client = hashed(key) if key and held else (scope.get("client") or ("",))[0]
+        if not self._may(client):
+            return 429, "rate", f"more than {self.settings.rate:g} requests a second; wait"
         if held is None:
             return 401, "key", "send a valid API key as X-API-Key"
         if SCOPES.index(held) < SCOPES.index(needed):
             return 403, "scope", f'this needs a key of scope "{needed}"; yours has "{held}"'
-        client = hashed(key) if key else (scope.get("client") or ("",))[0]
-        if not self._may(client):
-            return 429, "rate", f"more than {self.settings.rate:g} requests a second; wait"
+        if self._open and not is_own(scope["method"], headers):
+            return 403, "origin", "without API keys, only pages of this service may ask; make a key"
         return None
 
     def scope_of(self, key: str) -> str | None:
@@ -128,9 +144,9 @@ class Guard:
         keys at all."""
         now = time.monotonic()
         if self.store is not None and now - self._read > REMEMBERED:
-            stored = self.store.keys()
-            self._keys = {k.hash: k.scope for k in stored if not k.revoked}
-            self._open = not stored  # not where all that there were are revoked
+            keys = self.store.keys()
+            self._keys = {k.hash: k.scope for k in keys if not k.revoked}
+            self._open = not keys  # not where all that there were are revoked
             self._read = now
         if self._open:
             return "admin"
@@ -146,8 +162,9 @@ class Guard:
         if not rate:
             return True
         now = time.monotonic()
-        left, since = self._spent.get(client, (rate, now))
-        left = min(rate, left + (now - since) * rate)
+        most = max(1.0, rate)
+        left, since = self._spent.get(client, (most, now))
+        left = min(most, left + (now - since) * rate)
         if len(self._spent) > 10_000:
             self._spent.clear()
         self._spent[client] = (left - 1 if left >= 1 else left, now)

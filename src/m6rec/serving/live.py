@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ import polars as pl
 from m6rec import arrivals
 from m6rec.arrays import Array, Floats, Ids, Mask
 from m6rec.artifacts import Fitted
+from m6rec.data.events import DEFAULT_EVENT
 from m6rec.data.query import SEQUENCE, Query, make_query
 from m6rec.data.schema import EventType
 from m6rec.errors import M6RecError
@@ -29,6 +30,7 @@ log = logging.getLogger("m6rec")
 
 MICRO = 1_000_000  # of a second: the store's unit of time
 MASKS = 256  # filters whose items are remembered
+Row = dict[str, Any]  # column → value
 NEVER = np.iinfo(np.int64).min  # time of an item that has none
 
 
@@ -60,12 +62,17 @@ class Shelf(NamedTuple):
 class Live:
     """An opened run whose catalogue is as that of the store at revision ``rev``.
 
-    shelves: of the items that the store has got or changed since they came from a run.
+    shelves: of the items that the store has got or changed since they came from a run. base: the
+    run as it was opened, None = this is it. changed, come: what the store says of items that the
+    run had, and of those that came later, by key.
     """
 
     recommender: Recommender
     rev: int = 0
     shelves: Mapping[str, Shelf] = field(default_factory=dict)
+    base: Recommender | None = None
+    changed: Mapping[str, Row] = field(default_factory=dict)
+    come: Mapping[str, Row] = field(default_factory=dict)
     _masks: dict[tuple[str | None, str | None, tuple[str, ...]], Mask] = field(default_factory=dict)
 
     @classmethod
@@ -80,20 +87,36 @@ class Live:
         return path.name if path else ""
 
     def caught_up(self, store: Store) -> Live:
-        """Return this with the items that the store has got, changed or lost since."""
+        """Return this with the items that the store has got, changed or lost since.
+
+        An item that came after the training and changes is taken in anew, by what it is now, so
+        that every worker makes the same of it, whenever it looks.
+        """
         rev, items, gone = store.changed_items(self.rev)
         if rev == self.rev:
             return self
-        data = self.recommender.dataset
-        names = {d.name for d in data.domains}
-        there = [item for item in items if item.key.partition("/")[0] in names]
-        rows = [_row(item) for item in there]
-        rows += [{"key": key, "hidden": True} for key in gone if key in data.items]
-        left = set(gone)
-        shelves = {key: shelf for key, shelf in self.shelves.items() if key not in left}
-        shelves |= {item.key: Shelf(item.time, item.categories) for item in there}
-        fitted = _taken_in(self.recommender.fitted, rows)
-        return Live(Recommender(fitted), rev, shelves)
+        base = self.base or self.recommender
+        names = {d.name for d in base.dataset.domains}
+        there = {item.key: item for item in items if item.key.partition("/")[0] in names}
+        come = {key: row for key, row in self.come.items() if key not in gone}
+        anew = len(come) < len(self.come) or not come.keys().isdisjoint(there)
+        columns = base.fitted.items.drop("key", "domain").columns
+        changes: dict[str, Row] = {
+            key: {"hidden": True} for key in gone if key in base.dataset.items
+        }
+        for key, item in there.items():
+            if key in base.dataset.items:
+                changes[key] = dict.fromkeys(columns) | _row(item)
+            else:
+                come[key] = _row(item)
+        shelves = {key: shelf for key, shelf in self.shelves.items() if key not in gone}
+        shelves |= {key: Shelf(item.time, item.categories) for key, item in there.items()}
+        changed = {**self.changed, **changes}
+        fitted = base.fitted if anew else self.recommender.fitted
+        fitted = _taken_in(fitted, changed if anew else changes, arrivals.changed)
+        new = come if anew else {key: come[key] for key in there if key in come}
+        fitted = _taken_in(fitted, new, arrivals.extended)
+        return Live(Recommender(fitted), rev, shelves, base, changed, come)
 
     def allowed(
         self, domain: str | None, filter: str | None, categories: tuple[str, ...] = ()
@@ -101,14 +124,15 @@ class Live:
         """Return (n_items,) items of a domain, in all of these categories, that a filter lets
         through; remembered."""
         key = domain, filter, categories
-        if key not in self._masks:
-            if len(self._masks) >= MASKS:
-                self._masks.clear()
+        mask = self._masks.get(key)
+        if mask is None:
             mask = self.recommender.allowed(domain, filter)
             for category in categories:
                 mask = mask & self._in(category)
+            if len(self._masks) >= MASKS:
+                self._masks.clear()
             self._masks[key] = mask
-        return self._masks[key]
+        return mask
 
     def held(self, filter: str) -> Mask:
         """Return (n_items,) the items that an expression holds for."""
@@ -125,11 +149,12 @@ class Live:
             event.append(np.array([code for code, _ in kinds], np.int16))
             signed = np.array([w for _, w in kinds], np.float32)
             value = np.array([np.nan if v is None else v for v in asker.value], np.float32)
-            rated = data.explicit[codes]
             plain = np.where(np.isnan(value), 1.0, value) * signed
-            liked = np.where(np.isnan(value), self.recommender.liked, value)
-            weight.append(np.where(rated, liked, plain).astype(np.float32))
-        counts = [mask & (w != 0) for mask, w in zip(known, weight, strict=True)]
+            named = np.isnan(value) & np.array([name == "" for name in asker.type], np.bool_)
+            rating = np.where(named, self.recommender.liked, value)
+            plain = np.where(plain == 0, np.nan, plain)  # it was only seen
+            weight.append(np.where(data.explicit[codes], rating, plain).astype(np.float32))
+        counts = [mask & ~np.isnan(w) for mask, w in zip(known, weight, strict=True)]
         n = [int(mask.sum()) for mask in counts]
         time = [np.floor_divide(np.array(a.time, np.int64), MICRO) for a in askers]
         code = np.array([a.code for a in askers], np.int32)
@@ -168,7 +193,7 @@ class Live:
 
     def of_users(self, stored: Mapping[str, Any]) -> dict[str, Any]:
         """Return those of a user's stored attributes that the run knows."""
-        columns = self.recommender.fitted.prepared.users.columns
+        columns = self.recommender.fitted.prepared.users.drop("key").columns
         return {name: value for name, value in stored.items() if name in columns}
 
     @cached_property
@@ -250,8 +275,12 @@ class Live:
 
     @cached_property
     def _types(self) -> dict[str, tuple[int, float]]:
-        """Event type → its code and signed weight."""
-        return {e.name: (c, _signed(e)) for c, e in enumerate(self.recommender.dataset.events)}
+        """Event type → its code and signed weight; "" and the type of events that name none are
+        the first positive one, as they are to ``Recommender``."""
+        events = self.recommender.dataset.events
+        found = {e.name: (c, _signed(e)) for c, e in enumerate(events)}
+        first = found.get(self.liking, (0, 1.0))
+        return {"": first, DEFAULT_EVENT: first} | found
 
     @cached_property
     def _other(self) -> tuple[int, float]:
@@ -278,30 +307,28 @@ def _taken(columns: Sequence[Array], masks: Sequence[Mask], dtype: type) -> Arra
     return np.concatenate([*parts, np.zeros(0, dtype)]).astype(dtype)
 
 
-def _taken_in(fitted: Fitted, rows: Sequence[dict[str, Any]]) -> Fitted:
-    """The run with these items, new or changed; one that does not fit is left out, and the log
-    says why."""
+def _taken_in(
+    fitted: Fitted, rows: Mapping[str, Row], take_in: Callable[[Fitted, pl.DataFrame], Fitted]
+) -> Fitted:
+    """The run with these items; one that does not fit is left out, and the log says why."""
     if not rows:
         return fitted
-    known = [row["key"] in fitted.dataset.items for row in rows]
+    listed = [{"key": key, **row} for key, row in rows.items()]
     try:
-        made = fitted
-        for take_in, there in ((arrivals.changed, True), (arrivals.extended, False)):
-            given = [row for row, is_there in zip(rows, known, strict=True) if is_there == there]
-            if given:
-                frame = pl.DataFrame(given, infer_schema_length=None, strict=False)
-                made = take_in(made, frame)
-        return made
+        return take_in(fitted, pl.DataFrame(listed, infer_schema_length=None, strict=False))
     except (M6RecError, pl.exceptions.PolarsError, TypeError, ValueError) as error:
         if len(rows) == 1:
-            key = rows[0]["key"]
+            (key,) = rows
             log.warning("item %s stays as it was until the next training: %s", key, error)
             return fitted
-    half = len(rows) // 2
-    return _taken_in(_taken_in(fitted, rows[:half]), rows[half:])
+    keys = list(rows)
+    for some in (keys[: len(keys) // 2], keys[len(keys) // 2 :]):
+        fitted = _taken_in(fitted, {key: rows[key] for key in some}, take_in)
+    return fitted
 
 
-def _row(item: Item) -> dict[str, Any]:
+def _row(item: Item) -> Row:
+    """What the store says of an item, as columns of the run's items, and its text."""
     text = f"{item.title} {item.text}".strip()
-    row = dict(item.attributes) | {"key": item.key, "hidden": item.hidden, "text": text}
-    return row | ({"title": item.title} if item.title else {})
+    own = {"hidden": item.hidden, "text": text, "title": item.title or None}
+    return {k: v for k, v in item.attributes.items() if k not in ("key", "domain")} | own

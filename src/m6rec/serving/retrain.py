@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +32,8 @@ from m6rec.serving.schedule import alone
 from m6rec.store import Store
 from m6rec.tracking import Run
 
+log = logging.getLogger("m6rec")
+
 LEAST = 200  # new events that a judgement needs
 HELD = 0.2  # share of the new events, the newest, on which it is made
 FILE = "guard.json"
@@ -48,8 +51,8 @@ class Worse(M6RecError):
 class Judgement:
     """How a retrained model stands beside the one that serves, on events neither has seen.
 
-    metric: higher is better. new, old: its means. rows: users and domains of the comparison, 0 =
-    there were too few new events to judge by.
+    new, old: means of the metric. rows: users and domains of the comparison, 0 = the new events
+    were too few, or of too few users, to judge by.
     """
 
     metric: str = ""
@@ -76,7 +79,7 @@ def retrain(
     with alone(run.parent, store):
         old = Recommender.open(run)
         experiment = pipeline.reopened(old.fitted)
-        prepared = from_store(store, experiment.data, old.dataset.ordered)
+        prepared = from_store(store, experiment.data, old.fitted.prepared)
         data = prepared.dataset
         fresh = np.sort(data.time[data.time > old.dataset.now])
         judged = len(fresh) >= LEAST
@@ -111,6 +114,8 @@ def judge(trained: pipeline.Trained, old: Recommender, options: Any, margin: flo
     before = pipeline.evaluate_on(trained.stage, asked, options, Run())
     lower = metric in ("rmse", "mae")
     now, then = new[metric], before[metric]
+    if np.isnan(now) or np.isnan(then):
+        return Judgement()
     if (then - now if not lower else now - then) > margin * abs(then):
         raise Worse(
             f"not published: {metric} would be {now:.4f}, and is {then:.4f} with the run that "
@@ -119,25 +124,25 @@ def judge(trained: pipeline.Trained, old: Recommender, options: Any, margin: flo
     return Judgement(metric=metric, new=now, old=then, rows=len(new.slices["all"]))
 
 
-def from_store(store: Store, config: DataConfig, ordered: bool) -> Prepared:
+def from_store(store: Store, config: DataConfig, before: Prepared) -> Prepared:
     """Prepare the store's events, users and items as the files of ``config`` were: the same
-    event types, domains, cleaning and features. Keys in the store are persons' and "domain/key"
-    already, so there is nothing to link."""
+    event types, domains, cleaning and features, and attributes of the types of ``before``. Keys
+    in the store are persons' and "domain/key" already, so there is nothing to link."""
     with tempfile.TemporaryDirectory() as folder:
         files = {name: Path(folder, f"{name}.parquet") for name in ("events", "items", "users")}
         store.export_events(files["events"])
         store.export_items(files["items"])
         store.export_users(files["users"])
-        items = _described(files["items"]).with_columns(_split("key")).drop("key")
+        items = _described(files["items"], before.items).with_columns(_split("key")).drop("key")
         frames: dict[Role, tuple[Table, Any]] = {
             "interactions": (
-                Table(path="events", columns=LOG, ordered=ordered),
-                _events(files["events"]),
+                Table(path="events", columns=LOG, ordered=before.dataset.ordered),
+                _events(files["events"], before),
             ),
             "items": (Table(path="items", columns=ITEMS), items),
             "users": (
                 Table(path="users", columns=Columns(user="key")),
-                _described(files["users"]).drop("comment", strict=False),
+                _described(files["users"], before.users).drop("comment", strict=False),
             ),
         }
         names = items["domain"].unique(maintain_order=True).to_list()
@@ -207,21 +212,51 @@ class Translated(Model):
         )
 
 
-def _events(file: Path) -> pl.LazyFrame:
+def _events(file: Path, before: Prepared) -> pl.LazyFrame:
     time = pl.when(pl.col("time") >= 0).then(pl.col("time") // MICRO)
-    said = pl.col("value").is_null() | (pl.col("value") != 0)  # 0: it was only seen
-    return pl.scan_parquet(file).filter(said).with_columns(time.alias("time"), *_split("item"))
+    rated = [d.name for d in before.dataset.domains if d.feedback == "explicit"]
+    seen = (pl.col("value") == 0) & ~pl.col("domain").is_in(rated)  # and nothing else
+    split = pl.scan_parquet(file).with_columns(time.alias("time"), *_split("item"))
+    return split.filter(seen.fill_null(False).not_())
 
 
-def _described(file: Path) -> pl.DataFrame:
-    """Users or items, each attribute a column."""
+def _described(file: Path, before: pl.DataFrame) -> pl.DataFrame:
+    """Users or items, each attribute a column; those that training knew in the types they had, and
+    empty where a value does not fit."""
     frame = pl.read_parquet(file)
     told = [json.loads(text) for text in frame["attributes"]]
     taken = [name for name in ("attributes", "time", "categories", "comment") if name in frame]
-    attributes = pl.DataFrame(told, infer_schema_length=None, strict=False)
     own = frame.drop(taken)
-    free = [name for name in attributes.columns if name not in own.columns]
-    return pl.concat([own, attributes.select(free)], how="horizontal")
+    names = [n for n in dict.fromkeys(name for row in told for name in row) if n not in own.columns]
+    columns = [_column(name, [row.get(name) for row in told], before.schema) for name in names]
+    return pl.concat([own, pl.DataFrame(columns)], how="horizontal") if columns else own
+
+
+def _column(name: str, values: list[Any], types: Mapping[str, pl.DataType]) -> pl.Series:
+    kind = types.get(name)
+    if kind is None:
+        plain = [
+            v if isinstance(v, (str, int, float, list, type(None))) else str(v) for v in values
+        ]
+        try:
+            return pl.Series(name, plain)
+        except (TypeError, pl.exceptions.PolarsError):
+            return pl.Series(name, [None if v is None else str(v) for v in plain])
+    try:
+        return pl.Series(name, values, dtype=kind)
+    except (TypeError, OverflowError, pl.exceptions.PolarsError):
+        fitting = [v if _fits(v, kind) else None for v in values]
+        lost = sum(v is not None and f is None for v, f in zip(values, fitting, strict=True))
+        log.warning("%s: %d values do not fit and are left empty", name, lost)
+        return pl.Series(name, fitting, dtype=kind)
+
+
+def _fits(value: Any, kind: pl.DataType) -> bool:
+    try:
+        pl.Series([value], dtype=kind)
+    except (TypeError, OverflowError, pl.exceptions.PolarsError):
+        return False
+    return True
 
 
 def _split(key: str) -> tuple[pl.Expr, pl.Expr]:

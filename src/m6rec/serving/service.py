@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from m6rec import artifacts, config
-from m6rec.errors import M6RecError, RunError
+from m6rec.errors import RunError
 from m6rec.experiment import RetrainConfig
 from m6rec.serving.asks import Answer, Ask
 from m6rec.serving.batcher import Batcher
@@ -35,6 +35,8 @@ class Service:
         self.started = time.time()
         self.store = Store.open(settings.store)
         self.path = artifacts.resolve(settings.run)
+        self.follows = Path(settings.run).name == "current" and not Path(settings.run).exists()
+        self._reloading = threading.Lock()
         rival = artifacts.resolve(settings.rival) if settings.rival else None
         self.engine = Engine(self.store, self.path, rival, settings.share)
         self.batcher = Batcher(self.engine.recommend, settings.threads)
@@ -71,13 +73,18 @@ class Service:
         return await asyncio.to_thread(work, *args, **named)
 
     def reload(self, run: str = "") -> str:
-        """Serve the run that CURRENT names now, or another of the same folder; returns its name.
-        RunError, and the old one stays, where it is broken."""
+        """Serve the run that CURRENT names now, or make another of the folder the current one, for
+        all workers; returns its name. RunError, and the old one stays, where it is broken."""
+        if run and not self.follows:
+            raise RunError("this service serves one run; start it with `m6rec serve current`")
+        if run and run not in artifacts.runs(self.path.parent):
+            raise RunError(f'there is no run "{run}"')
         path = self.path.parent / run if run else artifacts.resolve(self.settings.run)
-        if run and Path(run).name != run:
-            raise RunError(f'"{run}" is not the name of a run')
-        name = self.engine.reload(path)
-        self.path = path
+        with self._reloading:
+            name = self.engine.reload(path)
+            self.path = path
+        if run:
+            artifacts.set_current(path)
         log.info("serving run %s", name)
         return name
 
@@ -89,21 +96,25 @@ class Service:
 
     def _follow(self) -> None:
         """Serve whatever CURRENT names, as soon as it changes; retrain when it is time."""
-        follows = Path(self.settings.run).name == "current"
-        refused = named = self.path
-        looked = time.monotonic()
+        named, looked = self.path, time.monotonic()
         while not self._stop.wait(self.settings.poll):
             try:
                 if time.monotonic() >= looked + HOUR:
                     looked = time.monotonic()
-                    for found in drift(self.store, self.engine.live, time.time_ns() // 1000):
-                        for warning in found["warnings"]:
-                            log.warning("drift: %s", warning)
+                    self._warn()
                 if self.schedule:
                     self.schedule.act(self.settings.run, self.settings.store)
-                named = artifacts.resolve(self.settings.run) if follows else self.path
-                if named not in (refused, self.path):
+                now = artifacts.resolve(self.settings.run) if self.follows else self.path
+                if now not in (named, self.path):
                     self.reload()
-            except M6RecError as error:
-                refused = named
+                named = now
+            except RunError as error:
+                named = now
                 log.error("the old run stays: %s", error)
+            except Exception as error:  # whatever it is, the next look may go well
+                log.exception("looking after the run failed", exc_info=error)
+
+    def _warn(self) -> None:
+        for found in drift(self.store, self.engine.live, time.time_ns() // 1000):
+            for warning in found["warnings"]:
+                log.warning("drift: %s", warning)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,18 +13,19 @@ from m6rec.store import Store
 ARMS = ("a", "b")
 
 
-def trial(store: Store, since: int) -> dict[str, Any]:
+def trial(store: Store, runs: Mapping[str, str], since: int) -> dict[str, Any]:
     """Return each arm's users, requests and hit rate, and the difference b − a.
 
     hit: a request of which an item got an event that names the request. Rates are over requests;
     intervals (95 %) and p by a bootstrap over users, which the arms do not share.
-    since: microseconds; what was recommended before does not count.
+    runs: names of the two by arm; what others recommended does not count. since: microseconds;
+    nor does what was recommended before.
     """
-    rows = store.outcomes(since)
     rng = np.random.default_rng(0)
     rate, requests, arms = {}, {}, {}
     for arm in ARMS:
-        counts = np.array([(n, hit) for at, _, n, hit in rows if (at or "a") == arm], np.float64)
+        rows = store.outcomes(since, run=runs[arm]) if arm in runs else []
+        counts = np.array([(n, hit) for at, _, n, hit in rows if at == arm], np.float64)
         counts = counts.reshape(-1, 2)
         requests[arm] = counts[:, 0]
         rate[arm] = counts[:, 1] / np.maximum(counts[:, 0], 1)

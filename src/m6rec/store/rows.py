@@ -82,6 +82,9 @@ GONE = sa.select(DELETED.c.key).where(
 _FORGET = sa.delete(DELETED).where(
     DELETED.c.kind == sa.bindparam("of"), among(DELETED.c.key, "keys")
 )
+BURIED = sa.select(DELETED.c.key).where(
+    DELETED.c.kind == sa.bindparam("of"), among(DELETED.c.key, "keys")
+)
 BARES = (
     sa.select(ITEMS.c.key, ITEMS.c.bare).where(among(ITEMS.c.bare, "bares")).order_by(ITEMS.c.key)
 )
@@ -105,11 +108,12 @@ def ensure(connection: sa.Connection, kind: Kind, keys: Collection[str]) -> None
 
 
 def write(connection: sa.Connection, kind: Kind, rows: Sequence[Row]) -> None:
-    """Insert rows under a new rev; keys that had been deleted are so no longer."""
+    """Insert rows under a new rev; items that had been deleted are so no longer. Of users it is
+    kept that they were: what a run knows by the key is of who was erased."""
     rev = next_rev(connection, kind)
     copy(connection, TABLES[kind], [{**row, "rev": rev} for row in rows])
-    stones = [_stone(kind, row["key"]) for row in rows]
-    connection.execute(_FORGET, {"of": kind, "keys": stones})
+    if kind == "item":
+        connection.execute(_FORGET, {"of": kind, "keys": [row["key"] for row in rows]})
 
 
 def put(connection: sa.Connection, kind: Kind, rows: Sequence[Row]) -> int:

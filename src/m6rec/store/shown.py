@@ -8,9 +8,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from m6rec.store.among import among
-from m6rec.store.checks import Row
+from m6rec.store.checks import Row, digest
 from m6rec.store.records import Given, Hits
-from m6rec.store.rows import copy
+from m6rec.store.rows import BURIED, KNOWN, copy
 from m6rec.store.schema import EVENTS, GIVEN
 
 G = GIVEN.c
@@ -63,6 +63,7 @@ OUTCOMES = (
         G.time < sa.bindparam("until"),
         G.user_key != "",
         sa.or_(G.domain == sa.bindparam("domain"), sa.bindparam("domain") == ""),
+        sa.or_(G.run == sa.bindparam("run"), sa.bindparam("run") == ""),
     )
     .group_by(G.arm, G.user_key)
     .order_by(G.arm, G.user_key)
@@ -81,7 +82,9 @@ SCORES = (
 
 
 def add(connection: sa.Connection, jobs: Sequence[Sequence[Row]]) -> list[int]:
-    """Insert what is new by request and position; returns how many of each job were."""
+    """Insert what is new by request and position; returns how many of each job were. What was
+    given to users who have been erased since is left out."""
+    gone = _gone(connection, {row["user_key"] for rows in jobs for row in rows} - {""})
     requests = {row["request"] for rows in jobs for row in rows}
     known = {(r, p) for r, p in connection.execute(_KNOWN, {"requests": requests})}
     new: list[Row] = []
@@ -89,12 +92,22 @@ def add(connection: sa.Connection, jobs: Sequence[Sequence[Row]]) -> list[int]:
     for rows in jobs:
         before = len(new)
         for row in rows:
-            if (place := (row["request"], row["position"])) not in known:
+            place = row["request"], row["position"]
+            if place not in known and row["user_key"] not in gone:
                 known.add(place)
                 new.append(row)
         counts.append(len(new) - before)
     copy(connection, GIVEN, new)
     return counts
+
+
+def _gone(connection: sa.Connection, users: set[str]) -> set[str]:
+    """Those of these users who were erased and have not come back."""
+    stones = {digest(user): user for user in users}
+    buried = connection.execute(BURIED, {"of": "user", "keys": set(stones)}).scalars()
+    erased = {stones[stone] for stone in buried}
+    there = connection.execute(KNOWN["user"], {"keys": erased}).scalars() if erased else ()
+    return erased.difference(there)
 
 
 def forget(connection: sa.Connection, jobs: Sequence[int]) -> list[int]:

@@ -132,6 +132,12 @@ class Store:
         """Return those of these keys that there are users of."""
         return {row.key for row in self._rows(rows.KNOWN["user"], {"keys": keys})}
 
+    def erased_users(self, keys: Collection[str]) -> set[str]:
+        """Return those of these keys that were erased or merged away, even where they came back."""
+        stones = {checks.digest(key): key for key in keys}
+        found = self._rows(rows.BURIED, {"of": "user", "keys": set(stones)})
+        return {stones[row.key] for row in found}
+
     def delete_user(self, key: str) -> dict[str, int]:
         """Erase a user from every table; returns how many rows of each. ``digest(key)`` stays,
         so that ``changed_users`` can tell that they are gone."""
@@ -239,11 +245,12 @@ class Store:
         return shown.hits(self._rows(shown.SHOWN, span), self._rows(shown.ANSWERED, span))
 
     def outcomes(
-        self, since: int, until: int = checks.LAST, domain: str = ""
+        self, since: int, until: int = checks.LAST, domain: str = "", run: str = ""
     ) -> list[tuple[str, str, int, int]]:
         """Return arm, user, requests, and requests of which an item got an event that names the
-        request, of every user that was recommended something (of a domain) in a span of time."""
-        span = {"since": since, "until": until, "domain": domain}
+        request, of every user that was recommended something (of a domain, by a run) in a span of
+        time."""
+        span = {"since": since, "until": until, "domain": domain, "run": run}
         found = self._rows(shown.OUTCOMES, span)
         return [(row.arm, row.user_key, row.requests, row.answered) for row in found]
 

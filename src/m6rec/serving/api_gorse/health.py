@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import msgspec
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
+from m6rec.errors import StoreError
 from m6rec.serving.api_gorse.bodies import Health
 from m6rec.serving.api_gorse.wire import UNREADY
 from m6rec.serving.api_v1 import Here, as_json
 from m6rec.serving.service import Service
 
+log = logging.getLogger("m6rec")
 router = APIRouter(prefix="/health", tags=["gorse: health"])
 
 
@@ -35,8 +38,9 @@ def _health(here: Service) -> dict[str, Any]:
     try:
         here.store.item_rev()
         problem = None
-    except Exception as error:
-        problem = str(error).splitlines()[0]
+    except StoreError as error:  # its address is nobody's business
+        log.error("not ready: %s", error)
+        problem = "the store does not answer"
     return {
         "Ready": problem is None,
         "DataStoreError": problem,

@@ -72,7 +72,13 @@ async def recommend(
     if write_back_type:
         seen = [
             # Of value 0: it was seen, so it does not come again, and nobody knows if it pleased.
-            Event(user=user, item=key, type=write_back_type, value=0.0, time=now() + delay)
+            Event(
+                user=user,
+                item=key,
+                type=write_back_type,
+                value=here.engine.seen(key),
+                time=now() + delay,
+            )
             for key, _ in found
         ]
         await here.add_events(seen)

@@ -35,7 +35,9 @@ async def operations(request: Request, here: Here, paused: bool = False) -> Resp
         title=here.engine.title,
         hits=await here.run(here.store.hits, since),
         runs=here.engine.runs,
-        trial=await here.run(trial, here.store, since) if whole and here.engine.share else None,
+        trial=await here.run(trial, here.store, here.engine.runs, since)
+        if whole and here.engine.share
+        else None,
     )
 
 
