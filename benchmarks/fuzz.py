@@ -121,7 +121,8 @@ async def call(app: Any, method: str, path: str, body: bytes) -> tuple[int, byte
             said["status"] = message["status"]
         said["body"] += message.get("body", b"")
 
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
+    headers.append((b"content-length", b"%d" % len(body)))
     scope = {
         "type": "http",
         "method": method,

@@ -240,11 +240,6 @@ class BlendModel(Model):
         picked: Floats = self.calibration[:, domains, self._buckets(query)]
         return picked
 
-    def spoken(self, scores: Sequence[Floats]) -> Mask:
-        """Return the cells of which a personal part speaks; all where no part is personal."""
-        said = [~np.isnan(s) for s, own in zip(scores, self.personal, strict=True) if own]
-        return np.logical_or.reduce(said) if said else np.ones(scores[0].shape, np.bool_)
-
     def reads(self, query: Query) -> Mask:
         """Return (B,) requests whose words some part understands."""
         said = [part.reads(query) for part in self.parts if isinstance(part, Reads)]
@@ -282,32 +277,53 @@ class BlendModel(Model):
         """Return the λ-weighted reasons of the parts, and what calibration shifts."""
         buckets = self._buckets(query)
         both = self.lambdas(query), self.lambdas(query, new=True)
-        found = [p.explain(query, items) if isinstance(p, Explains) else None for p in self.parts]
+        scores = [self._row_scores(query.take(np.array([b])), row) for b, row in enumerate(items)]
+        speak = [
+            [
+                self._speak(scores[b], b, c, int(i), both[int(self.new[i])])
+                for c, i in enumerate(row)
+            ]
+            for b, row in enumerate(items)
+        ]
+        heard = {p for row in speak for cell in row for p in cell}
+        found = {
+            p: part.explain(query, items)
+            for p, part in enumerate(self.parts)
+            if p in heard and isinstance(part, Explains)
+        }
         result: list[list[list[Reason]]] = []
         for b, row in enumerate(items):
-            scores = [s[0] for s in self._row_scores(query.take(np.array([b])), row)]
-            spoken = self.spoken(scores)
             result.append([])
             for c, i in enumerate(row):
-                known = i >= 0 and spoken[c]
-                speak = [p for p, s in enumerate(scores) if known and not np.isnan(s[c])]
                 d, weights = int(self.item_domain[i]), both[int(self.new[i])]
-                mass = sum(float(weights[b, d, p]) for p in speak)
+                mass = sum(float(weights[b, d, p]) for p in speak[b][c])
                 reasons: list[Reason] = []
-                for p in speak:
+                for p in speak[b][c]:
                     deviation = float(self.calibration[p, d, buckets[b, d], 1])
                     share = float(weights[b, d, p]) / mass
-                    kind, of_part = self.parts[p].recipe.kind, found[p]
-                    parts = of_part[b][c] if of_part else []
+                    kind = self.parts[p].recipe.kind
+                    parts = found[p][b][c] if p in found else []
+                    scale = share / deviation
                     reasons += [
-                        replace(r, value=r.value * share / deviation, part=r.part or kind)
+                        Reason(kind=r.kind, value=r.value * scale, item=r.item, name=r.name,
+                               part=r.part or kind)
                         for r in parts
-                    ]
+                    ]  # fmt: skip
                     told = sum(r.value for r in parts)
-                    rest = share * float(scores[p][c]) - share * told / deviation
+                    rest = share * float(scores[b][p][0, c]) - told * scale
                     reasons.append(Reason(kind="bias", value=rest, name="average", part=kind))
                 result[-1].append(reasons)
         return result
+
+    def _speak(self, scores: list[Floats], b: int, c: int, i: int, weights: Floats) -> list[int]:
+        """The parts whose scores are in that of a cell: those with a λ, and the others only where
+        no personal one of these says anything; none where no personal part does."""
+        said = [p for p, s in enumerate(scores) if i >= 0 and not np.isnan(s[0, c])]
+        personal = self.personal if self.personal.any() else np.ones_like(self.personal)
+        if not any(personal[p] for p in said):
+            return []
+        loud = [p for p in said if weights[b, self.item_domain[i], p] > 2 * FLOOR]
+        return loud if any(personal[p] for p in loud) else said
 
     def _row_scores(self, query: Query, items: Ids) -> list[Floats]:
         return self.part_scores(query, np.maximum(items, 0))
