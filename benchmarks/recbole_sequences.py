@@ -6,9 +6,9 @@
 All ratings are events, in RecBole's order (see ``events``). Of each user the last event is the
 test and the one before it tells when to stop; both sides learn from the rest alone, and are asked
 with all but the last. All items are ranked but those of the history, and items that score alike
-count as better. Every finished run is kept in --out; the tables show all that is there, and what
-is there is not run again. A peer that was stopped by --minutes or killed goes on where it stood
-once its JSON file is gone.
+count as better. Every finished run is kept in --out (here: recbole/, hours of the processor); the
+tables show all that is there, and what is there is not run again. A peer that was stopped by
+--minutes or killed goes on where it stood once its JSON file is gone.
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ if __name__ == "__main__":
     parser.add_argument("--peer", required=True, help="a Python that has recbole 1.2.1")
     parser.add_argument("--what", default=",".join(("speed", *OURS, *PEERS)))
     parser.add_argument("--seeds", default="0,1,2,3,4")
-    parser.add_argument("--out", type=Path, default=Path("/tmp/recbole_sequences"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("recbole"))
     parser.add_argument("--minutes", default="1e6", help="most, of training a peer")
     parser.add_argument("--plain", action="store_true", help="without recbole_quick.py")
     main(parser.parse_args())

@@ -57,6 +57,12 @@ def serve(
     rate: Annotated[
         float, typer.Option("--rate", min=0, help="Requests a second of one client; 0 = any.")
     ] = 0.0,
+    log: Annotated[
+        Literal["text", "json"], typer.Option("--log", help="Form of the log, on stderr.")
+    ] = "text",
+    requests: Annotated[
+        bool, typer.Option("--log-requests", help="With a line for each request.")
+    ] = False,
 ) -> None:
     """Serve a run over HTTP, with a web page.
 
@@ -71,7 +77,10 @@ def serve(
     from m6rec.store import Store
 
     threads = max(1, (os.cpu_count() or 1) // workers)
-    settings = Settings(run=run, rival=rival, share=share, store=store, rate=rate, threads=threads)
+    settings = Settings(
+        run=run, rival=rival, share=share, store=store, rate=rate, threads=threads,
+        log=log, requests=requests,
+    )  # fmt: skip
     for each in filter(None, (run, rival)):
         artifacts.checked(artifacts.resolve(each))
     opened = Store.open(store)

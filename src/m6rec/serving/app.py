@@ -14,7 +14,7 @@ from starlette.staticfiles import StaticFiles
 
 from m6rec import __version__
 from m6rec.errors import M6RecError, QueryError, RunError, StoreError
-from m6rec.serving import api_gorse, api_v1
+from m6rec.serving import api_gorse, api_v1, logs
 from m6rec.serving.guard import Guard, is_page
 from m6rec.serving.monitor import Monitor
 from m6rec.serving.service import Service
@@ -30,6 +30,7 @@ def create(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        logs.set_up(chosen.log, chosen.requests)
         app.state.service = service = Service(chosen, monitor)
         app.state.guard.store = service.store
         try:

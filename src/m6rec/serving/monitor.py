@@ -13,6 +13,9 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from m6rec.serving.logs import REQUESTS
+from m6rec.store import Hits
+
 SHARED = "PROMETHEUS_MULTIPROC_DIR"  # folder where several workers add up their figures
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)  # seconds
 
@@ -98,14 +101,29 @@ class Monitor:
             try:
                 await app(scope, receive, sent)
             finally:
-                seconds = time.perf_counter() - started
-                self._seconds.labels(_route(scope), str(status)).observe(seconds)
+                seconds, route = time.perf_counter() - started, _route(scope)
+                self._seconds.labels(route, str(status)).observe(seconds)
+                ms = round(1e3 * seconds, 1)
+                said = {"route": route, "status": status, "ms": ms}
+                REQUESTS.info("%s %d %s ms", route, status, ms, extra=said)
 
         return timed
 
-    def text(self, age: float | None) -> bytes:
-        """Return the figures as Prometheus reads them. age: of the model, in seconds."""
+    def text(self, age: float | None, hits: Iterable[Hits] = ()) -> bytes:
+        """Return the figures as Prometheus reads them. age: of the model, in seconds. hits: what
+        became of what was recommended of late."""
         families = list(self._families())
+        names = ("domain", "arm")
+        shown = GaugeMetricFamily("m6rec_shown_items", "Recommended in a day.", labels=names)
+        liked = GaugeMetricFamily(
+            "m6rec_hit_items", "Of these, followed by an event of a type that names their list.",
+            labels=(*names, "type"),
+        )  # fmt: skip
+        for each in hits:
+            shown.add_metric([each.domain, each.arm], each.given)
+            for kind, n in each.answered.items():
+                liked.add_metric([each.domain, each.arm, kind], n)
+        families += [shown, liked]
         if age is not None:
             families.append(
                 GaugeMetricFamily("m6rec_model_age_seconds", "Since the model was made.", age)

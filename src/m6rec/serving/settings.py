@@ -6,6 +6,8 @@ import json
 import os
 from dataclasses import asdict, dataclass
 
+from m6rec.serving.logs import Form
+
 VARIABLE = "M6REC_SERVE"  # JSON of the settings, for worker processes
 
 
@@ -14,7 +16,8 @@ class Settings:
     """run: a run directory, or "current" for that which CURRENT names, followed as it changes.
     rival: a second run that answers a ``share`` of the users. store: database URL. threads: of a
     worker's kernels. body: bytes of a request at most. rate: requests a second of one client at
-    most, 0 = no limit. poll: seconds between looks at CURRENT."""
+    most, 0 = no limit. poll: seconds between looks at CURRENT. log,
+    requests: see ``logs``."""
 
     run: str = "current"
     rival: str = ""
@@ -24,6 +27,8 @@ class Settings:
     body: int = 8_000_000
     rate: float = 0.0
     poll: float = 1.0
+    log: Form = "text"
+    requests: bool = False
 
     def hand_down(self) -> None:
         """Put them into the environment of this process and of its children."""

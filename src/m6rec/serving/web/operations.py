@@ -14,6 +14,7 @@ from m6rec.serving.web import render
 
 NEWEST = 12  # events shown
 WEEK = 7 * 86_400_000_000  # microseconds
+DAY = 24 * 3600 * 1_000_000  # microseconds
 router = APIRouter(include_in_schema=False)
 
 
@@ -44,7 +45,9 @@ async def operations(request: Request, here: Here, paused: bool = False) -> Resp
 @router.get("/metrics")
 async def metrics(here: Here) -> Response:
     """The figures in the form of Prometheus."""
-    return Response(here.monitor.text(model_age(here)), media_type="text/plain; version=0.0.4")
+    hits = await here.run(here.store.hits, time.time_ns() // 1000 - DAY)
+    text = here.monitor.text(model_age(here), hits)
+    return Response(text, media_type="text/plain; version=0.0.4")
 
 
 def model_age(here: Service) -> float | None:
