@@ -212,6 +212,16 @@ def test_keys_with_a_slash_and_attributes_with_odd_names(http: TestClient) -> No
     assert http.get("/v1/items/i3").json()["item"] == "films/i3"
 
 
+def test_seeds_are_those_of_the_run_until_some_are_stored(http: TestClient) -> None:
+    of_run = http.get("/v1/seeds").json()["items"]
+    assert {key.partition("/")[0] for key in of_run} == {"films", "books"}
+    chosen = ["films/i3", "books/i22"]
+    assert http.put("/v1/seeds", json={"items": ["i3", "books/i22"]}).json() == {"items": chosen}
+    assert http.get("/v1/seeds").json()["items"] == chosen
+    http.put("/v1/seeds", json={"items": []})
+    assert http.get("/v1/seeds").json()["items"] == of_run
+
+
 def test_boosts_are_measured_on_the_scores_as_they_were(http: TestClient) -> None:
     def score(*boosts: dict[str, object]) -> float:
         found = ask(http, user="u0", boost=list(boosts), k=100, explain=False)

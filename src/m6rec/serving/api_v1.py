@@ -220,6 +220,22 @@ async def delete_item(item: ItemKey, here: Here) -> Response:
     return as_json({"erased": await here.run(here.store.delete_item, key), "runs": []})
 
 
+@router.get("/seeds", response_model=schemas.SeedsBody, tags=["items"])
+async def seeds(here: Here) -> Response:
+    """The items that onboarding shows first: those that were stored, else those of the run."""
+    stored = await here.run(here.store.seeds, "item")
+    chosen = await here.run(lambda: here.engine.live.seeds) if not stored else {}
+    return as_json({"items": stored or [key for keys in chosen.values() for key in keys]})
+
+
+@router.put("/seeds", response_model=schemas.SeedsBody, tags=["items"])
+async def put_seeds(body: schemas.SeedsBody, here: Here) -> Response:
+    """Store the items that onboarding shows first, in this order; none: those of the run again."""
+    keys = await here.run(here.engine.full_keys, body.items)
+    await here.run(here.store.set_seeds, "item", keys)
+    return as_json({"items": keys})
+
+
 @router.get("/models", tags=["models"])
 async def models(here: Here) -> Response:
     """The run that answers, with its metrics, λ and ω, and the other runs beside it."""

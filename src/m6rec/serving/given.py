@@ -12,7 +12,7 @@ from m6rec.serving.live import MICRO
 from m6rec.store import Given, Store
 
 PAUSE = 0.2  # seconds between two writes
-LONGEST = 100_000  # rows that wait at most; more are dropped and counted
+LONGEST = 100_000  # rows that wait at most; more are dropped
 
 log = logging.getLogger("m6rec")
 
@@ -24,7 +24,7 @@ class Journal:
     """
 
     def __init__(self, store: Store) -> None:
-        self.store, self.dropped = store, 0
+        self.store = store
         self._rows: queue.Queue[list[Given]] = queue.Queue()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
@@ -35,7 +35,9 @@ class Journal:
         if answer.user is None:
             return
         if self._rows.qsize() * max(1, len(answer.items)) > LONGEST:
-            self.dropped += 1
+            log.warning(
+                "request %s is not written down: the store does not keep up", answer.request
+            )
             return
         self._rows.put(
             [

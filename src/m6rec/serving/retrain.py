@@ -56,8 +56,8 @@ class Judgement:
     """
 
     metric: str = ""
-    new: float = float("nan")
-    old: float = float("nan")
+    new: float | None = None
+    old: float | None = None
     rows: int = 0
 
 

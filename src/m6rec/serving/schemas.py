@@ -156,6 +156,12 @@ class ItemBody(Body):
         )  # fmt: skip
 
 
+class SeedsBody(Body):
+    """Items to choose from before anything is known of somebody."""
+
+    items: list[ItemKey] = Field(max_length=1000, description="Keys, the first one first.")
+
+
 class Reason(BaseModel):
     """One contribution to a score, in its units; share: of all, below 0 = against the item."""
 

@@ -24,6 +24,7 @@ from m6rec.store import Event, Store
 
 T = TypeVar("T")
 HOUR = 3600.0  # seconds between two looks at drift
+KEPT = 90 * 86_400_000_000  # microseconds for which it is known what was recommended
 log = logging.getLogger("m6rec")
 
 
@@ -101,7 +102,7 @@ class Service:
             try:
                 if time.monotonic() >= looked + HOUR:
                     looked = time.monotonic()
-                    self._warn()
+                    self._tidy()
                 if self.schedule:
                     self.schedule.act(self.settings.run, self.settings.store)
                 now = artifacts.resolve(self.settings.run) if self.follows else self.path
@@ -114,7 +115,9 @@ class Service:
             except Exception as error:  # whatever it is, the next look may go well
                 log.exception("looking after the run failed", exc_info=error)
 
-    def _warn(self) -> None:
+    def _tidy(self) -> None:
+        """Say what has drifted, and forget what was recommended long ago."""
+        self.store.forget_given(time.time_ns() // 1000 - KEPT)
         for found in drift(self.store, self.engine.live, time.time_ns() // 1000):
             for warning in found["warnings"]:
                 log.warning("drift: %s", warning)

@@ -88,7 +88,6 @@ BURIED = sa.select(DELETED.c.key).where(
 BARES = (
     sa.select(ITEMS.c.key, ITEMS.c.bare).where(among(ITEMS.c.bare, "bares")).order_by(ITEMS.c.key)
 )
-BARE = sa.select(ITEMS.c.key).where(ITEMS.c.bare == sa.bindparam("bare")).order_by(ITEMS.c.key)
 ID = sa.select(ABOUT.c.value).where(ABOUT.c.name == "id")
 END = chr(0x10FFFF) * (LONGEST + 1)  # sorts after every key
 

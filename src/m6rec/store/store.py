@@ -183,10 +183,6 @@ class Store:
         found, after = self._page("item", cursor, n, domain)
         return [rows.item(row) for row in found], after
 
-    def item_keys(self, bare: str) -> list[str]:
-        """Return the keys "domain/key" of all domains whose part after the domain is this."""
-        return [row.key for row in self._rows(rows.BARE, {"bare": bare})]
-
     def keys_by_bare(self, bare: Collection[str]) -> dict[str, list[str]]:
         """Return part after the domain → the keys that have it; of those that there are."""
         found: dict[str, list[str]] = {}
