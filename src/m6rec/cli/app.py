@@ -8,7 +8,7 @@ import sys
 import typer
 
 from m6rec import __version__
-from m6rec.cli import ask, data, demo, doctor, export, serve, training
+from m6rec.cli import ask, data, demo, doctor, export, serve, store, training
 from m6rec.errors import M6RecError
 
 app = typer.Typer(
@@ -54,6 +54,7 @@ for verb, epilog in (
     (serve.serve, serve.SERVE),
     (serve.retrain, serve.RETRAIN),
     (serve.keys, serve.KEYS),
+    (store.store, store.EXAMPLES),
     (doctor.doctor, doctor.EXAMPLES),
 ):
     app.command(epilog=epilog)(verb)

@@ -22,6 +22,7 @@ from m6rec.models.additive import (
 )
 from m6rec.models.base import Recipe
 from m6rec.models.kernels import compact, spread, times_gram, transposed
+from m6rec.models.rounded import Rounded
 from m6rec.models.search import is_open, search
 from m6rec.tracking import Run
 
@@ -79,19 +80,21 @@ class Graph(Recipe):
         rows.data /= greatest
         singular /= greatest
         return GraphModel(
-            self, train.item_domain, trained_items(matrix), rows, basis, singular, degree,
-            train.n_items,
+            self, train.item_domain, trained_items(matrix), rows, Rounded.of(basis), singular,
+            degree, train.n_items,
         )  # fmt: skip
 
     def restore(self, state: State) -> GraphModel:
         parts = (state["data"], state["indices"], state["indptr"])
         n = len(state["trained"])
         rows = csr_array(parts, shape=(len(state["indptr"]) - 1, n))
-        names = ("basis", "singular", "degree")
-        basis, singular, degree = (state[name] for name in names)
+        if "scale" in state:
+            basis = Rounded(state["basis"], state["scale"])
+        else:  # in older runs they are float32
+            basis = Rounded.of(state["basis"])
         return GraphModel(
-            self, state["item_domain"], state["trained"], rows, basis, singular, degree,
-            n_items_of(state),
+            self, state["item_domain"], state["trained"], rows, basis, state["singular"],
+            state["degree"], n_items_of(state),
         )  # fmt: skip
 
 
@@ -119,7 +122,7 @@ def right_basis(
 
 
 class GraphModel(Additive):
-    """rows: R̃ (n_users, n). basis: V (n, dim). singular: σ (dim,). degree: (n,) weight of each
+    """rows: R̃ (n_users, n). basis: V (n, dim), rounded. singular: σ (dim,). degree: (n,) weight of each
     item in training."""
 
     def __init__(
@@ -128,7 +131,7 @@ class GraphModel(Additive):
         item_domain: Ids,
         trained: Mask,
         rows: csr_array,
-        basis: Floats,
+        basis: Rounded,
         singular: Floats,
         degree: Floats,
         n_items: int,
@@ -139,20 +142,19 @@ class GraphModel(Additive):
         self.singular, self.degree = singular, degree
         self.columns = transposed(rows)
         self.n_items = n_items
-        gain = float(recipe.low_pass) * (1 - float(recipe.sharpen) * singular**2)
-        self.ins = basis * power(degree, -float(recipe.item_power))[:, None] * gain  # (n, dim)
-        outs = basis * power(degree, recipe.lift)[:, None]
-        self.outs = np.ascontiguousarray(outs.T)  # (dim, n): so that few rows times it are quick
+        self.gain = float(recipe.low_pass) * (1 - float(recipe.sharpen) * singular**2)  # (dim,)
+        self.ins = basis.scaled(power(degree, -float(recipe.item_power)))
+        self.outs = basis.scaled(power(degree, recipe.lift))
 
     def product(self, inputs: csr_array) -> Scores:
         scores = times_gram(inputs, self.rows, self.columns)
-        scores += spread(inputs, self.ins) @ self.outs
+        self.outs.add_products(self.ins.summed(inputs) * self.gain, scores)
         return scores
 
     def contributions(self, inputs: csr_array, items: Ids) -> Array:
         sources = inputs.indices
         table: Array = (self.columns[sources] @ self.rows[:, items]).toarray()
-        table += self.ins[sources] @ self.outs[:, items]
+        table += (self.ins.rows(sources) * self.gain) @ self.outs.rows(items).T
         table *= inputs.data[:, None]
         return table
 
@@ -164,7 +166,8 @@ class GraphModel(Additive):
             "indptr": r.indptr,
             "indices": r.indices,
             "data": r.data,
-            "basis": self.basis,
+            "basis": self.basis.codes,
+            "scale": self.basis.scale,
             "singular": self.singular,
             "degree": self.degree,
             "n_items": np.array([self.n_items]),
