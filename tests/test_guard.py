@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from m6rec.errors import StoreError
+from m6rec.serving import guard
 from m6rec.serving.app import create
 from m6rec.serving.guard import hashed
 from m6rec.serving.settings import Settings
@@ -37,6 +39,7 @@ def status(http: TestClient, method: str, path: str, key: str = "", **more: obje
     return http.request(method, path, headers=headers, **more).status_code  # type: ignore[arg-type]
 
 
+OWN = {"Origin": "http://127.0.0.1"}
 EVENT = {"user": "u1", "item": "films/i1"}
 
 
@@ -134,3 +137,36 @@ def test_less_than_one_request_a_second_may_be_meant(tmp_path: Path) -> None:
     with local_client(create(settings)) as client:
         found = [client.get("/v1/events?user=u1").status_code for _ in range(2)]
     assert found == [200, 429]
+
+
+def test_who_guesses_keys_is_slowed_down(tmp_path: Path) -> None:
+    settings = Settings(
+        run=str(made_run(tmp_path)), store=f"sqlite:///{tmp_path / 'm6rec.db'}", rate=0.5
+    )
+    store = Store.open(settings.store)
+    store.add_key(ApiKey(hash=hashed("k" * 43), name="one", scope="admin", created=0))
+    store.close()
+    with local_client(create(settings)) as client:
+        found = [
+            client.post("/enter", data={"key": "guess"}, headers=OWN).status_code for _ in range(2)
+        ]
+    assert found == [401, 429]
+
+
+def test_keys_are_read_again_and_a_store_that_fails_is_503(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "REMEMBERED", 0.0)
+    app = create(Settings(run=str(made_run(tmp_path)), store=f"sqlite:///{tmp_path / 'm6rec.db'}"))
+    with local_client(app) as client:
+        store: Store = app.state.service.store
+        assert status(client, "GET", "/v1/events?user=u1") == 200
+        store.add_key(ApiKey(hash=hashed("k" * 43), name="one", scope="admin", created=0))
+        assert status(client, "GET", "/v1/events?user=u1") == 401
+        assert status(client, "GET", "/v1/events?user=u1", "k" * 43) == 200
+
+        def fails() -> list[ApiKey]:
+            raise StoreError("is locked")
+
+        monkeypatch.setattr(store, "keys", fails)
+        assert status(client, "GET", "/v1/events?user=u1", "k" * 43) == 503

@@ -8,6 +8,7 @@ import secrets
 import tempfile
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import typer
@@ -55,7 +56,10 @@ def serve(
         float, typer.Option("--share", min=0, max=1, help="Of the users, whom the rival answers.")
     ] = 0.5,
     rate: Annotated[
-        float, typer.Option("--rate", min=0, help="Requests a second of one client; 0 = any.")
+        float,
+        typer.Option(
+            "--rate", min=0, help="Requests a second of one client to this machine; 0 = any."
+        ),
     ] = 0.0,
     log: Annotated[
         Literal["text", "json"], typer.Option("--log", help="Form of the log, on stderr.")
@@ -92,12 +96,13 @@ def serve(
             "`m6rec keys create --scope admin`"
         )
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    settings.hand_down()
     show.whole(f"http://{host}:{port}  (API: /v1/openapi.json, Ctrl-C ends)")
-    several = workers > 1  # they add up their figures in files
-    with tempfile.TemporaryDirectory(prefix="m6rec-") if several else nullcontext() as figures:
-        if figures:
-            os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", figures)
+    several = workers > 1  # they add up their figures, and count requests, in files
+    with tempfile.TemporaryDirectory(prefix="m6rec-") if several else nullcontext() as shared:
+        if shared:
+            os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", shared)
+            settings = replace(settings, rates=os.path.join(shared, "rates"))
+        settings.hand_down()
         uvicorn.run(
             "m6rec.serving.app:create", factory=True, host=host, port=port, workers=workers,
             log_level="warning", access_log=False, timeout_graceful_shutdown=10,

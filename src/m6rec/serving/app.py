@@ -32,7 +32,7 @@ def create(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         logs.set_up(chosen.log, chosen.requests)
         app.state.service = service = Service(chosen, monitor)
-        app.state.guard.store = service.store
+        app.state.guard.watch(service.store)
         try:
             yield
         finally:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
+import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -14,8 +16,10 @@ from urllib.parse import parse_qsl, urlsplit
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
+from m6rec.errors import StoreError
+from m6rec.serving.rates import Rates
 from m6rec.serving.settings import Settings
-from m6rec.store import Store
+from m6rec.store import ApiKey, Store
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -23,11 +27,13 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 SCOPES = ("read", "write", "admin")  # each may do what those before it may
-OPEN = ("/v1/health/", "/api/health/", "/static/", "/enter", "/language/")  # need no key
+UNCOUNTED = ("/v1/health/", "/api/health/", "/static/")  # have no limit
+OPEN = (*UNCOUNTED, "/enter", "/language/")  # need no key
 NO_PAGES = ("/v1/", "/api/", "/metrics")  # how paths begin that answer programs
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 COOKIE = "m6rec_key"  # where a browser keeps its key, for pages only
 REMEMBERED = 5.0  # seconds for which keys are not read again
+log = logging.getLogger("m6rec")
 HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -73,7 +79,7 @@ def cookie(headers: str, name: str) -> str:
 
 
 class Guard:
-    """API keys, sizes, rates and headers. ``store`` is set when the worker has opened it.
+    """API keys, sizes, rates and headers; ``watch`` gives it the store of the worker.
 
     page: makes the answer of a page to whoever is refused, from a status and a sentence.
     """
@@ -82,11 +88,17 @@ class Guard:
         self, settings: Settings, page: Callable[[HTTPConnection, int, str], Response]
     ) -> None:
         self.settings, self.page = settings, page
-        self.store: Store | None = None
+        self.rates = Rates(settings.rate, settings.rates)
+        self._store: Store | None = None
         self._keys: dict[str, str] = {}  # hash → scope
-        self._open = True
-        self._read = float("-inf")
-        self._spent: dict[str, tuple[float, float]] = {}  # client → tokens left, as of
+        self._open = False
+        self._read = time.monotonic()
+        self._reading = False
+
+    def watch(self, store: Store) -> None:
+        """Read the keys of a store, and from now on again when they may have changed."""
+        self._take(store.keys())
+        self._store = store
 
     def middleware(self, app: App) -> App:
         """Return the application behind this guard."""
@@ -95,7 +107,12 @@ class Guard:
             if scope["type"] != "http":
                 return await app(scope, receive, send)
             headers = dict(scope["headers"])
-            refusal = self._refusal(scope, headers)
+            try:
+                await self._look()
+                refusal = self._refusal(scope, headers)
+            except StoreError as error:
+                log.error("API keys cannot be read: %s", error)
+                refusal = 503, "store", "the store does not answer; try again later"
             body = _Body(receive, send, scope["path"], self.settings.body)
             if refusal is not None and is_page(scope["path"]):
                 status, _, message = refusal
@@ -121,16 +138,18 @@ class Guard:
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > self.settings.body:
             return 413, "size", f"a request may have {self.settings.body:,} bytes"
-        if path.startswith(OPEN):
-            return None
         key = headers.get(b"x-api-key", b"").decode("latin-1")
         if not key and is_page(path):
             key = cookie(headers.get(b"cookie", b"").decode("latin-1"), COOKIE)
         held = self.scope_of(key)
         needed = self.needed(scope["method"], path, scope["query_string"])
-        client = hashed(key) if key and held else (scope.get("client") or ("",))[0]
-        if not self._may(client):
+        client = (
+            hashed(key) if key and held and not self._open else (scope.get("client") or ("",))[0]
+        )
+        if not path.startswith(UNCOUNTED) and not self.rates.may(client):
             return 429, "rate", f"more than {self.settings.rate:g} requests a second; wait"
+        if path.startswith(OPEN):
+            return None
         if held is None:
             return 401, "key", "send a valid API key as X-API-Key"
         if SCOPES.index(held) < SCOPES.index(needed):
@@ -140,14 +159,7 @@ class Guard:
         return None
 
     def scope_of(self, key: str) -> str | None:
-        """Return the scope of a key, None where it is not valid; admin, where the store has no
-        keys at all."""
-        now = time.monotonic()
-        if self.store is not None and now - self._read > REMEMBERED:
-            keys = self.store.keys()
-            self._keys = {k.hash: k.scope for k in keys if not k.revoked}
-            self._open = not keys  # not where all that there were are revoked
-            self._read = now
+        """Return what a key may do, None where it is not valid; without any keys, everything."""
         if self._open:
             return "admin"
         given, found = hashed(key), None
@@ -156,19 +168,20 @@ class Guard:
                 found = scope
         return found
 
-    def _may(self, client: str) -> bool:
-        """A bucket of one second's requests for each client."""
-        rate = self.settings.rate
-        if not rate:
-            return True
-        now = time.monotonic()
-        most = max(1.0, rate)
-        left, since = self._spent.get(client, (most, now))
-        left = min(most, left + (now - since) * rate)
-        if len(self._spent) > 10_000:
-            self._spent.clear()
-        self._spent[client] = (left - 1 if left >= 1 else left, now)
-        return left >= 1
+    async def _look(self) -> None:
+        """Read the keys again after a while; meanwhile other requests are judged by the old."""
+        if self._store is None or self._reading or time.monotonic() - self._read <= REMEMBERED:
+            return
+        self._reading = True
+        try:
+            self._take(await asyncio.to_thread(self._store.keys))
+        finally:
+            self._reading = False
+
+    def _take(self, keys: Sequence[ApiKey]) -> None:
+        self._keys = {k.hash: k.scope for k in keys if not k.revoked}
+        self._open = not keys  # not where all that there were are revoked
+        self._read = time.monotonic()
 
 
 ASKING = ("/v1/recommend", "/v1/explain", "/v1/similar", "/api/session/recommend")

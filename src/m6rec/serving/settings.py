@@ -16,8 +16,8 @@ class Settings:
     """run: a run directory, or "current" for that which CURRENT names, followed as it changes.
     rival: a second run that answers a ``share`` of the users. store: database URL. threads: of a
     worker's kernels. body: bytes of a request at most. rate: requests a second of one client at
-    most, 0 = no limit. poll: seconds between looks at CURRENT. log,
-    requests: see ``logs``."""
+    most, 0 = no limit; rates: the file by which workers count them together, "" = each alone.
+    poll: seconds between looks at CURRENT. log, requests: see ``logs``."""
 
     run: str = "current"
     rival: str = ""
@@ -26,6 +26,7 @@ class Settings:
     threads: int = 1
     body: int = 8_000_000
     rate: float = 0.0
+    rates: str = ""
     poll: float = 1.0
     log: Form = "text"
     requests: bool = False
