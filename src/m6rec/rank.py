@@ -147,6 +147,8 @@ def with_twins(exclude: csr_array, group: Ids) -> csr_array:
 
     group: (n,) code of the product, shared by its listings in several domains; -1 = no other.
     """
+    if not (group[exclude.indices] >= 0).any():
+        return exclude
     item = np.flatnonzero(group >= 0)
     shape = (len(group), int(group.max(initial=-1)) + 1)
     member = csr_array((np.ones(len(item), np.float32), (item, group[item])), shape=shape)

@@ -58,7 +58,7 @@ def serve(
     rate: Annotated[
         float,
         typer.Option(
-            "--rate", min=0, help="Requests a second of one client to this machine; 0 = any."
+            "--rate", min=0, help="Requests a second of one client, here; 0 = any."
         ),
     ] = 0.0,
     log: Annotated[

@@ -7,9 +7,11 @@ from copy import copy
 from typing import Self
 
 import numpy as np
+from numba import prange
 from scipy.sparse import csr_array
 
 from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State
+from m6rec.compiled import compiled
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query
 from m6rec.models.base import Model, Reason
@@ -106,7 +108,7 @@ class Additive(Model):
     def score(self, query: Query, items: Ids | None = None) -> Scores:
         inputs = self.inputs(query.within(len(self.trained)))
         scores = self.product(inputs)
-        scores[self.abstains(inputs)] = np.nan
+        _silence(scores, self.active(inputs), self.item_domain, self.trained)
         scores = widened(scores, self.n_items)
         return scores if items is None else scores[:, items]
 
@@ -115,25 +117,24 @@ class Additive(Model):
         longer.n_items = dataset.n_items
         return longer
 
-    def abstains(self, inputs: csr_array) -> Mask:
-        """Return the (B, n) cells of which the model knows nothing."""
+    def active(self, inputs: csr_array) -> Mask:
+        """Return the domains (B, D) of whose items that it knows the model says something."""
         n, n_domains = inputs.shape[0], int(self.item_domain.max(initial=0)) + 1
         has = np.zeros((n, n_domains), np.bool_)
         has[row_of(inputs), self.item_domain[inputs.indices]] = True
         if self.joint:
             has[:] = has.any(axis=1, keepdims=True)
-        cells: Mask = ~(has[:, self.item_domain] & self.trained)
-        return cells
+        return has
 
     def explain(self, query: Query, items: Ids) -> Reasons:
         inputs = self.inputs(query.within(len(self.trained)))
-        abstains = self.abstains(inputs)
+        active = self.active(inputs)
         reasons: Reasons = []
         for b, row in enumerate(np.asarray(items)):
             one = inputs[[b]]
             fitted = (row >= 0) & (row < len(self.trained))
             safe = np.where(fitted, row, 0)
-            silent = abstains[b, safe] | ~fitted
+            silent = ~(fitted & self.trained[safe] & active[b, self.item_domain[safe]])
             table = self.contributions(one, safe)
             reasons.append(
                 [
@@ -142,6 +143,14 @@ class Additive(Model):
                 ]
             )
         return reasons
+
+
+@compiled(parallel=True)
+def _silence(scores, active, item_domain, trained):  # type: ignore[no-untyped-def]
+    for b in prange(scores.shape[0]):
+        for i in range(scores.shape[1]):
+            if not (trained[i] and active[b, item_domain[i]]):
+                scores[b, i] = np.nan
 
 
 def history_reasons(items: Ids, values: Array) -> list[Reason]:

@@ -372,13 +372,14 @@ class FallbackModel(BlendModel):
 
     def score(self, query: Query, items: Ids | None = None) -> Scores:
         domain = self.item_domain if items is None else self.item_domain[items]
-        found = np.full((len(query), len(domain)), np.nan, np.float32)
+        found: Floats | None = None
         for part, of_cell in zip(self.parts, self._calibrations(query), strict=True):
-            silent = np.isnan(found)
-            if not silent.any():
+            silent = None if found is None else np.isnan(found)
+            if silent is not None and not silent.any():
                 break
             scores = fusion.calibrated(part.score(query, items), of_cell, domain)
-            found = scores if silent.all() else np.where(silent, scores, found)
+            found = scores if found is None else np.where(silent, scores, found)
+        assert found is not None  # there is a part
         return found
 
     def explain(self, query: Query, items: Ids) -> list[list[list[Reason]]]:

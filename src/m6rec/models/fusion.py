@@ -111,7 +111,7 @@ UNCHANGED = np.array([0, 1], np.float32)  # mean and deviation of a calibration
 @dataclass(frozen=True, slots=True, eq=False)
 class Mixed:
     """Parts' scores that are being added up: Σ λ z and Σ λ of each cell (R, C), and whether a
-    personal part said anything of it. domain: (C,) of each column."""
+    personal part with a λ said anything of it. domain: (C,) of each column."""
 
     total: Floats
     mass: Floats
@@ -141,8 +141,9 @@ class Mixed:
 
     def silent(self) -> tuple[Ids, Ids]:
         """Return the rows and the columns with cells of which no personal part has spoken."""
-        cells = ~(self.said & (self.mass > 0))
-        return np.flatnonzero(cells.any(axis=1)), np.flatnonzero(cells.any(axis=0))
+        rows, columns = (np.zeros(n, np.bool_) for n in self.said.shape)
+        _silent(self.said, rows, columns)
+        return np.flatnonzero(rows), np.flatnonzero(columns)
 
     def take(self, rows: Ids, columns: Ids) -> Mixed:
         """Return the sums of these rows and columns."""
@@ -152,15 +153,15 @@ class Mixed:
     def fill(self, other: Mixed, rows: Ids, columns: Ids) -> None:
         """Take over, for these rows and columns, the sums of cells that were silent here."""
         cells = np.ix_(rows, columns)
-        heard = self.said[cells] & (self.mass[cells] > 0)
+        heard = self.said[cells]
         self.total[cells] = np.where(heard, self.total[cells], other.total)
         self.mass[cells] = np.where(heard, self.mass[cells], other.mass)
         self.said[cells] |= other.said
 
     def scores(self) -> Floats:
         """Return Σ λ z / Σ λ, NaN where no personal part has spoken."""
-        result = np.full_like(self.total, np.nan)
-        np.divide(self.total, self.mass, out=result, where=self.said & (self.mass > 0))
+        result = np.empty_like(self.total)
+        _mean(self.total, self.mass, self.said, result)
         return result
 
 
@@ -184,14 +185,31 @@ def _calibrate(scores, calibration, domain, found):  # type: ignore[no-untyped-d
 def _add(total, mass, said, rows, scores, weight, calibration, domain, personal):  # type: ignore[no-untyped-def]
     for i in prange(scores.shape[0]):
         r = rows[i]
+        scale = weight[r] / calibration[r, :, 1]  # (D,)
         for c in range(scores.shape[1]):
-            s = scores[i, c]
             d = domain[c]
             w = weight[r, d]
-            if not np.isnan(s) and w > 0:
-                total[r, c] += w * (s - calibration[r, d, 0]) / calibration[r, d, 1]
+            z = (scores[i, c] - calibration[r, d, 0]) * scale[d]
+            if w > 0 and z == z:
+                total[r, c] += z
                 mass[r, c] += w
                 said[r, c] |= personal
+
+
+@compiled(parallel=True)
+def _silent(said, rows, columns):  # type: ignore[no-untyped-def]
+    for r in prange(said.shape[0]):
+        for c in range(said.shape[1]):
+            if not said[r, c]:
+                rows[r] = True
+                columns[c] = True  # of several threads each writes the same
+
+
+@compiled(parallel=True)
+def _mean(total, mass, said, result):  # type: ignore[no-untyped-def]
+    for r in prange(total.shape[0]):
+        for c in range(total.shape[1]):
+            result[r, c] = total[r, c] / mass[r, c] if said[r, c] else np.float32(np.nan)
 
 
 def simplex_search(pool: Pool, metric: str, rows: Ids, start: Array | None = None) -> Array:

@@ -122,8 +122,8 @@ def right_basis(
 
 
 class GraphModel(Additive):
-    """rows: R̃ (n_users, n). basis: V (n, dim), rounded. singular: σ (dim,). degree: (n,) weight of each
-    item in training."""
+    """rows: R̃ (n_users, n). basis: V (n, dim), rounded. singular: σ (dim,). degree: (n,) weight
+    of each item in training."""
 
     def __init__(
         self,

@@ -9,9 +9,11 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
+from numba import prange
 from scipy.sparse import csr_array
 
 from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State, unnest
+from m6rec.compiled import compiled
 from m6rec.data.dataset import Dataset
 from m6rec.data.derived import DERIVED, USER_NAMES
 from m6rec.data.query import Query
@@ -186,8 +188,7 @@ class PctModel(Model):
             if self._state["explicit"][d]:
                 mean, least, greatest = self._state["middle"][d]
                 found = (found + mean + bias[inside]).clip(least, greatest)
-            found[~informed] = np.nan
-            scores[:, at] = found
+            _place(found, informed, at, scores)
         return scores
 
     def embed_query(self, query: Query, domain: int) -> Floats:
@@ -388,3 +389,12 @@ class PctModel(Model):
         reg, nu, _ = self._state["options"][domain]
         strength: Array = reg * (count + 1.0) ** nu
         return strength
+
+
+@compiled(parallel=True)
+def _place(found, informed, at, scores):  # type: ignore[no-untyped-def]
+    """Write (B, m) scores of informed rows into columns ``at`` (m,) of (B, n)."""
+    for b in prange(len(found)):
+        if informed[b]:
+            for c in range(len(at)):
+                scores[b, at[c]] = found[b, c]
