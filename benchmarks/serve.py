@@ -12,6 +12,7 @@ then the same with events posted all the while. wrk is Debian's package wrk.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import signal
@@ -83,15 +84,20 @@ def fitted(out: Path) -> Path:
     return path
 
 
-def memory(pid: int) -> float:
-    """Return the MB of a process and its children."""
-    text = subprocess.run(["ps", "-eo", "pid,ppid,rss"], capture_output=True, text=True).stdout
-    rows = [tuple(map(int, line.split())) for line in text.splitlines()[1:]]
+def used(pid: int) -> tuple[float, float]:
+    """Return the MB of a process and its children, and the seconds of CPU that they had."""
+    rows = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            rows[int(stat.parent.name)] = [int(fields[i]) for i in (1, 11, 12, 21)]
     tree, grown = {pid}, True
     while grown:
-        more = {p for p, parent, _ in rows if parent in tree} | tree
+        more = {p for p, (parent, *_) in rows.items() if parent in tree} | tree
         grown, tree = more != tree, more
-    return sum(rss for p, _, rss in rows if p in tree) / 1024
+    ticks = sum(user + system for p, (_, user, system, _) in rows.items() if p in tree)
+    pages = sum(row[3] for p, row in rows.items() if p in tree)
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20, ticks / os.sysconf("SC_CLK_TCK")
 
 
 def measure(run: Path, store: str, seconds: int, workers: int) -> None:
@@ -114,11 +120,15 @@ def measure(run: Path, store: str, seconds: int, workers: int) -> None:
             script = Path(folder, "ask.lua")
             script.write_text(LUA % {"users": users})
             name = re.sub(r"//[^/@]*@", "//", store)
-            for connections in (1, 1, 16):
+            for connections in (1, 1, 8, 16):
                 load = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script)]
+                _, before = used(server.pid)
                 said = subprocess.run([*load, f"http://127.0.0.1:{port}"], capture_output=True,
                                       text=True).stdout.splitlines()[-1]  # fmt: skip
-                print(f"{name}, {connections} connections: {said}; {memory(server.pid):,.0f} MB",
+                mb, after = used(server.pid)
+                done = seconds * float(re.search(r"(\d+) a second", said)[1])
+                print(f"{name}, {connections} connections: {said}; {mb:,.0f} MB; "
+                      f"{1e3 * (after - before) / max(1, done):.1f} ms of CPU each",
                       flush=True)  # fmt: skip
     finally:
         os.killpg(server.pid, signal.SIGTERM)

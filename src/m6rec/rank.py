@@ -128,10 +128,11 @@ def diverse(
     )
 
 
-def no_items(n: int) -> csr_array:
-    """Return the exclusion (1, n) of nothing."""
-    none = np.zeros(0, np.int32)
-    return csr_array((np.zeros(0, np.float32), none, np.zeros(2, np.int32)), shape=(1, n))
+def these_items(items: Ids, n: int) -> csr_array:
+    """Return the exclusion (1, n) of items (m,); -1 is skipped, and repeats count once."""
+    column = np.unique(items[items >= 0])
+    ones, ends = np.ones(len(column), np.float32), np.array([0, len(column)])
+    return csr_array((ones, column, ends), shape=(1, n))
 
 
 def with_items(exclude: csr_array, items: Ids) -> csr_array:

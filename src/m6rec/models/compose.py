@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import ClassVar, Self
 
 import numpy as np
@@ -216,7 +217,7 @@ class BlendModel(Model):
         personal = self.personal if self.personal.any() else np.ones_like(self.personal)
         given = list(zip(self.parts, calibrations, personal.tolist(), strict=True))
         counts = weights > 2 * FLOOR
-        here = np.flatnonzero(np.bincount(domain))
+        here = self._here if items is None else np.flatnonzero(np.bincount(domain))
         for p, (part, calibration, own) in enumerate(given):
             rows = np.flatnonzero(counts[:, here, p].any(axis=1))
             if len(rows):
@@ -233,6 +234,11 @@ class BlendModel(Model):
                     rest.add(part.score(asked, codes), weight, calibration[rows], own)
             mixed.fill(rest, rows, columns)
         return mixed.scores()
+
+    @cached_property
+    def _here(self) -> Ids:
+        """The domains of the items, as ``score`` tells them apart."""
+        return np.flatnonzero(np.bincount(self.item_domain + self.new * len(self.weights)))
 
     def _calibrations(self, query: Query) -> Floats:
         """Return (P, B, D, 2): mean and deviation of each part's scores for the requests."""

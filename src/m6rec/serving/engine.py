@@ -17,19 +17,20 @@ from m6rec.arrays import Floats, Scores
 from m6rec.data.query import Query
 from m6rec.errors import M6RecError, QueryError
 from m6rec.explanation import Explanation, explain
-from m6rec.rank import no_items, rank, with_items, with_twins
+from m6rec.rank import rank, these_items, with_twins
 from m6rec.serving import pages
 from m6rec.serving.asks import Answer, Ask, Ranked
 from m6rec.serving.given import Journal
 from m6rec.serving.live import MICRO, Asker, Live
 from m6rec.serving.nearest import Nearest
-from m6rec.store import Store
+from m6rec.store import History, Store, User
 from m6rec.wording import wording
 
 MOST = 1_000  # items of one answer
 SPARE = 20  # users more than asked for, in the place of those who were deleted
 SKEW = 2.0  # seconds by which the clocks of machines that share a store may differ
 FIRST, SECOND = "a", "b"  # arms of a comparison of two runs
+Known = Mapping[str, tuple[History, User | None]]  # user → events and row
 
 
 class Engine:
@@ -104,11 +105,12 @@ class Engine:
 
     def _recommend(self, arm: str, asks: Sequence[Ask]) -> list[Answer | M6RecError]:
         live, now = self.live_of(arm), time.time()
+        known = self._known(asks, now)
         askers: list[Asker | M6RecError] = []
         for ask in asks:
             try:
                 self._check(live, ask)
-                askers.append(self._asker(live, ask, now))
+                askers.append(self._asker(live, ask, now, known))
             except M6RecError as error:
                 askers.append(error)
         good = [a for a in askers if isinstance(a, Asker)]
@@ -126,7 +128,8 @@ class Engine:
             one = slice(b, b + 1)
             b += 1
             try:
-                given = query.take(one), asker, scores[one], names, weights[one]
+                own = query if len(query) == 1 else query.take(one)
+                given = own, asker, scores[one], names, weights[one]
                 answers.append(self._answer(live, arm, ask, *given, now))
             except M6RecError as error:
                 answers.append(error)
@@ -213,14 +216,21 @@ class Engine:
             raise QueryError(f"offset = {ask.offset}: must not be negative")
         live.allowed(ask.domain, ask.filter, ask.categories)
 
-    def _asker(self, live: Live, ask: Ask, now: float) -> Asker:
-        until = int((now + SKEW) * MICRO)
+    def _known(self, asks: Sequence[Ask], now: float) -> Known:
+        """What the store has of the users who ask: read together where there are several."""
+        keys, until = list({ask.user for ask in asks if ask.user is not None}), _until(now)
+        if len(keys) == 1:
+            return {keys[0]: (self.store.history(keys[0], until), self.store.user(keys[0]))}
+        pasts = self.store.histories(keys, until) if keys else []
+        users = self.store.users_by_key(keys) if keys else {}
+        return {key: (past, users.get(key)) for key, past in zip(keys, pasts, strict=True)}
+
+    def _asker(self, live: Live, ask: Ask, now: float, known: Known | None = None) -> Asker:
         columns: dict[str, list[Any]] = {"item": [], "type": [], "value": [], "time": []}
         code, attributes = -1, ask.attributes
         if ask.user is not None:
-            past = self.store.history(ask.user, until)
+            past, user = (known or self._known([ask], now))[ask.user]
             columns = {name: list(getattr(past, name)) for name in columns}
-            user = self.store.user(ask.user)
             if user is not None:
                 code = live.recommender.dataset.users.code(ask.user)
                 if code >= 0 and user.rev and self.store.erased_users([ask.user]):
@@ -232,7 +242,7 @@ class Engine:
             columns["item"].append(data.items.key(live.recommender.items([name])[0]))
             columns["type"].append("")
             columns["value"].append(value)
-            columns["time"].append(until)
+            columns["time"].append(_until(now))
         for event in sorted(ask.events, key=lambda event: event.time):
             for name in columns:
                 columns[name].append(getattr(event, name))
@@ -260,21 +270,21 @@ class Engine:
         shown = pages.shown(ask.page)
         if len(shown):
             allowed = allowed & ~np.isin(pages.fingerprints(data.items.keys), shown)
-        past = data.items.encode(asker.item)[None]  # events of weight 0 too: those were seen
-        exclude = no_items(data.n_items) if ask.seen else with_items(query.history, past)
-        if ask.exclude:
-            exclude = with_items(exclude, recommender.items(ask.exclude)[None])
+        gone = [recommender.items(ask.exclude)]
+        if not ask.seen:  # events of weight 0 too: those were seen
+            gone += [query.history.indices, data.items.encode(asker.item)]
+        exclude = these_items(np.concatenate(gone), data.n_items)
         if len(recommender.fitted.twins):
             exclude = with_twins(exclude, recommender.fitted.twins)
         lists = rank(
             scores, ask.k, exclude=exclude, allowed=allowed,
             offset=min(ask.offset, data.n_items), diversity=ask.diversity,
             alike=live.alike, explore=ask.explore,
-            rng=np.random.default_rng(int(request, 16)),
+            rng=np.random.default_rng(int(request, 16)) if ask.explore else None,
         )  # fmt: skip
         codes = lists.items[0][lists.items[0] >= 0]
         why = self._why(live, query, codes[None], ask.language) if ask.explain else None
-        keys = data.items.decode(codes)
+        keys = [data.items.key(code) for code in codes.tolist()]
         items = tuple(
             Ranked(
                 item=key,
@@ -303,6 +313,11 @@ class Engine:
     def _why(live: Live, query: Query, codes: Any, language: str) -> list[Explanation]:
         model = live.recommender.model
         return explain(model, query, codes, live.title, language)[0]
+
+
+def _until(now: float) -> int:
+    """The time, in microseconds, up to which events count in a request of this moment."""
+    return int((now + SKEW) * MICRO)
 
 
 def _lambdas(

@@ -128,6 +128,11 @@ class Store:
         found, after = self._page("user", cursor, n)
         return [rows.user(row) for row in found], after
 
+    def users_by_key(self, keys: Collection[str]) -> dict[str, User]:
+        """Return those of these users that there are."""
+        found = self._rows(rows.SOME["user"], {"keys": keys})
+        return {row.key: rows.user(row) for row in found}
+
     def known_users(self, keys: Collection[str]) -> set[str]:
         """Return those of these keys that there are users of."""
         return {row.key for row in self._rows(rows.KNOWN["user"], {"keys": keys})}
