@@ -23,7 +23,7 @@ def test_score_is_the_dense_filter(user_power: float, item_power: float) -> None
     r = h / n_user[:, None] ** user_power / n_item**item_power
     r /= np.linalg.svd(r, compute_uv=False)[0]
     _, sigma, vt = np.linalg.svd(r)
-    v, gain = model.basis.rows(np.arange(data.n_items)), 1 - 1.5 * sigma[:6] ** 2
+    v, gain = model.basis.matrix, 1 - 1.5 * sigma[:6] ** 2
     np.testing.assert_allclose(v @ v.T, vt[:6].T @ vt[:6], atol=0.01)  # but for the rounding
     expected = h @ r.T @ r + 0.2 * (h / n_item**item_power) @ v * gain @ v.T * n_item**0.5
     np.testing.assert_allclose(model.score(data.query(np.arange(120))), expected, atol=2e-4)
@@ -35,7 +35,7 @@ def test_gf_cf_is_a_special_case() -> None:
     model = Graph(dim=4, low_pass=0.3, sharpen=0.0, sweeps=30).fit(data, Run())
     h = (data.matrix.toarray() > 0).astype(float)
     r = h / np.sqrt(h.sum(axis=1))[:, None] / np.sqrt(h.sum(axis=0))
-    v = model.basis.rows(np.arange(data.n_items))
+    v = model.basis.matrix
     d = np.diag(h.sum(axis=0))
     expected = h @ (r.T @ r + 0.3 * np.linalg.inv(np.sqrt(d)) @ v @ v.T @ np.sqrt(d))
     np.testing.assert_allclose(model.score(data.query(np.arange(120))), expected, atol=2e-4)

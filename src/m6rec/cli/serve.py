@@ -57,9 +57,7 @@ def serve(
     ] = 0.5,
     rate: Annotated[
         float,
-        typer.Option(
-            "--rate", min=0, help="Requests a second of one client, here; 0 = any."
-        ),
+        typer.Option("--rate", min=0, help="Requests a second of one client, here; 0 = any."),
     ] = 0.0,
     log: Annotated[
         Literal["text", "json"], typer.Option("--log", help="Form of the log, on stderr.")

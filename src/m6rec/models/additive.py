@@ -107,10 +107,20 @@ class Additive(Model):
 
     def score(self, query: Query, items: Ids | None = None) -> Scores:
         inputs = self.inputs(query.within(len(self.trained)))
-        scores = self.product(inputs)
-        _silence(scores, self.active(inputs), self.item_domain, self.trained)
-        scores = widened(scores, self.n_items)
-        return scores if items is None else scores[:, items]
+        active = self.active(inputs)
+        if items is None:
+            scores = self.product(inputs)
+            _silence(scores, active, self.item_domain, self.trained)
+            return widened(scores, self.n_items)
+        fitted = np.asarray(items) < len(self.trained)
+        safe = np.where(fitted, items, 0)
+        scores = self.some(inputs, safe)
+        scores[~(active[:, self.item_domain[safe]] & self.trained[safe] & fitted)] = np.nan
+        return scores
+
+    def some(self, inputs: csr_array, items: Ids) -> Scores:
+        """Return the sums (B, C) of these items; a model may do better than to make all."""
+        return self.product(inputs)[:, items]
 
     def update(self, dataset: Dataset) -> Self:
         longer = copy(self)

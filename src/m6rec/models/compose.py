@@ -16,15 +16,15 @@ from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query, activity_bucket
 from m6rec.data.splits import Split, holdout
 from m6rec.models import fusion
-from m6rec.models.base import Explains, Model, Reads, Reason, Recipe, updated
+from m6rec.models.base import Model, Reads, Reason, Recipe, updated
 from m6rec.models.calibration import N_BUCKETS, calibrate
+from m6rec.models.reasons import FLOOR, Voices
 from m6rec.tracking import Run
 
 ROWS = 3000  # most holdout users that λ of a domain is learned from
 BATCH = 256
 WORDS = 0.5  # share of λ that a part gets for reading a request's words; holdouts have none
 OWN = ("weights", "calibration", "item_domain", "explicit", "personal", "new")  # beside parts
-FLOOR = 1e-6  # λ of a part that was given none: it still speaks where all others abstain
 Table = Mapping[str, tuple[tuple[float, ...], ...]]
 
 
@@ -281,58 +281,15 @@ class BlendModel(Model):
 
     def explain(self, query: Query, items: Ids) -> list[list[list[Reason]]]:
         """Return the λ-weighted reasons of the parts, and what calibration shifts."""
-        buckets = self._buckets(query)
-        both = self.lambdas(query), self.lambdas(query, new=True)
-        scores = [self._row_scores(query.take(np.array([b])), row) for b, row in enumerate(items)]
-        speak = [
-            [
-                self._speak(scores[b], b, c, int(i), both[int(self.new[i])])
-                for c, i in enumerate(row)
-            ]
-            for b, row in enumerate(items)
-        ]
-        heard = {p for row in speak for cell in row for p in cell}
-        found = {
-            p: part.explain(query, items)
-            for p, part in enumerate(self.parts)
-            if p in heard and isinstance(part, Explains)
-        }
-        result: list[list[list[Reason]]] = []
-        for b, row in enumerate(items):
-            result.append([])
-            for c, i in enumerate(row):
-                d, weights = int(self.item_domain[i]), both[int(self.new[i])]
-                mass = sum(float(weights[b, d, p]) for p in speak[b][c])
-                reasons: list[Reason] = []
-                for p in speak[b][c]:
-                    deviation = float(self.calibration[p, d, buckets[b, d], 1])
-                    share = float(weights[b, d, p]) / mass
-                    kind = self.parts[p].recipe.kind
-                    parts = found[p][b][c] if p in found else []
-                    scale = share / deviation
-                    reasons += [
-                        Reason(kind=r.kind, value=r.value * scale, item=r.item, name=r.name,
-                               part=r.part or kind)
-                        for r in parts
-                    ]  # fmt: skip
-                    told = sum(r.value for r in parts)
-                    rest = share * float(scores[b][p][0, c]) - told * scale
-                    reasons.append(Reason(kind="bias", value=rest, name="average", part=kind))
-                result[-1].append(reasons)
-        return result
-
-    def _speak(self, scores: list[Floats], b: int, c: int, i: int, weights: Floats) -> list[int]:
-        """The parts whose scores are in that of a cell: those with a λ, and the others only where
-        no personal one of these says anything; none where no personal part does."""
-        said = [p for p, s in enumerate(scores) if i >= 0 and not np.isnan(s[0, c])]
-        personal = self.personal if self.personal.any() else np.ones_like(self.personal)
-        if not any(personal[p] for p in said):
-            return []
-        loud = [p for p in said if weights[b, self.item_domain[i], p] > 2 * FLOOR]
-        return loud if any(personal[p] for p in loud) else said
-
-    def _row_scores(self, query: Query, items: Ids) -> list[Floats]:
-        return self.part_scores(query, np.maximum(items, 0))
+        voices = Voices(
+            parts=self.parts,
+            lambdas=(self.lambdas(query), self.lambdas(query, new=True)),
+            calibration=self._calibrations(query),
+            personal=self.personal if self.personal.any() else np.ones_like(self.personal),
+            item_domain=self.item_domain,
+            new=self.new,
+        )
+        return voices.reasons(query, items)
 
     def _buckets(self, query: Query) -> Ids:
         """(B, D) activity bucket of each request in each domain."""
@@ -404,4 +361,7 @@ class FallbackModel(BlendModel):
             for b, row in enumerate(alone.explain(query, items)):
                 for c, reasons in enumerate(row):
                     result[b][c] = result[b][c] or reasons
+            if all(cell for row, told in zip(items, result, strict=True)
+                   for i, cell in zip(row, told, strict=True) if i >= 0):  # fmt: skip
+                break
         return result

@@ -151,10 +151,15 @@ class GraphModel(Additive):
         self.outs.add_products(self.ins.summed(inputs) * self.gain, scores)
         return scores
 
+    def some(self, inputs: csr_array, items: Ids) -> Scores:
+        scores = times_gram(inputs, self.rows, self.columns)[:, items]
+        self.outs.take(items).add_products(self.ins.summed(inputs) * self.gain, scores)
+        return scores
+
     def contributions(self, inputs: csr_array, items: Ids) -> Array:
         sources = inputs.indices
-        table: Array = (self.columns[sources] @ self.rows[:, items]).toarray()
-        table += (self.ins.rows(sources) * self.gain) @ self.outs.rows(items).T
+        table: Array = (self.columns[sources] @ self.columns[items].T).toarray()
+        table += (self.ins.take(sources).matrix * self.gain) @ self.outs.take(items).matrix.T
         table *= inputs.data[:, None]
         return table
 

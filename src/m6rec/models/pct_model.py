@@ -205,21 +205,20 @@ class PctModel(Model):
 
     def explain(self, query: Query, items: Ids) -> list[list[list[Reason]]]:
         """Split u·v = vᵀ M⁻¹ (Σ_h b_h y_h + λ prior) over history items, attributes and sources."""
-        scores = self.score(query)
+        codes, place = np.unique(np.maximum(items, 0), return_inverse=True)
+        scores = np.take_along_axis(self.score(query, codes), place.reshape(items.shape), axis=1)
         parts, attributes, own = self.read(query)
-        names = attribute_names(query, attributes.shape[1])
+        told = parts, attributes, own, attribute_names(query, attributes.shape[1])
         return [
             [
-                self._reasons(b, int(i), scores[b], parts, attributes, own, names)
-                if i >= 0 and not np.isnan(scores[b, i])
-                else []
-                for i in row
+                self._reasons(b, int(i), float(s), *told) if i >= 0 and s == s else []
+                for i, s in zip(row, scores[b], strict=True)
             ]
             for b, row in enumerate(items)
         ]
 
     def _reasons(
-        self, b: int, i: int, scores: Scores, parts: list[Events], attributes: Floats,
+        self, b: int, i: int, score: float, parts: list[Events], attributes: Floats,
         own: list[Floats], names: list[str],
     ) -> list[Reason]:  # fmt: skip
         d = int(self.item_domain[i])
@@ -250,8 +249,8 @@ class PctModel(Model):
             pulled = state[f"own/prior/{s}"].astype(np.float64) @ (weight * y)
             reasons += self._history("own", s, source, y, pulled[attributes.shape[1] :])
             reasons += self._prior(pulled, attributes[b], names)
-        rest = float(scores[i]) - sum(r.value for r in reasons)
-        if abs(rest) > 1e-5 * max(1.0, abs(float(scores[i]))) and state["explicit"][d]:
+        rest = score - sum(r.value for r in reasons)
+        if abs(rest) > 1e-5 * max(1.0, abs(score)) and state["explicit"][d]:
             reasons.append(Reason(kind="other", value=rest, name="limits of the rating scale"))
         return reasons
 

@@ -39,9 +39,14 @@ class Rounded(NamedTuple):
         """Return the matrix with its rows multiplied by ``by`` (n,)."""
         return self._replace(scale=self.scale * by)
 
-    def rows(self, at: Array) -> Floats:
-        """Return the rows at these places (m,): (m, d) float32."""
-        found: Floats = self.codes[at] * self.scale[at][:, None]
+    def take(self, at: Array) -> Self:
+        """Return the rows at these places (m,)."""
+        return type(self)(self.codes[at], self.scale[at])
+
+    @property
+    def matrix(self) -> Floats:
+        """The numbers that this stands for, (n, d) float32."""
+        found: Floats = self.codes * self.scale[:, None]
         return found
 
     def summed(self, left: csr_array) -> Floats:
