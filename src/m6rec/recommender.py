@@ -256,7 +256,7 @@ class Recommender:
         explore: float,
         rng: np.random.Generator,
     ) -> Lists:
-        exclude = query.history
+        exclude = query.seen
         if len(self.fitted.twins):
             exclude = with_twins(exclude, self.fitted.twins)
         return rank(

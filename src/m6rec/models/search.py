@@ -57,7 +57,7 @@ def quality(model: Model, split: Split, run: Run) -> float:
     for start in range(0, len(users), BATCH):
         some = users[start : start + BATCH]
         query = split.context.query(some)
-        rows = ranked(model.score(query), targets[some], query.history, allowed)
+        rows = ranked(model.score(query), targets[some], query.seen, allowed)
         values.append(rows.metric("ndcg@20"))
     found = np.concatenate(values)
     return float(np.nanmean(found)) if np.isfinite(found).any() else 0.0

@@ -261,7 +261,7 @@ class Engine:
         if len(shown):
             allowed = allowed & ~np.isin(pages.fingerprints(data.items.keys), shown)
         past = data.items.encode(asker.item)[None]  # events of weight 0 too: those were seen
-        exclude = no_items(data.n_items) if ask.seen else with_items(query.history, past)
+        exclude = no_items(data.n_items) if ask.seen else with_items(query.seen, past)
         if ask.exclude:
             exclude = with_items(exclude, recommender.items(ask.exclude)[None])
         if len(recommender.fitted.twins):
