@@ -66,7 +66,9 @@ def draft(files: Sequence[Path], base: Path | None = None, preset: Preset | None
     if not several:
         lines += _table_lines(logs, "interactions")
     roles: tuple[Role, ...] = ("items", "users", "links")
-    placed = {id(s): _domain_of(s, logs) for s in seen if several and s.role == "items"}
+    things = {log.stem for log in logs if not log.people}
+    only = things.pop() if len(things) == 1 else ""  # people have no catalogue
+    placed = {id(s): _domain_of(s, logs) or only for s in seen if several and s.role == "items"}
     for role in roles:
         lines += _table_lines([s for s in seen if s.role == role and not placed.get(id(s))], role)
     lines += _feedback_lines(logs)
@@ -83,6 +85,7 @@ def draft(files: Sequence[Path], base: Path | None = None, preset: Preset | None
             lines += _table_lines([s for s in seen if placed.get(id(s)) == stem], "items")
             lines += ['users = "shared"     # "own": the same key is another person here']
             if own[0].people:
+                lines += _names_of_people(seen)
                 lines += ["people = true        # an item is the user of that key"]
             lines += [""]
     else:
@@ -100,6 +103,17 @@ def draft(files: Sequence[Path], base: Path | None = None, preset: Preset | None
         *_split_lines(logs),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _names_of_people(seen: Sequence[Seen]) -> list[str]:
+    """Where a table of users says their names, it is one of items of the domain of people, too."""
+    for each in seen:
+        if each.role == "users":
+            named = columns.texts(each.frame.columns, Columns(), Columns(), each.table.path)
+            if named:
+                bound = replace(each.table, columns=Columns(item=each.parts["user"]))
+                return _table_lines([replace(each, table=bound)], "items")
+    return []
 
 
 def look(file: Path, base: Path, preset: Preset | None = None) -> Seen:

@@ -20,6 +20,11 @@ def item_of(domain: Domain, person: str) -> str:
     return f"{domain.name}/{person.removeprefix(own) if domain.users == 'own' else person}"
 
 
+def itself(user: str, items: Vocab, domains: Sequence[Domain]) -> Ids:
+    """Return the codes of the items that a person is, -1 where there is none."""
+    return items.encode(item_of(domain, user) for domain in domains if domain.people)
+
+
 def persons(users: Vocab, items: Vocab, item_domain: Ids, domains: Sequence[Domain]) -> Ids:
     """Return (n_items,) int32: the code of the user who an item is, -1 where it is none."""
     found = np.full(len(items), -1, np.int32)
@@ -37,15 +42,15 @@ def kept_apart(
     user: Ids, item: Ids, event: Ids, person: Ids, item_domain: Ids, n_users: int,
     events: Sequence[EventType],
 ) -> csr_array:  # fmt: skip
-    """Return (n_users, n_items): by its entries, the items that a user is, and those who blocked
-    them.
+    """Return (n_users, n_items): by its entries, the items that a user is, those who blocked
+    them, and those whom they blocked.
 
     user, item, event: (N,) rows, oldest first within a user. A block is the newest event of its
     user on that person, of a mutual negative type.
     """
     n_items = len(person)
     own = np.flatnonzero(person >= 0)
-    rows, columns = [person[own]], [own]
+    rows, columns = [person[own]], [own]  # themselves
     blocks = np.array([e.mutual and e.sign == "negative" for e in events], np.bool_)
     if blocks[event].any():
         cell = user.astype(np.int64) * n_items + item
@@ -57,8 +62,8 @@ def kept_apart(
             inside = own[item_domain[own] == d]
             place[person[inside]] = inside
             some = last[(item_domain[item[last]] == d) & (place[user[last]] >= 0)]
-            rows.append(person[item[some]])
-            columns.append(place[user[some]])
+            rows += [person[item[some]], user[some]]
+            columns += [place[user[some]], item[some]]
     row, column = np.concatenate(rows), np.concatenate(columns)
     return csr_array((np.ones(len(row), np.float32), (row, column)), shape=(n_users, n_items))
 

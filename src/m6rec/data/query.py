@@ -85,6 +85,15 @@ class Query:
         return np.bincount(cell, minlength=len(self) * n_domains).reshape(len(self), n_domains)
 
 
+def of_items(rows: Sequence[Ids], n_items: int) -> csr_array:
+    """Return (B, n_items) with an entry of 1 for each item of each row; -1 is skipped."""
+    row = np.repeat(np.arange(len(rows)), [len(items) for items in rows])
+    item = np.concatenate([np.zeros(0, np.int32), *rows])
+    known = item >= 0
+    entry = np.ones(int(known.sum()), np.float32)
+    return csr_array((entry, (row[known], item[known])), shape=(len(rows), n_items))
+
+
 def ones(matrix: csr_array) -> csr_array:
     """Return the same stored entries, all 1, so that no sum of two exclusions cancels."""
     data = np.ones(matrix.nnz, np.float32)
