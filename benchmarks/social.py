@@ -114,8 +114,12 @@ def report(tables: dict[str, np.ndarray]) -> None:
     for domain in ("music", "social"):
         for metric in METRICS:
             whole = f"{domain} together m6rec {metric}"
-            alone = {k: np.nanmean(v) for k, v in tables.items()
-                     if k.startswith(f"{domain} {domain} alone ") and k.endswith(metric)}  # fmt: skip
+            begin = f"{domain} {domain} alone "
+            alone = {
+                key: np.nanmean(table)
+                for key, table in tables.items()
+                if key.startswith(begin) and key.endswith(metric)
+            }
             if whole not in tables or not alone:
                 continue
             best = max(alone, key=lambda key: alone[key])
