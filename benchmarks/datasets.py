@@ -13,7 +13,7 @@ from scipy.sparse import csr_array, load_npz
 
 from m6rec.data import twins
 from m6rec.data.dataset import Dataset
-from m6rec.data.schema import Domain
+from m6rec.data.schema import Domain, EventType
 from m6rec.data.splits import Split, cold_item, leave_last
 from m6rec.data.vocab import Vocab
 
@@ -260,6 +260,8 @@ def amazon3(names: tuple[str, ...] = ("beauty", "sports", "toys")) -> Split:
 def lastfm(seed: int = 0, fraction: float = 0.2) -> Split:
     """Music (artists, with names) and social (other users) of the same users; random events held.
 
+    A friendship stands in both directions in the file. Both are held, or none; parted, one would
+    be read off the other.
     User 1 is an invented example in the copies of these files (the archive begins at user 2).
     """
     columns = {"separator": "\t", "columns": [0, 1], "encoding": "utf8-lossy", "quote_char": None}
@@ -269,8 +271,15 @@ def lastfm(seed: int = 0, fraction: float = 0.2) -> Split:
     artists = pl.read_csv(path("lastfm-hetrec/artists.dat"), **columns)
     names = {f"music/{key}": name for key, name in artists.iter_rows()}
     text = tuple(names.get(key) or "" for key in data.items.keys.to_list())
+    data = replace(
+        data,
+        item_text=text,
+        domains=(Domain(name="music"), Domain(name="social", people=True)),
+        events=(EventType(name="listen"), EventType(name="friend", mutual=True)),
+        event=data.item_domain[data.item],
+    )
     held = np.random.default_rng(seed).random(len(data)) < fraction
-    return Split.by_mask(replace(data, item_text=text), held)
+    return Split.by_mask(data, held[data.links])
 
 
 def games(cold: float = 0.0, seed: int = 0) -> Split:

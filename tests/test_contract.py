@@ -13,6 +13,7 @@ from m6rec import config
 from m6rec.arrays import State
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query, make_query
+from m6rec.data.vocab import Vocab
 from m6rec.models.base import KINDS, Explains, Model, Recipe, updated
 from m6rec.models.bayes import Bayes
 from m6rec.tracking import Run
@@ -57,9 +58,17 @@ def recipe_of(kind: str) -> Recipe:
 def fitted(request: pytest.FixtureRequest) -> tuple[Model, Dataset]:
     case = request.param
     if case not in _fitted:
-        data = world(explicit=case[1])
+        data = of_people() if case[0] == "peers" else world(explicit=case[1])
         _fitted[case] = (recipe_of(case[0]).fit(data, Run(seed=1)), data)
     return _fitted[case]
+
+
+def of_people() -> Dataset:
+    """The world with the users themselves in the place of the books, X aside, who is nobody."""
+    data = world()
+    keys = [f"books/u{i}" if 20 <= i < X else key for i, key in enumerate(data.items.keys)]
+    domains = tuple(dataclasses.replace(d, people=d.name == "books") for d in data.domains)
+    return dataclasses.replace(data, items=Vocab(keys), domains=domains)
 
 
 def assert_close(a: np.ndarray, b: np.ndarray, tolerance: float = 1e-5) -> None:

@@ -179,7 +179,7 @@ def _batches(
             scores=model.score(query, None if len(items) == train.n_items else items),
             pairs=csr_array(pairs[chosen]),
             liked=csr_array(liked[chosen]),
-            seen=csr_array(query.history[:, items]),
+            seen=csr_array(query.seen[:, items]),
         )
 
 

@@ -75,6 +75,22 @@ class TuneConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RankConfig:
+    """The ``[rank]`` table: how lists are made where a request does not say it.
+
+    diversity: 0 … 1, how much a list is spread. explore: share of random items in it.
+    """
+
+    diversity: float = 0.0
+    explore: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("diversity", "explore"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} = {getattr(self, name)}: must be 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """The ``[run]`` table.
 
@@ -142,6 +158,7 @@ class Experiment:
     model: Recipe = field(default_factory=lambda: Recipe.from_table({"kind": DEFAULT_KIND}))
     evaluate: EvaluateConfig = EvaluateConfig()
     tune: TuneConfig = field(default_factory=TuneConfig)
+    rank: RankConfig = RankConfig()
     run: RunConfig = RunConfig()
     serve: ServeConfig = ServeConfig()
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from m6rec.arrays import Ids
+from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query
 from m6rec.errors import QueryError
 from m6rec.models.base import Explains, Model, Reason
@@ -102,11 +103,18 @@ class Explanation:
 
 
 def explain(
-    model: Model, query: Query, items: Ids, label: Callable[[int], str], language: str = "en"
+    model: Model,
+    query: Query,
+    items: Ids,
+    label: Callable[[int], str],
+    language: str = "en",
+    data: Dataset | None = None,
 ) -> list[list[Explanation]]:
     """Return B lists of C explanations of the scores of ``items`` (B, C).
 
-    label: item code → what a reader calls the item. language: of the sentences. Cells where the
+    label: item code → what a reader calls the item. language: of the sentences. data: what the
+    run knows of the histories of people who are items, so that what two of them share is said as
+    such. Cells where the
     model abstains, or of item -1, have no contributions and a score of NaN. Raises QueryError
     where the model cannot explain itself, or for a language without phrases.
     """
@@ -119,22 +127,64 @@ def explain(
     found = np.searchsorted(columns, items).clip(max=max(0, len(columns) - 1))
     values = np.take_along_axis(scores, found, axis=1) if len(columns) else np.full(items.shape, 0)
     values = np.where(items >= 0, values, np.nan)
+    ties = None if data is None or not (data.person >= 0).any() else Ties(data)
     return [
         [
-            combine(cell, float(value), label, language)
-            for cell, value in zip(row, line, strict=True)
+            combine(cell, float(value), label, language, ties and ties.between(int(item)))
+            for cell, value, item in zip(row, line, asked, strict=True)
         ]
-        for row, line in zip(reasons, values, strict=True)
+        for row, line, asked in zip(reasons, values, items, strict=True)
     ]
 
 
+class Ties:
+    """What a recommended item and an item of the history have to do with each other, where one
+    of them is a person."""
+
+    def __init__(self, data: Dataset) -> None:
+        self.person, self.had = data.person, data.positives
+        self._sets: dict[int, set[int]] = {-1: set()}
+
+    def between(self, item: int) -> Callable[[int], str]:
+        """Return item of the history → kind of the reason that it is for ``item``.
+
+        "shared": ``item`` is a person who has it, too; "mutual": and it is a person as well.
+        "circle": it is a person, who has ``item``; "contact": or has not.
+        """
+        theirs = self._of(int(self.person[item]))
+
+        def kind(other: int) -> str:
+            person = int(self.person[other])
+            if other in theirs:
+                return "shared" if person < 0 else "mutual"
+            if person < 0:
+                return "history"
+            return "circle" if item in self._of(person) else "contact"
+
+        return kind
+
+    def _of(self, person: int) -> set[int]:
+        if person not in self._sets:
+            start, end = self.had.indptr[person : person + 2]
+            self._sets[person] = {*self.had.indices[start:end].tolist()}
+        return self._sets[person]
+
+
 def combine(
-    reasons: Sequence[Reason], score: float, label: Callable[[int], str], language: str = "en"
+    reasons: Sequence[Reason],
+    score: float,
+    label: Callable[[int], str],
+    language: str = "en",
+    tie: Callable[[int], str] | None = None,
 ) -> Explanation:
-    """Return one explanation: equal reasons of several parts summed, sorted, with shares."""
+    """Return one explanation: equal reasons of several parts summed, sorted, with shares.
+
+    tie: item of the history → kind of its reason, where that is not simply "history".
+    """
     cells: dict[tuple[str, int, str], dict[str, float]] = {}
     for r in reasons:
-        parts = cells.setdefault((r.kind, r.item, r.name), {})
+        kind = tie(r.item) if tie and r.kind == "history" and r.item >= 0 else r.kind
+        parts = cells.setdefault((kind, r.item, r.name), {})
         parts[r.part] = parts.get(r.part, 0.0) + r.value
     sums = {key: sum(parts.values()) for key, parts in cells.items()}
     start = ("bias", -1, AVERAGE)

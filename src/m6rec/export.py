@@ -142,7 +142,7 @@ def measured(place: str, model: Model, made: OnnxModel, split: Split) -> Report:
         change = np.nan_to_num(np.abs(scores[1] - scores[0])).max(axis=1, initial=0)
         apart.append((change / size).astype(np.float32))
         for kept, each in zip(values, scores, strict=True):
-            kept.append(ranked(each, csr_array(targets[rows]), query.history).metric(METRIC))
+            kept.append(ranked(each, csr_array(targets[rows]), query.seen).metric(METRIC))
     differences = np.concatenate(apart) if apart else np.zeros(1, np.float32)
     report = Report(
         part=place,

@@ -10,6 +10,7 @@ from scipy.sparse import csr_array
 
 from m6rec.arrays import Array, Ids, Mask, Scores
 from m6rec.compiled import compiled, structure
+from m6rec.data.query import ones
 
 PADDING = -1e9  # worth of an empty place: below every item, above one that is taken
 POOL = 200  # best items among which a diverse list is chosen; fixed, so that pages agree
@@ -138,9 +139,9 @@ def these_items(items: Ids, n: int) -> csr_array:
 def with_items(exclude: csr_array, items: Ids) -> csr_array:
     """Return the exclusion (B, n) with the items (B, m) of each row added; -1 is skipped."""
     row, place = np.nonzero(items >= 0)
-    ones = np.ones(len(row), np.float32)
-    extra = csr_array((ones, (row, items[row, place])), shape=exclude.shape)
-    return _ones(exclude) + extra
+    entry = np.ones(len(row), np.float32)
+    extra = csr_array((entry, (row, items[row, place])), shape=exclude.shape)
+    return ones(exclude) + extra
 
 
 def with_twins(exclude: csr_array, group: Ids) -> csr_array:
@@ -153,13 +154,7 @@ def with_twins(exclude: csr_array, group: Ids) -> csr_array:
     item = np.flatnonzero(group >= 0)
     shape = (len(group), int(group.max(initial=-1)) + 1)
     member = csr_array((np.ones(len(item), np.float32), (item, group[item])), shape=shape)
-    return csr_array(_ones(exclude) + _ones(exclude) @ member @ member.T)
-
-
-def _ones(matrix: csr_array) -> csr_array:
-    """The same stored entries, all 1, so that no sum of two exclusions cancels."""
-    data = np.ones(matrix.nnz, np.float32)
-    return csr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape)
+    return csr_array(ones(exclude) + ones(exclude) @ member @ member.T)
 
 
 def _explored(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from m6rec import artifacts
 from m6rec.arrays import Ids, Mask
 from m6rec.arrivals import extended
 from m6rec.artifacts import Fitted
+from m6rec.data import people
 from m6rec.data.dataset import Dataset
-from m6rec.data.query import Query, make_query
+from m6rec.data.query import Query, make_query, of_items
 from m6rec.errors import QueryError, suggestion
 from m6rec.explanation import Explanation, explain
 from m6rec.filters import Filter
@@ -188,6 +189,10 @@ class Recommender:
             raise QueryError("ask either for a known user or with a history and attributes")
         else:
             query = self._new(history or [], attributes, len(users))
+        if any(domain.people for domain in data.domains) and (codes < 0).any():
+            rows = [people.itself(user or "", data.items, data.domains) for user in users]
+            own = of_items(rows, data.n_items)
+            query = replace(query, withheld=own if query.withheld is None else own + query.withheld)
         if text is None:
             return query
         fields = {name: getattr(query, name) for name in query.__slots__}
@@ -256,7 +261,7 @@ class Recommender:
         explore: float,
         rng: np.random.Generator,
     ) -> Lists:
-        exclude = query.history
+        exclude = query.seen
         if len(self.fitted.twins):
             exclude = with_twins(exclude, self.fitted.twins)
         return rank(
@@ -286,7 +291,7 @@ class Recommender:
         )
 
     def _explained(self, query: Query, items: Ids, language: str) -> list[list[Explanation]]:
-        return explain(self.model, query, items, self.title, language)
+        return explain(self.model, query, items, self.title, language, self.dataset)
 
     def _new(self, history: History, attributes: Mapping[str, Any] | None, n: int) -> Query:
         """Requests of somebody whom the data does not know."""

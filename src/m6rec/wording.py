@@ -54,6 +54,10 @@ class Wording:
 ENGLISH = Wording(
     speaks={
         "history": "because you liked {}",
+        "shared": "because you both like {}",
+        "mutual": "because you both know {}",
+        "circle": "because it is liked by {}",
+        "contact": "because you know {}",
         "attribute": "because of {}",
         "text": "because of the words {}",
         "popularity": "because it is popular",
@@ -63,6 +67,10 @@ ENGLISH = Wording(
     },
     against={
         "history": "you liked {}",
+        "shared": "you both like {}",
+        "mutual": "you both know {}",
+        "circle": "it is liked by {}",
+        "contact": "you know {}",
         "attribute": "{} speaks against it",
         "text": "the words {} speak against it",
         "popularity": "few people know it",
@@ -83,6 +91,10 @@ ENGLISH = Wording(
 CHINESE = Wording(
     speaks={
         "history": "因为你喜欢{}",
+        "shared": "因为你们都喜欢{}",
+        "mutual": "因为你们都认识{}",
+        "circle": "因为你认识的{}也喜欢",
+        "contact": "因为你认识{}",
         "attribute": "因为特征{}",
         "text": "因为文字中有{}",
         "popularity": "因为它很受欢迎",
@@ -92,6 +104,10 @@ CHINESE = Wording(
     },
     against={
         "history": "你喜欢{}，这一点对它不利",
+        "shared": "你们都喜欢{}，这一点不利",
+        "mutual": "你们都认识{}，这一点不利",
+        "circle": "你认识的{}也喜欢，这一点不利",
+        "contact": "你认识{}，这一点不利",
         "attribute": "特征{}对它不利",
         "text": "文字中的{}对它不利",
         "popularity": "知道它的人不多",

@@ -11,11 +11,13 @@ import typer
 
 from m6rec.cli import show
 from m6rec.errors import ConfigError
+from m6rec.scenarios import PRESETS, preset
 
 FETCH = show.examples("m6rec fetch ml-100k")
 INIT = show.examples(
     "m6rec init --from ratings.csv --from films.csv",
     "m6rec init --from log.parquet --out shop.toml",
+    "m6rec init --scenario music --from plays.csv",
 )
 CHECK = show.examples("m6rec check shop.toml", "m6rec check shop.toml --json > report.json")
 
@@ -52,9 +54,15 @@ def init(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write.")] = Path(
         "experiment.toml"
     ),
+    scenario: Annotated[
+        str, typer.Option("--scenario", metavar="NAME", help=f"One of {', '.join(PRESETS)}.")
+    ] = "",
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Draft a commented TOML from your files."""
+    """Draft a commented TOML from your files.
+
+    A scenario says how the events of a line of business count, and what fits it.
+    """
     from m6rec.data.inspect import draft
     from m6rec.experiment import DEFAULT_KIND
 
@@ -63,11 +71,11 @@ def init(
     if out.exists() and not force:
         raise ConfigError(f"{out}: exists already; choose another --out, or say --force")
     base = out.absolute().parent
-    text = draft([file.absolute() for file in files], base)
-    out.write_text(
-        f'name = "{out.stem}"\nseed = 0\n\n{text}\n{_MODEL.format(kind=DEFAULT_KIND)}',
-        encoding="utf-8",
-    )
+    chosen = preset(scenario) if scenario else None
+    text = draft([file.absolute() for file in files], base, chosen)
+    if chosen is None:
+        text += f"\n{_MODEL.format(kind=DEFAULT_KIND)}"
+    out.write_text(f'name = "{out.stem}"\nseed = 0\n\n{text}', encoding="utf-8")
     show.whole(f"{out}: written; read it, then")
     for verb in ("check", "train"):
         show.whole(f"m6rec {verb} {shlex.quote(str(out))}")

@@ -162,7 +162,7 @@ def _kernels() -> str:
     data = Dataset.build(user=np.repeat(np.arange(9), 3), item=np.arange(27) % 7, users=9, items=7)
     model = Recipe.from_table({"kind": "neighbours"}).fit(data, Run())
     query = data.query(np.arange(9))
-    lists = rank(model.score(query), 3, exclude=query.history)
+    lists = rank(model.score(query), 3, exclude=query.seen)
     if (lists.items >= 7).any():
         raise RuntimeError("a kernel returns nonsense")
     return f"compile and run, {time.perf_counter() - start:.1f} s"

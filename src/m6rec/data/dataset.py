@@ -12,6 +12,7 @@ import polars as pl
 from scipy.sparse import csr_array
 
 from m6rec.arrays import Array, Floats, Ids, Mask
+from m6rec.data import people
 from m6rec.data.derived import DERIVED, Derivation, newest_requests
 from m6rec.data.query import SEQUENCE, Query, history_matrix, make_query
 from m6rec.data.schema import Domain, EventType
@@ -129,6 +130,28 @@ class Dataset:
         """(n_items,) items of explicit domains, whose values are ratings."""
         of_domain = np.array([domain.feedback == "explicit" for domain in self.domains])
         return of_domain[self.item_domain]
+
+    @cached_property
+    def person(self) -> Ids:
+        """(n_items,) int32 code of the user who an item is, -1 where it is none."""
+        return people.persons(self.users, self.items, self.item_domain, self.domains)
+
+    @cached_property
+    def kept_apart(self) -> csr_array | None:
+        """(n_users, n_items), by its entries: who must not be recommended to whom, themselves
+        among them; None where no items are people."""
+        if not any(domain.people for domain in self.domains):
+            return None
+        rows = self.user, self.item, self.event
+        return people.kept_apart(*rows, self.person, self.item_domain, self.n_users, self.events)
+
+    @cached_property
+    def links(self) -> Ids | None:
+        """(N,) the first row of the same link between people; see ``people.links``."""
+        if not people.mutual(self.events).any():
+            return None
+        rows = self.user, self.item, self.event
+        return people.links(*rows, self.person, self.item_domain, self.events)
 
     @cached_property
     def start(self) -> Ids:
@@ -274,6 +297,10 @@ class Dataset:
             features={n: np.where(present, b[known], 0) for n, b in self.user_attributes.items()},
             length=length,
         )
+        if self.kept_apart is not None:
+            rows = csr_array(self.kept_apart[known] * (users >= 0)[:, None])
+            rows.eliminate_zeros()
+            query = replace(query, withheld=rows)
         return self.described(query)
 
     def described(self, query: Query) -> Query:

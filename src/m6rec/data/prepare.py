@@ -16,6 +16,7 @@ from m6rec.data.dataset import Dataset
 from m6rec.data.drops import Drops
 from m6rec.data.events import Codes
 from m6rec.data.identity import Pairs, item_keys, person_keys, place_items, place_users
+from m6rec.data.people import mirrored
 from m6rec.data.schema import DataConfig, Domain, EventType, Role, Table
 from m6rec.data.vocab import Vocab
 from m6rec.errors import DataError
@@ -66,6 +67,7 @@ def encode(
     users = catalogue.load_users(tables.get("users", ()), config, drops)
     links = catalogue.load_links(tables.get("links", ()), config, drops)
     log = _load_log(config, tables["interactions"], items, codes, drops, run)
+    log = mirrored(log, config, codes)
 
     domains = _domains(config, log, items, codes)
     types = tuple(config.event_type(name) for name in _order(config.events, log, "event", codes))

@@ -29,6 +29,8 @@ class Query:
     now: (B,) request time in unix seconds, -1 where the data has no times.
     features: name → (B, d) float32 user attributes; zeros where unknown.
     text: B free texts (a question, a search, a profile), or None.
+    withheld: (B, n_items), by its stored entries, what no list may hold though it is not in the
+        history: the person who asks, and who blocked them; None = nothing.
     """
 
     user: Ids
@@ -39,9 +41,17 @@ class Query:
     now: Ids
     features: Mapping[str, Array] = field(default_factory=dict)
     text: tuple[str, ...] | None = None
+    withheld: csr_array | None = None
 
     def __len__(self) -> int:
         return len(self.user)
+
+    @property
+    def seen(self) -> csr_array:
+        """(B, n_items) what no list may hold, by its stored entries: the history, and more."""
+        if self.withheld is None:
+            return self.history
+        return csr_array(ones(self.history) + ones(self.withheld))
 
     def take(self, rows: Array | slice) -> Query:
         """Return the requests at these rows (indices, mask or slice)."""
@@ -55,6 +65,7 @@ class Query:
             now=self.now[index],
             features={name: block[index] for name, block in self.features.items()},
             text=None if self.text is None else tuple(self.text[i] for i in index),
+            withheld=None if self.withheld is None else self.withheld[index],
         )
 
     def within(self, n: int) -> Query:
@@ -62,7 +73,8 @@ class Query:
         if self.history.shape[1] <= n:
             return self
         sequence = np.where(self.sequence < n, self.sequence, -1)
-        return replace(self, history=self.history[:, :n], sequence=sequence)
+        withheld = None if self.withheld is None else self.withheld[:, :n]
+        return replace(self, history=self.history[:, :n], sequence=sequence, withheld=withheld)
 
     def activity(self, item_domain: Ids, n_domains: int) -> Ids:
         """Return (B, n_domains) counts of distinct history items, negative ones left out."""
@@ -71,6 +83,21 @@ class Query:
         row = np.repeat(np.arange(len(self)), np.diff(h.indptr))[positive]
         cell = row * n_domains + item_domain[h.indices[positive]]
         return np.bincount(cell, minlength=len(self) * n_domains).reshape(len(self), n_domains)
+
+
+def of_items(rows: Sequence[Ids], n_items: int) -> csr_array:
+    """Return (B, n_items) with an entry of 1 for each item of each row; -1 is skipped."""
+    row = np.repeat(np.arange(len(rows)), [len(items) for items in rows])
+    item = np.concatenate([np.zeros(0, np.int32), *rows])
+    known = item >= 0
+    entry = np.ones(int(known.sum()), np.float32)
+    return csr_array((entry, (row[known], item[known])), shape=(len(rows), n_items))
+
+
+def ones(matrix: csr_array) -> csr_array:
+    """Return the same stored entries, all 1, so that no sum of two exclusions cancels."""
+    data = np.ones(matrix.nnz, np.float32)
+    return csr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
 def activity_bucket(counts: Ids) -> Ids:

@@ -24,12 +24,15 @@ class EventOptions:
     sign: "negative" events (dislike, hide, return) exclude the item and train as target 0.
     cap: greatest total weight of one user's events of this type on one item; None = no cap.
     half_life: days after which the weight has halved; None = never.
+    mutual: between people (see ``people`` of a domain): a positive event holds in both directions,
+        such as friendship; a negative one is a block, which keeps each from the other.
     """
 
     weight: float = 1.0
     sign: Literal["positive", "negative"] = "positive"
     cap: float | None = None
     half_life: float | None = None
+    mutual: bool = False
 
     def __post_init__(self) -> None:
         if self.weight <= 0:
@@ -52,11 +55,13 @@ class Domain:
     name: short, without "/".
     users: "shared" = the same user key is one person across shared domains; "own" = namespaced.
     feedback: "implicit" = rank items; "explicit" = values are ratings to be predicted.
+    people: an item is the person of that key, so events here are links between people.
     """
 
     name: str
     users: Literal["shared", "own"] = "shared"
     feedback: Literal["implicit", "explicit"] = "implicit"
+    people: bool = False
 
     def __post_init__(self) -> None:
         if not self.name or "/" in self.name:
@@ -159,10 +164,13 @@ class DomainOptions:
     users: "shared" = the same user key is one person across shared domains; "own" = namespaced.
     feedback: "implicit" = rank items; "explicit" = values are ratings to be predicted; as
         ``[data] feedback`` where left out.
+    people: an item is the person of that key: friends, followers, members. Nobody is
+        recommended to themselves.
     """
 
     users: Literal["shared", "own"] = "shared"
     feedback: Literal["implicit", "explicit"] | None = None
+    people: bool = False
     interactions: Tables = NO_TABLES
     items: Tables = NO_TABLES
 
@@ -279,7 +287,8 @@ class DataConfig:
     def domain(self, name: str) -> Domain:
         """Return a domain with its options."""
         options = self.domains.get(name, DomainOptions())
-        return Domain(name=name, users=options.users, feedback=options.feedback or self.feedback)
+        feedback = options.feedback or self.feedback
+        return Domain(name=name, users=options.users, feedback=feedback, people=options.people)
 
     def event_type(self, name: str) -> EventType:
         """Return an event type with its options."""

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from m6rec.arrays import Ids, Mask
+from m6rec.arrays import Array, Ids, Mask
 from m6rec.data.dataset import Dataset
 from m6rec.data.vocab import Vocab
 from m6rec.errors import ConfigError, DataError, suggestion
@@ -31,7 +31,12 @@ class Split:
 
     @classmethod
     def by_mask(cls, dataset: Dataset, held: Mask) -> Split:
-        """Hold out the event rows of a mask (N,); all the others train and are context."""
+        """Hold out the event rows of a mask (N,); all the others train and are context.
+
+        Of a link between people that holds in both directions, no part is left to train if
+        another is held."""
+        if dataset.links is not None:
+            held = np.bincount(dataset.links, held, len(dataset))[dataset.links] > 0
         train = dataset.take(~held)
         return cls(train=train, test=dataset.take(held), context=train)
 
@@ -133,12 +138,12 @@ def random(dataset: Dataset, fraction: float, rng: np.random.Generator) -> Split
     """Hold out exactly this share of the events."""
     held = np.zeros(len(dataset), np.bool_)
     held[rng.permutation(len(dataset))[: round(fraction * len(dataset))]] = True
-    return Split.by_mask(dataset, held)
+    return Split.by_mask(dataset, _by_link(dataset, held))
 
 
 def folds(dataset: Dataset, k: int, rng: np.random.Generator) -> list[Split]:
     """Return k splits; each event is in the test of exactly one."""
-    fold = rng.permutation(np.arange(len(dataset)) % k)
+    fold = _by_link(dataset, rng.permutation(np.arange(len(dataset)) % k))
     return [Split.by_mask(dataset, fold == f) for f in range(k)]
 
 
@@ -158,9 +163,13 @@ def cold_user(
     from_end[order], size = _places(dataset.user)
     kept = np.minimum(np.ceil(context * size), size - 1)
     seen = chosen & (from_end > size - kept)
-    train = dataset.take(~chosen)
+    asked, known = chosen & ~seen, np.ones(len(dataset), np.bool_)
+    if dataset.links is not None:  # nobody else's events may tell the answer
+        known = np.bincount(dataset.links, asked, len(dataset))[dataset.links] == 0
     return Split(
-        train=train, test=dataset.take(chosen & ~seen), context=dataset.take(~chosen | seen)
+        train=dataset.take(~chosen & known),
+        test=dataset.take(asked),
+        context=dataset.take((~chosen | seen) & known),
     )
 
 
@@ -268,7 +277,7 @@ def holdout(
         share = min(1.0, wanted / int(newest.sum()))
         held = newest & (rng.random(train.n_users) < share)[train.user]
     else:
-        held = rng.random(n) < wanted / n
+        held = _by_link(train, rng.random(n) < wanted / n)
     held = _leave_one(train, held)
     quarter = max_events / 4 / n
     if train.n_domains > 1 and cold_users:
@@ -280,6 +289,11 @@ def holdout(
         held = np.zeros(n, np.bool_)
         held[np.argmax(np.where(from_end == 1, size, 0))] = True
     return Split.by_mask(train, held)
+
+
+def _by_link(dataset: Dataset, drawn: Array) -> Array:
+    """(N,) what was drawn for each event, the same for both directions of a link."""
+    return drawn if dataset.links is None else drawn[dataset.links]
 
 
 def _leave_one(train: Dataset, held: Mask) -> Mask:

@@ -88,6 +88,8 @@ def find_twins(
             *_audience(positives), *structure(positives), dataset.item_domain,
             config.min_shared, config.jaccard,
         )  # fmt: skip
+        people = np.array([domain.people for domain in dataset.domains])[dataset.item_domain]
+        pairs = pairs[~people[pairs].any(axis=1)]  # nobody is a product
     else:
         pairs = np.zeros((0, 2), np.int64)
     similarity = np.full(len(pairs), np.nan, np.float32)

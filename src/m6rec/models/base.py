@@ -23,6 +23,7 @@ KINDS: dict[str, str] = {
     "linear": "m6rec.models.linear:Linear",
     "graph": "m6rec.models.graph:Graph",
     "rp3beta": "m6rec.models.neighbours:RP3Beta",
+    "peers": "m6rec.models.peers:Peers",
     "window": "m6rec.models.window:Window",
     "pct": "m6rec.models.pct:Pct",
     "towers": "m6rec.models.towers:Towers",

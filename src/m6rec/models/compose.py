@@ -154,7 +154,7 @@ def learn_weights(
                 predictions.append(np.stack([s[row, liked.indices] for s in scores]))
                 ratings.append(liked.data)
             else:
-                seen = csr_array(query.history[:, items])
+                seen = csr_array(query.seen[:, items])
                 pools.append(fusion.Pool.of(scores, liked, seen, new, rng))
             advance(len(rows))
     if explicit:

@@ -331,7 +331,7 @@ def judge(learner: Learner, split: Split) -> float:
             asked = np.flatnonzero(np.diff(of_domain.indptr))
             part = query.take(asked)
             scores = model.score(part, inside)
-            rows = ranked(scores, csr_array(of_domain[asked]), csr_array(part.history[:, inside]))
+            rows = ranked(scores, csr_array(of_domain[asked]), csr_array(part.seen[:, inside]))
             values.append(np.nan_to_num(rows.metric(learner.recipe.metric)))
     gain = float(np.concatenate(values).mean()) if values else 0.0
     square = np.concatenate([np.zeros(0), *squares])

@@ -17,6 +17,7 @@ from m6rec.models.graph import Graph
 from m6rec.models.linear import Linear
 from m6rec.models.neighbours import Neighbours
 from m6rec.models.pct import Pct
+from m6rec.models.peers import Peers
 from m6rec.models.popular import Popular
 from m6rec.models.seeds import Seeds
 from m6rec.models.text import Text
@@ -32,7 +33,8 @@ class M6Rec(Recipe):
     """A Blend of parts that suit the data; seeds answer whom nothing is known of.
 
     parts: what is blended; left out, they are chosen by the data: PCT, neighbours, popularity,
-    the linear model where its closed form is quick, else the graph filter, the window model
+    the linear model where its closed form is quick, else the graph filter, "peers" where items
+    are people, the window model
     and (see ``deep``) towers where events have an order, and the text model where items have
     texts. metric, weights, new_items: as of "blend". seeds: as of "seeds".
     deep: whether towers may be chosen: where torch is installed (the extra `deep`), up to a
@@ -93,6 +95,8 @@ def default_parts(train: Dataset, deep: bool = True) -> tuple[Recipe, ...]:
         Linear(reg="auto") if closed else Graph(),
         Popular(),
     ]
+    if any(domain.people for domain in train.domains):
+        parts.append(Peers())
     if train.ordered:
         parts.append(Window())
         if deep and len(train) <= LEARNABLE and find_spec("torch"):

@@ -314,7 +314,7 @@ def judge(learner: Learner, split: Split) -> float:
         for at in range(0, len(users), BATCH):
             query = split.context.query(users[at : at + BATCH])
             scores = model.score(query, items)
-            seen = csr_array(query.history[:, items])
+            seen = csr_array(query.seen[:, items])
             found = ranked(scores, csr_array(targets[users[at : at + BATCH]]), seen)
             values.append(np.nan_to_num(found.metric(learner.recipe.metric)))
     return float(np.concatenate(values).mean()) if values else 0.0

@@ -283,8 +283,8 @@ class Judge:
         found: list[Array] = [np.zeros(0)]
         for at in range(0, len(rows), 512):
             users = rows[at : at + 512]
-            history = self.split.context.matrix[users]
-            query = (self.split.context if told is None else told).query(users)
+            whole = self.split.context.query(users)
+            query = whole if told is None else told.query(users)
             scores = model.score(query, items)
             silent = np.isnan(scores).all(axis=1)
             scores[silent] = self.popular.score(query, items)[silent]
@@ -294,6 +294,6 @@ class Judge:
                 error = np.nan_to_num(scores[row, targets.indices]) - targets.data
                 found.append(-np.bincount(row, error**2, len(users)))
             else:
-                seen = csr_array(csr_array(history)[:, items])
+                seen = csr_array(whole.seen[:, items])
                 found.append(np.nan_to_num(ranked(scores, targets, seen).metric(METRIC)))
         return np.concatenate(found)

@@ -170,7 +170,7 @@ async def put_user(user: Key, body: UserBody, here: Here) -> Response:
 @router.delete("/users/{user:path}", response_model=schemas.ErasedBody, tags=["users"])
 async def delete_user(user: Key, here: Here) -> Response:
     """Erase every trace of a user from the store; runs names those that still hold the key."""
-    erased = await here.run(here.store.delete_user, user)
+    erased = await here.run(here.engine.erase, user)
     runs = await here.run(artifacts.holding, here.path.parent, user)
     return as_json({"erased": erased, "runs": runs})
 

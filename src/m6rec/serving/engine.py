@@ -23,6 +23,7 @@ from m6rec.serving.asks import Answer, Ask, Ranked
 from m6rec.serving.given import Journal
 from m6rec.serving.live import MICRO, Asker, Live
 from m6rec.serving.nearest import Nearest
+from m6rec.serving.people import among_people, selves, without
 from m6rec.store import History, Store, User
 from m6rec.wording import wording
 
@@ -186,8 +187,22 @@ class Engine:
         codes, likeness = self._nearest(live).best(history, k + SPARE, asker.code)
         keys = live.recommender.dataset.users.decode(codes)
         there = self.store.known_users(keys) - self.store.erased_users(keys)
+        there &= {*without(live.recommender.dataset, asker, keys)}
         found = [(u, float(s)) for u, s in zip(keys, likeness, strict=True) if u in there]
         return found[:k]
+
+    def withheld(self, user: str) -> Sequence[str]:
+        """Return the keys of items that no list for a user may hold: where items are people,
+        themselves and who is kept from them by a block."""
+        return self._asker(self.live, Ask(user=user), time.time()).withheld
+
+    def erase(self, user: str) -> dict[str, int]:
+        """Erase every trace of a user from the store; where items are people, of them as such."""
+        counts = self.store.delete_user(user)
+        for key in selves(self.live.recommender.dataset, user):
+            for name, n in self.store.delete_item(key).items():
+                counts[name] = counts.get(name, 0) + n
+        return counts
 
     def search(self, words: str, domain: str | None, n: int) -> list[dict[str, str]]:
         """Return up to n items whose title holds these words: item, domain, title."""
@@ -246,7 +261,10 @@ class Engine:
         for event in sorted(ask.events, key=lambda event: event.time):
             for name in columns:
                 columns[name].append(getattr(event, name))
-        return Asker(**columns, code=code, attributes=attributes, text=ask.text)
+        asker = Asker(**columns, code=code, attributes=attributes, text=ask.text)
+        if ask.user is None:
+            return asker
+        return among_people(self.store, data, asker, ask.user, _until(now))
 
     def _answer(
         self,
@@ -271,6 +289,8 @@ class Engine:
         if len(shown):
             allowed = allowed & ~np.isin(pages.fingerprints(data.items.keys), shown)
         gone = [recommender.items(ask.exclude)]
+        if query.withheld is not None:
+            gone.append(query.withheld.indices)
         if not ask.seen:  # events of weight 0 too: those were seen
             gone += [query.history.indices, data.items.encode(asker.item)]
         exclude = these_items(np.concatenate(gone), data.n_items)
@@ -311,8 +331,8 @@ class Engine:
 
     @staticmethod
     def _why(live: Live, query: Query, codes: Any, language: str) -> list[Explanation]:
-        model = live.recommender.model
-        return explain(model, query, codes, live.title, language)[0]
+        asked = live.recommender
+        return explain(asked.model, query, codes, live.title, language, asked.dataset)[0]
 
 
 def _until(now: float) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from m6rec import arrivals
 from m6rec.arrays import Array, Floats, Ids, Mask
 from m6rec.artifacts import Fitted
 from m6rec.data.events import DEFAULT_EVENT
-from m6rec.data.query import SEQUENCE, Query, make_query
+from m6rec.data.query import SEQUENCE, Query, make_query, of_items
 from m6rec.data.schema import EventType
 from m6rec.errors import M6RecError
 from m6rec.filters import Filter
@@ -39,7 +39,7 @@ class Asker:
     """Who asks, as the store knows them: columns of their events, oldest first.
 
     time: microseconds, -1 unknown. code: of the user in the run, -1 unknown. attributes: raw,
-    None = as the run has them.
+    None = as the run has them. withheld: keys of items that no list may hold.
     """
 
     item: Sequence[str] = ()
@@ -49,6 +49,7 @@ class Asker:
     code: int = -1
     attributes: Mapping[str, Any] | None = None
     text: str | None = None
+    withheld: Sequence[str] = ()
 
 
 class Shelf(NamedTuple):
@@ -173,6 +174,9 @@ class Live:
             text=tuple(a.text or "" for a in askers) if any(a.text for a in askers) else None,
             length=SEQUENCE,
         )
+        if any(asker.withheld for asker in askers):
+            rows = [data.items.encode(asker.withheld) for asker in askers]
+            query = replace(query, withheld=of_items(rows, data.n_items))
         return data.described(query)
 
     def parts(self, query: Query) -> tuple[list[str], Floats]:
@@ -249,6 +253,13 @@ class Live:
         """The type of event that says that somebody liked an item."""
         events = self.recommender.dataset.events
         return next((e.name for e in events if e.sign == "positive"), "event")
+
+    def liking_in(self, domain: str) -> str:
+        """The type of event that mostly says so in a domain."""
+        data = self.recommender.dataset
+        of_domain = data.item_domain[data.item] == data.domain(domain)
+        count = np.bincount(data.event[of_domain & (data.weight > 0)], minlength=len(data.events))
+        return data.events[int(count.argmax())].name if count.any() else self.liking
 
     @cached_property
     def user_events(self) -> Array:

@@ -148,7 +148,9 @@ def from_store(store: Store, config: DataConfig, before: Prepared) -> Prepared:
         names = items["domain"].unique(maintain_order=True).to_list()
         declared = [name for name in config.domains if name in names]
         domains = {
-            name: DomainOptions(feedback=config.domain(name).feedback)
+            name: DomainOptions(
+                feedback=config.domain(name).feedback, people=config.domain(name).people
+            )
             for name in dict.fromkeys([*declared, *sorted(names)])
         }
         options = replace(

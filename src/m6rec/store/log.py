@@ -40,6 +40,16 @@ POPULAR = (
     .group_by(_NEWEST.c.item_key)
     .order_by(sa.desc("n"), _NEWEST.c.item_key)
 )
+_NAMED = (
+    sa.select(E.user_key)
+    .where(among(E.item_key, "items"), among(E.type, "types"))
+    .scalar_subquery()
+)
+ABOUT = (
+    sa.select(EVENTS)
+    .where(among(E.item_key, "items"), E.time <= sa.bindparam("until"), E.user_key.in_(_NAMED))
+    .order_by(E.time, E.id)
+)
 LAST = sa.select(sa.func.coalesce(sa.func.max(E.id), 0))
 _KNOWN = sa.select(E.key).where(among(E.key, "keys"))
 _KNOWN_IDS = sa.select(E.id).where(among(E.id, "ids"))

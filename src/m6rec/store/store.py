@@ -67,6 +67,12 @@ class Store:
         found = self._rows(log.HISTORIES, {"users": set(users), "until": until})
         return log.by_user(found, users)
 
+    def about(self, items: Collection[str], types: Collection[str], until: int) -> list[Event]:
+        """Return all events on these items up to ``until``, oldest first, of the users who have
+        one of these types on one of them."""
+        found = self._rows(log.ABOUT, {"items": items, "types": types, "until": until})
+        return [lists.event(row) for row in found]
+
     def events(
         self,
         *,

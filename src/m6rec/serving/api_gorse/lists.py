@@ -206,8 +206,9 @@ def _known(here: Service, user: str | None, reader: str) -> list[str]:
 
 
 def _read(here: Service, reader: str) -> Iterable[str]:
-    """Keys of the items that a user has feedback on."""
-    return dict.fromkeys(here.store.history(reader, now()).item)
+    """Keys of the items that a user has feedback on, and of those that are withheld from them."""
+    history = here.store.history(reader, now()).item
+    return dict.fromkeys([*history, *here.engine.withheld(reader)])
 
 
 def _picked(here: Service, live: Live, asked: Wanted, codes: Ids, scores: Array) -> Response:

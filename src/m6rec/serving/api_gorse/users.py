@@ -56,7 +56,7 @@ def delete_user(user: PathId, here: Here) -> Response:
     """Delete a user with all feedback."""
     if here.store.user(user) is None:
         raise _unknown(user)
-    here.store.delete_user(user)
+    here.engine.erase(user)
     return affected(1)
 
 

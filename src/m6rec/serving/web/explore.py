@@ -76,7 +76,7 @@ async def like(request: Request, here: Here, fields: Form) -> Response:
     event = Event(
         user=user,
         item=key,
-        type=here.engine.live.liking,
+        type=here.engine.live.liking_in(key.partition("/")[0]),
         time=time.time_ns() // 1000,
         request=first_of(fields, f"request {key.partition('/')[0]}") or None,
     )

@@ -1,0 +1,50 @@
+"""Runs whose items are people: who must not be shown to whom, and links that others made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from m6rec.data import people
+from m6rec.data.dataset import Dataset
+from m6rec.serving.live import Asker
+from m6rec.store import Store
+
+
+def selves(data: Dataset, user: str) -> list[str]:
+    """Return the keys of the items that a user is, one in each domain of people."""
+    return [people.item_of(domain, user) for domain in data.domains if domain.people]
+
+
+def among_people(store: Store, data: Dataset, asker: Asker, user: str, until: int) -> Asker:
+    """Return the asker with the links that others made to them, and with what is withheld:
+    themselves, whom they blocked, and who blocked them.
+
+    The newest event between two people, in each direction, counts.
+    """
+    domains = {domain.name: domain for domain in data.domains if domain.people}
+    if not domains:
+        return asker
+    mine = selves(data, user)
+    blocks = {e.name for e in data.events if e.mutual and e.sign == "negative"}
+    bonds = {e.name for e in data.events if e.mutual and e.sign == "positive"}
+    newest = dict(zip(asker.item, asker.type, strict=True))
+    withheld = {*mine, *(key for key, kind in newest.items() if kind in blocks)}
+    rows = list(zip(asker.time, asker.item, asker.type, asker.value, strict=True))
+    found = store.about(mine, blocks | bonds, until) if blocks or bonds else []
+    for event in {(event.user, event.item): event for event in found}.values():
+        name = event.item.partition("/")[0]
+        other = people.item_of(domains[name], event.user)
+        if event.type in blocks:
+            withheld.add(other)
+        elif event.type in bonds and other not in newest:
+            rows.append((event.time, other, event.type, event.value))
+    rows.sort(key=lambda row: row[0])
+    time, item, kind, value = zip(*rows, strict=True) if rows else ((), (), (), ())
+    return replace(asker, time=time, item=item, type=kind, value=value, withheld=sorted(withheld))
+
+
+def without(data: Dataset, asker: Asker, users: Sequence[str]) -> list[str]:
+    """Return the users whom the asker may see."""
+    gone = {*asker.withheld}
+    return [user for user in users if gone.isdisjoint(selves(data, user))]
