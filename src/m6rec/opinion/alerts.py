@@ -120,7 +120,7 @@ def frame(found: Sequence[Alert]) -> pl.DataFrame:
 def signal(series: Series, rule: Rule) -> Signal:
     """Return what a rule sees at the end of each window."""
     if rule.kind == "divergence":
-        said, paid = (_shift(series, name, rule.span, rule.back) for name in ("opinion", "return"))
+        said, paid = (shift(series, name, rule.span, rule.back) for name in ("opinion", "return"))
         apart = said.direction * paid.direction < 0
         score = np.where(apart, np.minimum(said.score, paid.score), 0)
         score[np.isnan(said.score) | np.isnan(paid.score)] = np.nan
@@ -136,11 +136,11 @@ def signal(series: Series, rule: Rule) -> Signal:
         limit[score < 0] = np.nan
         return Signal(score, x, limit, np.where(high, 1, -1), np.ones(x.shape, int))
     if rule.kind == "spike":
-        one = _shift(series, rule.measure, 1, rule.back)
+        one = shift(series, rule.measure, 1, rule.back)
         score = np.where(one.direction > 0, one.score, 0 * one.score)
         return Signal(score, one.value, one.expected, one.direction, one.windows)
     spans = [2**i for i in range(rule.span.bit_length()) if 2**i <= rule.span]
-    tries = [_shift(series, rule.measure, span, rule.back) for span in spans]
+    tries = [shift(series, rule.measure, span, rule.back) for span in spans]
     scores = np.stack([each.score for each in tries])
     best = np.where(np.isnan(scores), -1, scores).argmax(axis=0)[None]
 
@@ -178,7 +178,7 @@ def _of_rule(series: Series, rule: Rule) -> list[Alert]:
     return found
 
 
-def _shift(series: Series, measure: str, span: int, back: int) -> Signal:
+def shift(series: Series, measure: str, span: int, back: int) -> Signal:
     """Compare the newest ``span`` windows with the ``back`` before them: Welch's t with weights.
 
     A window of n equal readings weighs g = n / (1 + n), other measures weigh 1: its variance is
