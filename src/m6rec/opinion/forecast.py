@@ -24,8 +24,9 @@ class Forecasting:
 
     season: windows of a repeating pattern, 7 for days of a week; whether there is one is learned.
     lags: windows back that neighbours are looked for.
-    k: neighbours that are averaged.
-    shrink: similarities over n windows are multiplied by n / (n + shrink).
+    k: the most neighbours of an entity.
+    sure: standard errors that a similarity must be away from 0.
+    reg: ridge of the neighbours' weights, in shares of the windows.
     hidden: size of the GRU's state.
     epochs: the most passes of the GRU; how many is learned.
     lr: learning rate of the GRU.
@@ -36,8 +37,9 @@ class Forecasting:
 
     season: int = 7
     lags: int = 3
-    k: int = 50
-    shrink: float = 50.0
+    k: int = 20
+    sure: float = 3.0
+    reg: float = 0.1
     hidden: int = 16
     epochs: int = 40
     lr: float = 5e-3
@@ -110,9 +112,7 @@ class Forecaster:
     def restore(cls, options: Forecasting, state: State) -> Forecaster:
         season, alpha, lam, a, g, band, *error = (float(v) for v in state["learned"])
         base = Base(alpha, state["pattern"], state["scale"])
-        across = Across.restore(
-            options.lags, options.k, len(base.scale), unnest("across", state)
-        )
+        across = Across(options.lags, **unnest("across", state))
         network, one, two, three, four = unnest("gru", state), *error
         return cls(
             options, int(season), base, across, network, lam, (a, g), band,
@@ -130,11 +130,10 @@ def fit(x: Array, ends: Ids, options: Forecasting, run: Run) -> Forecaster:
     if w < LEAST or np.isnan(x).all():
         raise DataError(f"forecast: {w} windows; it needs {LEAST} and a value in some")
     cut = w - max(round(w * options.holdout), 5)
-    season, base = _chosen_base(x, ends, cut, options.season)
+    season, base, across = _chosen(x, ends, cut, options)
     place, after = _places(ends, season)
     _, z = base.of(x, place, after)
     wanted = z[:, cut:]  # of windows cut …, forecast one before
-    across = Across.fit(z[:, :cut], options.lags, options.k, options.shrink)
     beside = across.forecast(z)[:, cut - 1 : -1]
     network: State = {}
     epochs = 0
@@ -156,27 +155,36 @@ def fit(x: Array, ends: Ids, options: Forecasting, run: Run) -> Forecaster:
     )  # fmt: skip
     base = Base.fit(x, place, base.alpha, season)
     _, z = base.of(x, place, after)
-    across = Across.fit(z, options.lags, options.k, options.shrink)
+    across = _across(z, options)
     if epochs and gain[1] > 0 and lam < 1:
         again = replace(options, epochs=epochs)
         network, _ = _train(z, place, after, season, again, run.child("gru"), None)
     return Forecaster(options, season, base, across, network, lam, gain, band, error)
 
 
-def _chosen_base(x: Array, ends: Ids, cut: int, season: int) -> tuple[int, Base]:
-    """Return the season and the base, fitted up to ``cut``, with the least error after it."""
-    best: tuple[float, int, Base] | None = None
-    for length in dict.fromkeys((1, season)):
-        place, after = _places(ends, length)
+def _chosen(x: Array, ends: Ids, cut: int, options: Forecasting) -> tuple[int, Base, Across]:
+    """Return season, base and neighbours, fitted up to ``cut``, with the least error after it of
+    base and neighbours together."""
+    best: tuple[float, int, Base, Across] | None = None
+    unit = np.ones((len(x), 1))
+    for season in dict.fromkeys((1, options.season)):
+        place, after = _places(ends, season)
         for alpha in ALPHAS:
-            base = Base.fit(x[:, :cut], place[:cut], alpha, length)
-            if best is None:
-                scale = base.scale[:, None]  # one unit for all candidates
-            error = _mae((base.of(x, place, after)[1] * base.scale[:, None] / scale)[:, cut:], 0)
+            base = Base.fit(x[:, :cut], place[:cut], alpha, season)
+            unit = base.scale[:, None] if best is None else unit  # one unit for all candidates
+            _, z = base.of(x, place, after)
+            across = _across(z[:, :cut], options)
+            part, wanted = across.forecast(z)[:, cut - 1 : -1], z[:, cut:]
+            left = wanted - _gain(wanted, part) * part
+            error = _mae(left * base.scale[:, None] / unit, 0.0)
             if best is None or error < best[0] - 1e-12:
-                best = (error, length, base)
+                best = (error, season, base, across)
     assert best is not None
-    return best[1], best[2]
+    return best[1], best[2], best[3]
+
+
+def _across(z: Array, options: Forecasting) -> Across:
+    return Across.fit(z, options.lags, options.k, options.sure, options.reg)
 
 
 def _train(
