@@ -10,14 +10,14 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from m6rec.arrays import Array
+from m6rec.arrays import Array, Ids
 from m6rec.errors import ConfigError, suggestion
 from m6rec.opinion.series import Series
 
 Severity = Literal["info", "warning", "critical"]
 LEAST = 10  # windows with a value that a baseline needs
 FLOOR = {"attention": 0.25, "opinion": 0.02}  # least noise of a window, in units of the measure
-DEFAULT_SCORE = {"change": 5.0, "spike": 4.0, "divergence": 3.0}
+DEFAULT_SCORE = {"change": 4.0, "spike": 4.0, "divergence": 2.5}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Rule:
         newest window is far above those before. "divergence": opinion and price move apart.
     measure: the series that is looked at; a divergence looks at opinion and return.
     above, below: limits of a threshold.
-    score: standard errors from which the other kinds raise an alert; 5, 4 and 3 if left out.
+    score: standard errors from which the other kinds raise an alert; 4, 4 and 2.5 if left out.
     span: the most windows that count as the newest; a change is looked for in the newest 1, 2,
         4 … of them.
     back: windows before those, with which they are compared.
@@ -45,8 +45,8 @@ class Rule:
     above: float | None = None
     below: float | None = None
     score: float | None = None
-    span: int = 4
-    back: int = 40
+    span: int = 8
+    back: int = 80
     severity: Severity = "warning"
     cooldown: int = 5
     entities: tuple[str, ...] = ()
@@ -152,18 +152,26 @@ def signal(series: Series, rule: Rule) -> Signal:
     return Signal(*(picked(name) for name in Signal.__dataclass_fields__))
 
 
+def alarms(signal: Signal, limit: float, cooldown: int, since: int = 0) -> tuple[Ids, Ids]:
+    """Return (entity, window) of the alarms from window ``since`` on: scores at or above the
+    limit, no two of an entity within ``cooldown`` windows."""
+    with np.errstate(invalid="ignore"):
+        e, w = np.nonzero(signal.score >= limit)
+    keep = np.zeros(len(e), bool)
+    last: dict[int, int] = {}
+    for i, (entity, window) in enumerate(zip(e.tolist(), w.tolist(), strict=True)):
+        if window >= since and window - last.get(entity, -cooldown - 1) > cooldown:
+            keep[i], last[entity] = True, window
+    return e[keep], w[keep]
+
+
 def _of_rule(series: Series, rule: Rule) -> list[Alert]:
     seen = signal(series, rule)
-    wanted = np.isin(series.entities, rule.entities) if rule.entities else True
-    with np.errstate(invalid="ignore"):
-        hit = (seen.score >= rule.limit) & np.broadcast_to(wanted, len(seen.score))[:, None]
     found: list[Alert] = []
-    last: dict[int, int] = {}
-    for e, w in zip(*np.nonzero(hit), strict=True):
-        if e in last and w - last[e] <= rule.cooldown:
-            continue
-        last[e] = w
+    for e, w in zip(*alarms(seen, rule.limit, rule.cooldown), strict=True):
         entity, time = series.entities[e], int(series.ends[w])
+        if rule.entities and entity not in rule.entities:
+            continue
         name = f"{rule.name}\n{entity}\n{time}"
         found.append(
             Alert(
