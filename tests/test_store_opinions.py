@@ -9,9 +9,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from m6rec.data.opinions import PRICE, READING
 from m6rec.errors import DataError
 from m6rec.store import Alert, Store
-from m6rec.store.opinions import PRICE, READING
 from stores import KINDS, empty_store, event, place, wipe
 
 
@@ -69,8 +69,11 @@ def test_what_is_unread_is_read_once_by_each_reader(store: Store) -> None:
     assert store.opinions.originals(0) == {"a": "a", "b": "b", "copy": "a"}
     assert store.opinions.documents(entity="SAP")["document"].to_list() == ["b", "a"]
     assert store.opinions.readings(entities=["SAP"], since=101)["document"].to_list() == ["b"]
-    assert store.opinions.of_document("a")["entity"].to_list() == ["Nokia", "SAP"]
-    assert store.opinions.of_document("x").is_empty()
+    assert store.opinions.readings_in(["a", "x"])["entity"].to_list() == ["Nokia", "SAP"]
+    whole = readings(("b", "", 101, 0.1), ("b", "SAP", 101, 0.1))
+    store.opinions.put_readings(whole, {"b": "b"}, "m1")
+    assert store.opinions.readings_in(["b"])["entity"].to_list() == ["", "SAP"]
+    assert store.opinions.readings().height == 3 and store.opinions.entities() == ["Nokia", "SAP"]
     # Another reader replaces what the first one found.
     assert store.opinions.unread("m2").height == 3
     store.opinions.put_readings(readings(("a", "SAP", 100, 0.9)), {"a": "a"}, "m2")

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import json as json_module
 import time as clock
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import polars as pl
 import typer
 
 from m6rec.cli import show
 from m6rec.errors import ConfigError, DataError
+from m6rec.opinion.notice import NOTICE
 
 if TYPE_CHECKING:
     from m6rec.opinion.config import OpinionConfig
+    from m6rec.opinion.sentiment import Reader
     from m6rec.opinion.watch import Report
     from m6rec.store import Store
 
@@ -44,6 +48,9 @@ ALERTS = show.examples(
     "m6rec opinion alerts --store sqlite:///m6rec.db --acknowledge 5f0c… --user ann",
 )
 NEWEST = 6  # windows of the series table
+READER, FORECASTERS = "reader.safetensors", "forecast.safetensors"
+COPIES_WITHIN = 7 * 86_400  # seconds back in which copies of a document are looked for
+MOST = 1_000_000  # documents whose texts are at hand for what drove an alert
 
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file with [opinion].")]
 Data = Annotated[
@@ -88,7 +95,14 @@ def read(
 ) -> None:
     """Read documents: language, entities, copies, sentiment."""
     options = _options(config, set, data)
-    documents, readings = _read(options, store)
+    from m6rec.store import Store
+
+    kept = Store.open(store) if store else None
+    try:
+        documents, readings = _read(options, kept)
+    finally:
+        if kept is not None:
+            kept.close()
     if out is not None:
         _write(readings, out)
     by_entity = _by_entity(readings)
@@ -281,9 +295,6 @@ def alerts(
     show.table(heads, rows)
 
 
-READER, FORECASTERS = "reader.safetensors", "forecast.safetensors"
-
-
 def show_report(report: Report, since: int = 30) -> None:
     """Print a report: series, change points, forecast, alerts."""
     series = report.series
@@ -356,13 +367,135 @@ def _report(
 def _options(
     path: Path, set: list[str] | None, data: list[Path] | None, prices: list[Path] | None = None
 ) -> OpinionConfig:
-    from dataclasses import replace
-
-    from m6rec import config
     from m6rec.opinion.config import OpinionConfig
 
-    table = config.override(config.read_toml(path), [f"opinion.{each}" for each in set or ()])
-    found = OpinionConfig.of(table, path)
+    found = OpinionConfig.read(path, set or [])
     if data:
         found = replace(found, documents=tuple(data))
     return replace(found, prices=tuple(prices)) if prices else found
+
+
+def _read(
+    options: OpinionConfig, kept: Store | None, reader: Path | None = None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return documents and readings: of the files, or with a store of all that it holds."""
+    from m6rec.opinion.reading import read as look
+
+    if reader is not None and reader.exists():
+        options = replace(options, reader=reader)
+    documents, problems = options.read_documents()
+    _problems(problems)
+    entities, model = options.open_entities(), options.open_reader()
+    if kept is None:
+        return documents, look(documents, entities, model, options.copies).readings
+    kept.opinions.add_documents(documents)
+    while (unread := kept.opinions.unread(model.fingerprint)).height:
+        first = int(unread["time"].min()) - COPIES_WITHIN
+        known = kept.opinions.originals(first)
+        earlier = kept.opinions.documents(keys=list(known), since=first, n=len(known) or 1)
+        found = look(unread, entities, model, options.copies, earlier, known)
+        kept.opinions.put_readings(found.readings, found.originals, model.fingerprint)
+    return kept.opinions.documents(n=MOST), kept.opinions.readings()
+
+
+def _prices(options: OpinionConfig) -> pl.DataFrame:
+    prices, problems = options.read_prices()
+    _problems(problems)
+    return prices
+
+
+def _problems(problems: Sequence[object]) -> None:
+    for problem in problems[:5]:
+        show.note(f"left out: {problem}")
+    if len(problems) > 5:
+        show.note(f"left out: {len(problems) - 5:,} more rows")
+
+
+def _trained_reader(options: OpinionConfig, path: Path) -> Reader:
+    from m6rec.opinion.rows import records
+    from m6rec.opinion.sentiment import CLASSES
+
+    rows, problems = records(path)
+    _problems(problems)
+    texts, labels = [], []
+    for place, row in rows:
+        said = str(row.get("sentiment", "")).strip().lower()
+        if said not in CLASSES or not row.get("text"):
+            raise DataError(
+                f"{path}, row {place}: needs text, and a sentiment of {', '.join(CLASSES)}"
+            )
+        texts.append(str(row["text"]))
+        labels.append(CLASSES.index(said))
+    return options.sentiment.fit(texts, np.array(labels))
+
+
+def _shocks(path: Path) -> pl.DataFrame:
+    from m6rec.opinion.rows import records, times
+
+    rows, problems = records(path)
+    _problems(problems)
+    found = [(row.get("entity"), row.get("time") or row.get("date"), row.get("direction") or 0)
+             for _, row in rows]  # fmt: skip
+    frame = pl.DataFrame(
+        {
+            "entity": [str(entity or "") for entity, _, _ in found],
+            "time": times(pl.Series([str(time or "") for _, time, _ in found]), "UTC"),
+            "direction": pl.Series([str(way) for *_, way in found]).cast(pl.Int64, strict=False),
+        }
+    )
+    wrong = frame.with_row_index().filter(
+        (pl.col("entity") == "") | pl.col("time").is_null() | ~pl.col("direction").is_in([-1, 0, 1])
+    )
+    if wrong.height:
+        raise DataError(
+            f"{path}, row {rows[wrong['index'][0]][0]}: needs entity, a time or date, and a "
+            "direction of 1, -1 or none"
+        )
+    return frame
+
+
+def _write(readings: pl.DataFrame, out: Path) -> None:
+    if out.suffix == ".parquet":
+        readings.write_parquet(out)
+    elif out.suffix == ".csv":
+        readings.write_csv(out)
+    else:
+        raise ConfigError(f"--out {out}: must end in .parquet or .csv")
+
+
+def _by_entity(readings: pl.DataFrame) -> pl.DataFrame:
+    said = (pl.col("sentiment") * pl.col("confidence")).sum() / pl.col("confidence").sum()
+    grouped = readings.group_by("entity").agg(readings=pl.len(), opinion=said)
+    return grouped.sort("readings", "entity", descending=[True, False])
+
+
+def _as_table(report: Report) -> dict[str, Any]:
+    return {
+        "notice": NOTICE["en"],
+        "series": report.series.frame().to_dicts(),
+        "changes": report.changes.to_dicts(),
+        "forecast": report.forecast.to_dicts(),
+        "models": {n: {"lam": m.lam, "error": m.error} for n, m in report.models.items()},
+        "alerts": [asdict(record) for record in report.records()],
+        "notes": list(report.notes),
+    }
+
+
+def _notice() -> None:
+    show.line(NOTICE["en"])
+
+
+def _day(time: int | None) -> str:
+    """Return the day, or the minute where it is not midnight, of a time in unix seconds."""
+    if time is None:
+        return ""
+    moment = datetime.fromtimestamp(time, UTC)
+    return f"{moment:%Y-%m-%d}" if time % 86_400 == 0 else f"{moment:%Y-%m-%d %H:%M}"
+
+
+def _moment(text: str) -> int:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"--until {text}: write it as 2015-06-30") from None
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())

@@ -101,7 +101,7 @@ class Signal:
 def alerts(series: Series, rules: Sequence[Rule], since: int = 0) -> list[Alert]:
     """Return the alerts of windows that end after ``since``, the oldest first. An alert depends on
     nothing that came after its window; those before ``since`` count for the cool-down."""
-    found = [alert for rule in rules for alert in _of_rule(series, rule)]
+    found = [alert for rule in rules for alert in raised(series, signal(series, rule), rule)]
     return sorted((a for a in found if a.time > since), key=lambda a: (a.time, a.entity, a.rule))
 
 
@@ -165,8 +165,8 @@ def alarms(signal: Signal, limit: float, cooldown: int, since: int = 0) -> tuple
     return e[keep], w[keep]
 
 
-def _of_rule(series: Series, rule: Rule) -> list[Alert]:
-    seen = signal(series, rule)
+def raised(series: Series, seen: Signal, rule: Rule) -> list[Alert]:
+    """Return the alerts of a rule that sees this, by entity and time."""
     found: list[Alert] = []
     for e, w in zip(*alarms(seen, rule.limit, rule.cooldown), strict=True):
         entity, time = series.entities[e], int(series.ends[w])

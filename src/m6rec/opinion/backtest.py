@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import polars as pl
 
 from m6rec.errors import DataError
-from m6rec.opinion.alerts import Alert
-from m6rec.opinion.series import Series
+from m6rec.opinion.alerts import Alert, Rule, Signal, alerts, raised
+from m6rec.opinion.cusum import cusum, limit
+from m6rec.opinion.series import Series, build
+from m6rec.opinion.shocks import World, make
 
 YEAR = 365.25 * 86_400
+WARMUP = 60  # windows in which nothing is judged
+CALM = World(entities=24, sectors=4, windows=400, shocks=0, seed=1_000)  # where limits are set
 
 
 @dataclass(frozen=True)
@@ -76,3 +80,38 @@ def backtest(
         delay_median=float(np.median(delays)) if delays else np.nan,
         false_per_year=false / years if years else np.nan,
     )  # fmt: skip
+
+
+def compare(
+    series: Series, rules: Sequence[Rule], shocks: pl.DataFrame, horizon: int
+) -> pl.DataFrame:
+    """Return one row for each rule, and for CUSUM on opinion with as many false alarms as the
+    first rule of a change on series without shocks."""
+    since = int(series.ends[min(WARMUP, len(series.ends) - 1)])
+    rows = [
+        {"rule": rule.name, "limit": rule.limit}
+        | asdict(backtest(series, alerts(series, [rule]), shocks, horizon, since))
+        for rule in rules
+        if rule.kind != "divergence" or "return" in series.values
+    ]
+    change = next((r for r in rules if r.kind == "change" and r.measure == "opinion"), None)
+    if change is not None:
+        found = at_equal_alarms(change)
+        seen = cusum(series.values["opinion"], found)
+        yard = Rule(name="CUSUM", kind="change", score=found, cooldown=change.cooldown)
+        result = backtest(series, raised(series, seen, yard), shocks, horizon, since)
+        rows.append({"rule": yard.name, "limit": found} | asdict(result))
+    return pl.DataFrame(rows, schema_overrides={"limit": pl.Float64})
+
+
+def at_equal_alarms(rule: Rule) -> float:
+    """Return the limit at which CUSUM raises as many alarms as a rule on made-up calm series."""
+    made = make(CALM)
+    series = build(made.readings, made.prices)
+    count = len(alerts(series, [rule], int(series.ends[WARMUP])))
+    size = len(series.entities) * (len(series.ends) - WARMUP)
+
+    def detect(at: float) -> Signal:
+        return cusum(series.values["opinion"], at)
+
+    return limit(detect, max(count, 1) / size, rule.cooldown, WARMUP)

@@ -11,12 +11,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from m6rec.opinion.notice import NOTICE
-from m6rec.store import Store
-from m6rec.store.records import Alert
+
+if TYPE_CHECKING:
+    from m6rec.store import Store
+    from m6rec.store.records import Alert
 
 SECRET = "M6REC_WEBHOOK_SECRET"
 LOG = logging.getLogger("m6rec.opinion")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -12,14 +13,16 @@ from m6rec.arrays import Array, Ids
 from m6rec.errors import DataError
 from m6rec.opinion import changes as change_points
 from m6rec.opinion import forecast as forecasting
-from m6rec.opinion.alerts import Alert, Rule, alerts
+from m6rec.opinion.alerts import Rule, alerts
 from m6rec.opinion.changes import Changes
 from m6rec.opinion.delivery import Delivering
 from m6rec.opinion.events import Event, event
 from m6rec.opinion.forecast import Forecaster, Forecasting
 from m6rec.opinion.series import MARKET, Series, Windows, build
-from m6rec.store import records
 from m6rec.tracking import Run
+
+if TYPE_CHECKING:
+    from m6rec.store.records import Alert as Kept
 
 LIMITS = {"opinion": (-1, 1), "attention": (0, np.inf), "volatility": (0, np.inf)}
 FORECAST = {
@@ -60,7 +63,7 @@ class Report:
     events: Sequence[Event]
     notes: Sequence[str]
 
-    def records(self) -> list[records.Alert]:
+    def records(self) -> list[Kept]:
         """Return the alerts as the store keeps them."""
         return [record(event) for event in self.events]
 
@@ -142,10 +145,12 @@ def next_window(series: Series, measure: str, model: Forecaster) -> pl.DataFrame
     return frame.filter(pl.col("forecast").is_not_null())
 
 
-def record(event: Event) -> records.Alert:
+def record(event: Event) -> Kept:
     """Return an alert as the store keeps it; the details say what drove it, in both languages."""
+    from m6rec.store.records import Alert as Kept
+
     a = event.alert
-    return records.Alert(
+    return Kept(
         key=a.key, entity=a.entity, rule=a.rule, severity=a.severity, time=a.time, value=a.value,
         text=event.text(),
         details={

@@ -8,10 +8,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from m6rec.data.opinions import LAST
 from m6rec.store import checks
 from m6rec.store.among import among
 from m6rec.store.database import Database
-from m6rec.store.opinions import LAST
 from m6rec.store.records import Alert, Delivery
 from m6rec.store.rows import copy
 from m6rec.store.schema import ALERTS, OUTBOX

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 import sqlalchemy as sa
 
+from m6rec.data.opinions import DOCUMENT, LABEL, LAST, PRICE, READING, SENTIMENTS
 from m6rec.errors import DataError
 from m6rec.store import checks
 from m6rec.store.among import among
@@ -16,20 +17,6 @@ from m6rec.store.rows import copy, copy_tuples
 from m6rec.store.schema import DOCUMENTS, LABELS, PRICES, READINGS, WATCHED
 from m6rec.store.writer import Writer
 
-DOCUMENT: dict[str, Any] = {
-    "document": pl.String, "time": pl.Int64, "source": pl.String, "title": pl.String,
-    "text": pl.String, "language": pl.String, "url": pl.String,
-}  # fmt: skip
-READING: dict[str, Any] = {
-    "document": pl.String, "entity": pl.String, "time": pl.Int64, "source": pl.String,
-    "sentiment": pl.Float64, "confidence": pl.Float64, "spread": pl.Int64,
-}  # fmt: skip
-PRICE: dict[str, Any] = {
-    "entity": pl.String, "time": pl.Int64, "close": pl.Float64, "volume": pl.Float64,
-}  # fmt: skip
-LABEL: dict[str, Any] = {"document": pl.String, "entity": pl.String, "sentiment": pl.String}
-SENTIMENTS = ("negative", "neutral", "positive")
-LAST = checks.LAST // 1_000_000  # the last second of the year 9999
 D, R, P, L, W = DOCUMENTS.c, READINGS.c, PRICES.c, LABELS.c, WATCHED.c
 Names = Collection[str] | None  # None = all
 _FIELDS = (D.key, D.time, D.source, D.title, D.text, D.language, D.url)
@@ -98,39 +85,45 @@ class Opinions:
         """Keep what a reader found in documents, instead of what was found in them before.
 
         originals: every document that was read → the first copy of it, which is itself where it
-        is none; a copy has no readings of its own. Returns how many readings there are now.
+        is none; a copy has no readings of its own. entity "" = the document as a whole. Returns
+        how many readings there are now.
         """
         frame = _fit(readings, READING, "reading").drop("spread")
-        _check_keys(frame, "document", "entity", "source")
+        _check_keys(frame, "document", "source")
+        _check_keys(frame.filter(pl.col("entity") != ""), "entity")
         job = frame, dict(originals), checks.key(reader, "reader")
         return int(self._write(_put_readings, job))
 
     def readings(
         self, *, entities: Names = None, since: int = 0, until: int = LAST
     ) -> pl.DataFrame:
-        """Return readings by time; spread counts the document and its copies."""
+        """Return the readings of entities by time; spread counts the document and its copies."""
+        return self._readings(
+            R.time >= since,
+            R.time <= until,
+            R.entity != "" if entities is None else among(R.entity, entities),
+        )
+
+    def readings_in(self, documents: Collection[str]) -> pl.DataFrame:
+        """Return all readings of these documents; entity "" = the document as a whole."""
+        return self._readings(among(R.document, documents))
+
+    def _readings(self, *conditions: sa.ColumnElement[bool]) -> pl.DataFrame:
         spread = sa.func.coalesce(_COPIES.c.n, 1)
         columns = (R.document, R.entity, R.time, R.source, R.sentiment, R.confidence)
         wanted = (
             sa.select(*columns, spread)
             .select_from(READINGS.outerjoin(_COPIES, _COPIES.c.original == R.document))
-            .where(R.time >= since, R.time <= until)
+            .where(*conditions)
             .order_by(R.time, R.document, R.entity)
         )
-        if entities is not None:
-            wanted = wanted.where(among(R.entity, entities))
         return _frame(self._rows(wanted, {}), READING)
-
-    def of_document(self, document: str) -> pl.DataFrame:
-        """Return the readings of one document."""
-        found = self._rows(sa.select(R.entity).where(R.document == document), {})
-        frame = self.readings(entities=[row.entity for row in found]) if found else None
-        empty = pl.DataFrame(schema=READING)
-        return empty if frame is None else frame.filter(pl.col("document") == document)
 
     def entities(self) -> list[str]:
         """Return all entities with a reading or a price, sorted."""
-        found = self._rows(sa.union(sa.select(R.entity), sa.select(P.entity)), {})
+        found = self._rows(
+            sa.union(sa.select(R.entity).where(R.entity != ""), sa.select(P.entity)), {}
+        )
         return sorted(row.entity for row in found)
 
     def label(self, document: str, entity: str, sentiment: str, user: str, time: int) -> bool:
