@@ -89,7 +89,7 @@ def compare(
     first rule of a change on series without shocks."""
     since = int(series.ends[min(WARMUP, len(series.ends) - 1)])
     rows = [
-        {"rule": rule.name, "limit": rule.limit}
+        {"rule": rule.name, "limit": None if rule.kind == "threshold" else rule.limit}
         | asdict(backtest(series, alerts(series, [rule]), shocks, horizon, since))
         for rule in rules
         if rule.kind != "divergence" or "return" in series.values
