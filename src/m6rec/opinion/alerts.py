@@ -17,7 +17,7 @@ from m6rec.opinion.series import Series
 Severity = Literal["info", "warning", "critical"]
 LEAST = 10  # windows with a value that a baseline needs
 FLOOR = {"attention": 0.25, "opinion": 0.02}  # least noise of a window, in units of the measure
-DEFAULT_SCORE = {"change": 4.0, "spike": 4.0, "divergence": 2.5}
+DEFAULT_SCORE = {"change": 4.0, "spike": 3.0, "divergence": 2.5}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Rule:
         newest window is far above those before. "divergence": opinion and price move apart.
     measure: the series that is looked at; a divergence looks at opinion and return.
     above, below: limits of a threshold.
-    score: standard errors from which the other kinds raise an alert; 4, 4 and 2.5 if left out.
+    score: standard errors from which the other kinds raise an alert; 4, 3 and 2.5 if left out.
     span: the most windows that count as the newest; a change is looked for in the newest 1, 2,
         4 … of them.
     back: windows before those, with which they are compared.
@@ -231,7 +231,8 @@ def _usual(x: Array, season: int, back: int) -> Array:
         before = np.pad(x, ((0, 0), (lag, 0)), constant_values=np.nan)[:, : x.shape[1]]
         total += np.nan_to_num(before)
         count += ~np.isnan(before)
-    return np.divide(total, count, out=np.full(x.shape, np.nan), where=count > 0)
+    usual: Array = np.divide(total, count, out=np.full(x.shape, np.nan), where=count > 0)
+    return usual
 
 
 def _sum(x: Array, n: int, skip: int) -> Array:

@@ -64,9 +64,9 @@ CHINESE = 0.4  # share of documents
 def named(made: Made) -> Made:
     """Return a world whose entities are the firms."""
     names = {f"E{i:02d}": firm.english for i, firm in enumerate(FIRMS)}
-    frames = (made.readings, made.prices, made.shocks)
-    told = (frame.with_columns(pl.col("entity").replace_strict(names)) for frame in frames)
-    return Made(*told, made.opinion)
+    told = pl.col("entity").replace_strict(names)
+    frames = {name: getattr(made, name).with_columns(told) for name in Made._fields[:3]}
+    return made._replace(**frames)
 
 
 def documents(made: Made, seed: int = 0) -> pl.DataFrame:
