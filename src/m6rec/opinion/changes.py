@@ -92,6 +92,7 @@ def _pelt(x: Array, options: Changes) -> list[int]:
     import ruptures
 
     n = len(x)
+    x = x - x.mean() if n else x
     if n < 2 * options.least:
         return []
     noise = np.median(np.abs(np.diff(x))) / (0.6745 * np.sqrt(2))  # steps hardly touch a median
@@ -103,7 +104,7 @@ def _pelt(x: Array, options: Changes) -> list[int]:
 
 def _known(x: Array, point: int, options: Changes) -> int:
     """Return the first place at which a search of what there was by then finds the point."""
-    for place in range(point + options.least - 1, len(x)):
+    for place in range(point, len(x)):
         found = _pelt(x[: place + 1], options)
         if any(abs(each - point) < options.least for each in found):
             return place
