@@ -23,12 +23,12 @@ from m6rec import config
 from m6rec.arrays import Array, Floats, Ids, State, nest, unnest
 from m6rec.errors import DataError
 from m6rec.opinion.lexicon import NAMES, lexicon, scores
-from m6rec.text import Choice, FittedText, encoder_of, resolve
+from m6rec.text import Choice, FittedText, TextEncoder, encoder_of, resolve
 from m6rec.text.hashed import count_grams
 from m6rec.tracking import Run
 
 CLASSES = ("negative", "neutral", "positive")
-STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 FOLDS = 5
 LEAST = 12  # labels from which on there is a fit
 BUCKETS = 65_536
@@ -41,7 +41,8 @@ class Sentiment:
     """How sentiment is learned.
 
     encoder: of sentence vectors: "sentence" (needs the extra ``text``), "hashed", or "auto".
-    words: weight of words and pairs of words next to 1 for the vector. lexicon: of the word list.
+    words: weight of words and pairs of words next to 1 for the vector. lexicon: of the word list;
+    0 = without it, once there are labels.
     reg: how strongly weights are drawn to the lexicon; None = chosen out of fold.
     """
 
@@ -71,7 +72,7 @@ class Sentiment:
         text, vectors = _encoder(fixed).fit_encode(texts, run)
         counts = count_grams(texts, BUCKETS, 0)
         facts = lexicon().features(texts)
-        start = scores(facts)
+        start = _start(fixed, facts)
         inputs = _Inputs.fit(fixed, counts, facts)
         x = inputs.of(vectors, counts, facts)
         logits, strength = _choose(x, start, labels, fixed.reg, run)
@@ -115,7 +116,7 @@ class Reader:
     def read(self, texts: Sequence[str], calibrated: bool = True) -> Floats:
         """Return (n, 3) float32 probabilities of negative, neutral, positive."""
         facts = lexicon().features(texts)
-        logits = scores(facts)
+        logits = _start(self.recipe, facts) if self._state else scores(facts)
         if self._text is not None and len(texts):
             counts = count_grams(texts, BUCKETS, 0)
             x = self._inputs.of(self._text.encode(texts), counts, facts)
@@ -204,9 +205,13 @@ class _Inputs:
 Inputs = tuple[Array, csr_array]
 
 
-def _encoder(recipe: Sentiment):  # type: ignore[no-untyped-def]
-    assert recipe.encoder != "auto"
-    return encoder_of(recipe.encoder)
+def _start(recipe: Sentiment, facts: Floats) -> Floats:
+    """(n, 3) logits from which the weights lead on."""
+    return scores(facts) if recipe.lexicon > 0 else np.zeros((len(facts), 3), np.float32)
+
+
+def _encoder(recipe: Sentiment) -> TextEncoder:
+    return encoder_of(resolve(recipe.encoder))
 
 
 def _times(x: Inputs, weights: Array) -> Array:
