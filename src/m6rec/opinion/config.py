@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
@@ -16,10 +17,11 @@ from m6rec.opinion.entities import Entities
 from m6rec.opinion.prices import read_prices
 from m6rec.opinion.rows import Problem
 from m6rec.opinion.sentiment import Reader, Sentiment
+from m6rec.opinion.watch import Watching
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpinionConfig:
+class OpinionConfig(Watching):
     """The ``[opinion]`` table. Paths are seen from the TOML file.
 
     entities: table of aliases, CSV (entity, alias) or TOML. documents, prices: files to read.
@@ -39,10 +41,11 @@ class OpinionConfig:
     domain: str = "news"
 
     @classmethod
-    def read(cls, path: str | Path) -> OpinionConfig:
-        """Return the ``[opinion]`` table of a TOML file."""
+    def read(cls, path: str | Path, set: Sequence[str] = ()) -> OpinionConfig:
+        """Return the ``[opinion]`` table of a TOML file; ``set`` such as
+        ["opinion.windows.hours=12"] overrides it."""
         path = Path(path)
-        table = config.read_toml(path)
+        table = config.override(config.read_toml(path), set)
         if "opinion" not in table:
             raise ConfigError(f"{path}: has no table [opinion]")
         found = config.from_table(cls, table["opinion"], "opinion")
@@ -50,8 +53,6 @@ class OpinionConfig:
 
     def below(self, folder: Path) -> OpinionConfig:
         """Return it with paths seen from a folder."""
-        from dataclasses import replace
-
         return replace(
             self,
             entities=folder / self.entities,
