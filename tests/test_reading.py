@@ -10,9 +10,10 @@ import pytest
 from m6rec.data.opinions import READING
 from m6rec.errors import ConfigError
 from m6rec.opinion.config import OpinionConfig
+from m6rec.opinion.copies import Copies
 from m6rec.opinion.documents import documents_of
 from m6rec.opinion.entities import Entities
-from m6rec.opinion.reading import opinions, read
+from m6rec.opinion.reading import catch_up, opinions, read
 from m6rec.opinion.sentiment import Reader, Sentiment
 from m6rec.store import Store
 
@@ -72,15 +73,22 @@ def test_chinese() -> None:
     assert found.readings.row(0, named=True)["sentiment"] < -0.3
 
 
-def test_read_into_a_store(tmp_path: Path) -> None:
+def test_a_store_is_caught_up_with(tmp_path: Path) -> None:
     store = Store.open(f"sqlite:///{tmp_path}/s.db")
-    frame = documents(("a", 5, "Nokia profit rose", LONG), ("b", 6, "Nokia profit rose", LONG))
-    store.opinions.add_documents(frame)
-    found = read(store.opinions.unread("lexicon"), TABLE, LEXICON)
-    store.opinions.put_readings(
-        pl.concat([found.readings, found.whole]), found.originals, "lexicon"
-    )
-    assert store.opinions.readings().equals(found.readings)
+    text = f"Nokia profit rose. {LONG}"
+    store.opinions.add_documents(documents(("a", 5, "", text), ("c", 9, "", "Apple fell")))
+    assert catch_up(store, TABLE, LEXICON, Copies()) == 2
+    store.opinions.add_documents(documents(("b", 6, "", text)))
+    assert catch_up(store, TABLE, LEXICON, Copies()) == 1
+    assert catch_up(store, TABLE, LEXICON, Copies()) == 0
+    found = store.opinions.readings().select("document", "entity", "spread").rows()
+    assert found == [("a", "Nokia", 2), ("c", "Apple", 1)]
+    assert store.opinions.readings_in(["a"])["entity"].to_list() == ["", "Nokia"]
+    # Another reader, one document at a time, comes to the same.
+    other = Reader(Sentiment(words=0.5), {})
+    while catch_up(store, TABLE, other, Copies(), n=1):
+        pass
+    assert store.opinions.readings().select("document", "entity", "spread").rows() == found
     store.close()
 
 

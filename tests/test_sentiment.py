@@ -77,6 +77,19 @@ def test_the_same_labels_make_the_same_reader(reader: Reader) -> None:
     assert other.fingerprint != reader.fingerprint
 
 
+def test_more_labels_lead_on_from_a_reader(reader: Reader, tmp_path: Path) -> None:
+    forms = ("The zonk was quimped {}.", "The zonk sat {}.", "The zonk was plimmed {}.")
+    texts = [form.format(i) for i in range(12) for form in forms]
+    more = Sentiment(encoder="hashed").fit(texts, np.tile([0, 1, 2], 12), Run(), start=reader)
+    asked = [f.format("X") for f in (forms[0], forms[2], BAD, NEITHER, GOOD)]
+    assert more.read(asked).argmax(axis=1).tolist() == [0, 2, 0, 1, 2]
+    more.save(tmp_path / "r.safetensors")
+    again = Reader.load(tmp_path / "r.safetensors")
+    assert np.array_equal(again.read(asked), more.read(asked))
+    assert again.fingerprint == more.fingerprint != reader.fingerprint
+    assert Sentiment().fit([], np.zeros(0, int), start=reader) is reader
+
+
 def test_noise_makes_it_modest() -> None:
     """Labels at random: what is said is near their shares, and no surer."""
     rng = np.random.default_rng(0)

@@ -73,13 +73,12 @@ class Opinions:
         wanted = sa.select(*_FIELDS).where(D.reader != reader).order_by(D.time, D.key).limit(n)
         return _frame(self._rows(wanted, {}), DOCUMENT)
 
-    def originals(self, since: int, until: int = LAST) -> dict[str, str]:
-        """Return document → the first copy of it, of those in a span of time that were read."""
-        found = self._rows(
-            sa.select(D.key, D.original).where(D.time >= since, D.time <= until, D.original != ""),
-            {},
-        )
-        return {row.key: row.original for row in found}
+    def originals(self, since: int, until: int = LAST, reader: str = "") -> dict[str, str]:
+        """Return document → the first copy of it, of those in a span of time that were read, or
+        that this reader has read."""
+        read = D.reader == reader if reader else D.original != ""
+        wanted = sa.select(D.key, D.original).where(D.time >= since, D.time <= until, read)
+        return {row.key: row.original for row in self._rows(wanted, {})}
 
     def put_readings(
         self, readings: pl.DataFrame, originals: Mapping[str, str], reader: str
