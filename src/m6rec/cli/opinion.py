@@ -112,7 +112,7 @@ def read(
              "entities": by_entity.to_dicts()}
         )  # fmt: skip
         return
-    _notice()
+    say_notice()
     languages = documents["language"].value_counts(sort=True).rows()
     told = ", ".join(f"{n:,} {language}" for language, n in languages)
     show.line(f"{documents.height:,} documents ({told}); {readings.height:,} readings")
@@ -156,7 +156,7 @@ def train(
     if json:
         show.as_json([dict(zip(heads, row, strict=True)) for row in rows])
         return
-    _notice()
+    say_notice()
     show.heading("Forecast of the next window: mean absolute error on the holdout")
     show.caption("In units of the base's error on train. λ is the share of the neighbours.")
     show.table(heads, rows)
@@ -249,7 +249,7 @@ def backtest(
     if json:
         show.as_json(found.to_dicts())
         return
-    _notice()
+    say_notice()
     show.heading(f"Backtest: {known.height} shocks, found within {horizon} windows")
     show.caption("Delay in windows; false alarms per entity and year. CUSUM has the limit at which")
     show.caption("it raises as many false alarms on made-up series without shocks.")
@@ -283,22 +283,20 @@ def alerts(
         found = kept.alerts.find(entity=entity or None, open_only=open, n=n)
     finally:
         kept.close()
-    rows = [
-        (a.key, _day(a.time), a.severity, a.rule, a.text, _day(a.acknowledged)) for a in found
-    ]
+    rows = [(a.key, _day(a.time), a.severity, a.rule, a.text, _day(a.acknowledged)) for a in found]
     heads = ("key", "time", "severity", "rule", "what", "acknowledged")
     if json:
         show.as_json([dict(zip(heads, row, strict=True)) | {"details": a.details}
                       for row, a in zip(rows, found, strict=True)])  # fmt: skip
         return
-    _notice()
+    say_notice()
     show.table(heads, rows)
 
 
 def show_report(report: Report, since: int = 30) -> None:
     """Print a report: series, change points, forecast, alerts."""
     series = report.series
-    _notice()
+    say_notice()
     show.heading(f"Opinion in the newest windows, to {_day(int(series.ends[-1]))}")
     show.caption("From -1 to 1; – where nothing was written.")
     days = [_day(int(end)) for end in series.ends[-NEWEST:]]
@@ -335,7 +333,7 @@ def show_report(report: Report, since: int = 30) -> None:
         show.line(f"    {event.suggestion()}")
     for text in report.notes:
         show.note(f"note: {text}")
-    _notice()
+    say_notice()
 
 
 def _report(
@@ -390,7 +388,7 @@ def _read(
         return documents, look(documents, entities, model, options.copies).readings
     kept.opinions.add_documents(documents)
     while (unread := kept.opinions.unread(model.fingerprint)).height:
-        first = int(unread["time"].min()) - COPIES_WITHIN
+        first = int(unread["time"].to_numpy().min()) - COPIES_WITHIN
         known = kept.opinions.originals(first)
         earlier = kept.opinions.documents(keys=list(known), since=first, n=len(known) or 1)
         found = look(unread, entities, model, options.copies, earlier, known)
@@ -481,7 +479,8 @@ def _as_table(report: Report) -> dict[str, Any]:
     }
 
 
-def _notice() -> None:
+def say_notice() -> None:
+    """Print what stands on every screen."""
     show.line(NOTICE["en"])
 
 

@@ -14,6 +14,7 @@ from m6rec.tracking import Run
 from m6rec.training.loop import Training, deterministic, train
 
 LENGTH = 60  # windows of one training sequence
+STEPS = 8  # the least in an epoch, as long as they have 4 sequences each
 
 
 class SeriesGru(nn.Module):
@@ -53,8 +54,9 @@ def fit(
             series, start = (a.ravel() for a in np.meshgrid(range(len(x)), starts))
             order = rng.permutation(len(series))
             span = torch.arange(length)
-            for first in range(0, len(order), options.batch):
-                at = order[first : first + options.batch]
+            size = min(options.batch, max(4, -(-len(order) // STEPS)))
+            for first in range(0, len(order), size):
+                at = order[first : first + size]
                 row = torch.as_tensor(series[at])[:, None]
                 place = torch.as_tensor(start[at])[:, None] + span
                 yield inputs[row, place], wanted[row, place]

@@ -17,7 +17,7 @@ from m6rec.opinion.series import Series
 Severity = Literal["info", "warning", "critical"]
 LEAST = 10  # windows with a value that a baseline needs
 FLOOR = {"attention": 0.25, "opinion": 0.02}  # least noise of a window, in units of the measure
-DEFAULT_SCORE = {"change": 4.0, "spike": 4.0, "divergence": 2.5}
+DEFAULT_SCORE = {"change": 4.0, "spike": 3.0, "divergence": 2.5}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +30,12 @@ class Rule:
         newest window is far above those before. "divergence": opinion and price move apart.
     measure: the series that is looked at; a divergence looks at opinion and return.
     above, below: limits of a threshold.
-    score: standard errors from which the other kinds raise an alert; 4, 4 and 2.5 if left out.
+    score: standard errors from which the other kinds raise an alert; 4, 3 and 2.5 if left out.
     span: the most windows that count as the newest; a change is looked for in the newest 1, 2,
         4 … of them.
     back: windows before those, with which they are compared.
+    season: windows of a repeating pattern, 7 for days of a week, that a spike is freed from by
+        what was usual at that place of it; 1 = none.
     severity: "info", "warning" or "critical".
     cooldown: windows after an alert in which the rule is silent for that entity.
     entities: those that it is about; all if left out.
@@ -47,6 +49,7 @@ class Rule:
     score: float | None = None
     span: int = 8
     back: int = 80
+    season: int = 7
     severity: Severity = "warning"
     cooldown: int = 5
     entities: tuple[str, ...] = ()
@@ -54,7 +57,7 @@ class Rule:
     def __post_init__(self) -> None:
         if self.kind == "threshold" and self.above is None and self.below is None:
             raise ValueError(f'rule "{self.name}": a threshold needs above or below')
-        for name, least in (("span", 1), ("back", LEAST), ("cooldown", 0)):
+        for name, least in (("span", 1), ("back", LEAST), ("season", 1), ("cooldown", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f'rule "{self.name}": {name} must be at least {least}')
         if self.score is not None and self.score <= 0:
@@ -136,7 +139,7 @@ def signal(series: Series, rule: Rule) -> Signal:
         limit[score < 0] = np.nan
         return Signal(score, x, limit, np.where(high, 1, -1), np.ones(x.shape, int))
     if rule.kind == "spike":
-        one = shift(series, rule.measure, 1, rule.back)
+        one = shift(series, rule.measure, 1, rule.back, rule.season)
         score = np.where(one.direction > 0, one.score, 0 * one.score)
         return Signal(score, one.value, one.expected, one.direction, one.windows)
     spans = [2**i for i in range(rule.span.bit_length()) if 2**i <= rule.span]
@@ -176,23 +179,33 @@ def raised(series: Series, seen: Signal, rule: Rule) -> list[Alert]:
         found.append(
             Alert(
                 key=hashlib.sha256(name.encode()).hexdigest()[:16],
-                time=time, entity=entity, rule=rule.name, kind=rule.kind, severity=rule.severity,
+                time=time,
+                entity=entity,
+                rule=rule.name,
+                kind=rule.kind,
+                severity=rule.severity,
                 measure="opinion" if rule.kind == "divergence" else rule.measure,
-                value=float(seen.value[e, w]), expected=float(seen.expected[e, w]),
-                score=float(seen.score[e, w]), direction=int(seen.direction[e, w]),
+                value=float(seen.value[e, w]),
+                expected=float(seen.expected[e, w]),
+                score=float(seen.score[e, w]),
+                direction=int(seen.direction[e, w]),
                 windows=int(seen.windows[e, w]),
-            )  # fmt: skip
+            )
         )
     return found
 
 
-def shift(series: Series, measure: str, span: int, back: int) -> Signal:
+def shift(series: Series, measure: str, span: int, back: int, season: int = 1) -> Signal:
     """Compare the newest ``span`` windows with the ``back`` before them: Welch's t with weights.
 
     A window of n equal readings weighs g = n / (1 + n), other measures weigh 1: its variance is
-    v / g. score = |m − μ| / √(v (1/Σg newest + 1/Σg before)).
+    v / g. score = |m − μ| / √(v (1/Σg newest + 1/Σg before)). season: above 1, the windows are
+    compared less what was usual at their place of the season before; that is added again in what
+    is told.
     """
     x = _measure(series, measure)
+    usual = _usual(x, season, back) if season > 1 else np.zeros(x.shape)
+    x = x - usual
     seen = ~np.isnan(x)
     g = seen.astype(float)
     if measure == "opinion":
@@ -207,7 +220,19 @@ def shift(series: Series, measure: str, span: int, back: int) -> Signal:
         v = np.maximum(v, FLOOR.get(measure, 1e-6) ** 2)
         score = np.abs(m - mu) / np.sqrt(v * (1 / newest[0] + 1 / before[0]))
     score[(before[3] < LEAST) | ~seen] = np.nan
-    return Signal(score, m, mu, np.sign(m - mu), np.full(x.shape, span))
+    return Signal(score, m + usual, mu + usual, np.sign(m - mu), np.full(x.shape, span))
+
+
+def _usual(x: Array, season: int, back: int) -> Array:
+    """Return the mean at the same place of the seasons of the ``back`` windows before; NaN without
+    any."""
+    total, count = np.zeros(x.shape), np.zeros(x.shape)
+    for lag in range(season, max(back, season) + 1, season):
+        before = np.pad(x, ((0, 0), (lag, 0)), constant_values=np.nan)[:, : x.shape[1]]
+        total += np.nan_to_num(before)
+        count += ~np.isnan(before)
+    usual: Array = np.divide(total, count, out=np.full(x.shape, np.nan), where=count > 0)
+    return usual
 
 
 def _sum(x: Array, n: int, skip: int) -> Array:

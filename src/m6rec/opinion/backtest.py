@@ -88,9 +88,18 @@ def compare(
     """Return one row for each rule, and for CUSUM on opinion with as many false alarms as the
     first rule of a change on series without shocks."""
     since = int(series.ends[min(WARMUP, len(series.ends) - 1)])
+    either = shocks.drop("direction", strict=False)  # a spike is up, whatever the shock
     rows = [
-        {"rule": rule.name, "limit": rule.limit}
-        | asdict(backtest(series, alerts(series, [rule]), shocks, horizon, since))
+        {"rule": rule.name, "limit": None if rule.kind == "threshold" else rule.limit}
+        | asdict(
+            backtest(
+                series,
+                alerts(series, [rule]),
+                either if rule.kind == "spike" else shocks,
+                horizon,
+                since,
+            )
+        )
         for rule in rules
         if rule.kind != "divergence" or "return" in series.values
     ]

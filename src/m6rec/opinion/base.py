@@ -1,4 +1,4 @@
-"""The base of a forecast: a level and a weekly pattern, from which the parts forecast deviations."""
+"""The base of a forecast: a level and a weekly pattern; the parts forecast deviations from it."""
 
 from __future__ import annotations
 
@@ -67,5 +67,6 @@ def profile(x: Array, place: Ids, season: int) -> Array:
     mean = total.sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
     left = np.where(seen, x - mean[:, None], 0)
     at = (place[:, None] == np.arange(season)).astype(float)  # (W, S)
-    pattern: Array = (left @ at) / (seen @ at + PRIOR)
-    return pattern - pattern.mean(axis=1, keepdims=True)
+    pattern = (left @ at) / (seen @ at + PRIOR)
+    centred: Array = pattern - pattern.mean(axis=1, keepdims=True)
+    return centred

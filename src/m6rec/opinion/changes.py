@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -78,7 +79,7 @@ def drifts(x: Sequence[float] | Array, delta: float) -> list[int]:
     distribution is another one; each is known when it is said."""
     from river.drift import ADWIN
 
-    detector = ADWIN(delta=delta)
+    detector: Any = ADWIN(delta=delta)  # type: ignore[no-untyped-call]
     found = []
     for place, value in enumerate(x):
         detector.update(float(value))

@@ -1,4 +1,4 @@
-"""The yardstick for alerts: cumulative sums, and limits that give detectors the same false alarms."""
+"""The yardstick for alerts: cumulative sums, at a limit that gives as many false alarms."""
 
 from __future__ import annotations
 

@@ -28,11 +28,13 @@ LATIN, HAN = re.compile(r"[^\W\d_]{3,}"), re.compile(r"[\u3400-\u9fff]{2,}")
 @dataclass(frozen=True, eq=False)
 class Event:
     """An alert and what drove it. documents: the greatest shares first: document, time, source,
-    title, sentiment, share. terms: of those documents, with the z-score of their log-odds.
+    title, sentiment, share. sources: how many different ones they come from, of all that drove
+    it. terms: of those documents, with the z-score of their log-odds.
     along: entities that moved the same way, with their score."""
 
     alert: Alert
     documents: pl.DataFrame
+    sources: int
     terms: tuple[tuple[str, float], ...]
     along: tuple[tuple[str, float], ...]
 
@@ -53,8 +55,7 @@ class Event:
         parts = [texts["read" if len(self.documents) else "nothing"]]
         if len(self.documents):
             top = float(self.documents["share"][0])
-            sources = self.documents["source"].n_unique()
-            parts.append(texts["one" if top > 0.5 or sources == 1 else "many"])
+            parts.append(texts["one" if top > 0.5 or self.sources == 1 else "many"])
         if self.along:
             names = (", " if language == "en" else "、").join(name for name, _ in self.along[:3])
             parts.append(texts["along"].format(names=names))
@@ -93,9 +94,9 @@ def event(
     drivers = newest.join(texts.select("document", "title"), on="document", how="left")
     drivers = drivers.with_columns(pl.col("title").fill_null("")).select(list(DRIVER)).head(n)
     before = own.filter(pl.col("time") < first, pl.col("time") >= first - BACK * seconds)
-    return Event(
-        alert, drivers, _terms(newest, before, texts, n), _along(alert, series, n)
-    )  # fmt: skip
+    sources = newest["source"].n_unique()
+    terms = _terms(newest, before, texts, n)
+    return Event(alert, drivers, sources, terms, _along(alert, series, n))
 
 
 def _centre(alert: Alert) -> float:
@@ -163,8 +164,8 @@ def _along(alert: Alert, series: Series, n: int) -> tuple[tuple[str, float], ...
 MEASURES: dict[Language, dict[str, str]] = {
     "en": {"attention": "number of documents (log)", "volume": "volume (log)"},
     "zh": {
-        "opinion": "舆情", "attention": "文章数(对数)", "documents": "文章数", "return": "收益率",
-        "volatility": "波动", "volume": "成交量(对数)", "close": "收盘价", "evidence": "证据量",
+        "opinion": "舆情", "attention": "文章数（对数）", "documents": "文章数", "return": "收益率",
+        "volatility": "波动", "volume": "成交量（对数）", "close": "收盘价", "evidence": "证据量",
     },
 }  # fmt: skip
 _WAYS: dict[Language, dict[int, str]] = {
@@ -182,11 +183,12 @@ _TEXTS: dict[Language, dict[str, str]] = {
         "divergence": "{entity}: {measure} {way} to {value:.2f}, the price moved the other way",
     },
     "zh": {
-        "threshold1": "{entity}:{measure}为 {value:.2f},不低于 {expected:.2f}",
-        "threshold-1": "{entity}:{measure}为 {value:.2f},不高于 {expected:.2f}",
-        "change": "{entity}:{measure}由 {expected:.2f} {way}至 {value:.2f}({score:.1f} 倍标准误)",
-        "spike": "{entity}:{measure}由 {expected:.2f} 骤升至 {value:.2f}({score:.1f} 倍标准误)",
-        "divergence": "{entity}:{measure}{way}至 {value:.2f},价格却反向变动",
+        "threshold1": "{entity}：{measure}为 {value:.2f}，不低于 {expected:.2f}",
+        "threshold-1": "{entity}：{measure}为 {value:.2f}，不高于 {expected:.2f}",
+        "change": "{entity}：{measure}由 {expected:.2f} {way}至 {value:.2f}"
+        "（{score:.1f} 倍标准误）",
+        "spike": "{entity}：{measure}由 {expected:.2f} 骤升至 {value:.2f}（{score:.1f} 倍标准误）",
+        "divergence": "{entity}：{measure}{way}至 {value:.2f}，价格却反向变动",
     },
 }
 _SUGGESTIONS: dict[Language, dict[str, str]] = {
@@ -201,10 +203,10 @@ _SUGGESTIONS: dict[Language, dict[str, str]] = {
     },
     "zh": {
         "read": "请先阅读占比最大的文章。",
-        "nothing": "没有文章推动这一变化;请检查是否缺少来源。",
-        "one": "主要来自一篇文章或一个来源:请查看是否有其他来源证实。",
-        "many": "多个来源都有提及:请查看它们是否转述同一报道。",
-        "along": "请一并查看同向变动的:{names}。",
+        "nothing": "没有文章推动这一变化；请检查是否缺少来源。",
+        "one": "主要来自一篇文章或一个来源：请查看是否有其他来源证实。",
+        "many": "多个来源都有提及：请查看它们是否转述同一报道。",
+        "along": "请一并查看同向变动的：{names}。",
         "spike": "请查看新增内容是一件事还是几件事。",
         "divergence": "请查看消息与价格孰先孰后。",
     },

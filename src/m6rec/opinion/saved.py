@@ -48,7 +48,7 @@ def load(path: Path, entities: tuple[str, ...], hours: float) -> dict[str, Forec
     try:
         with safe_open(str(path), "numpy") as file:
             about = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            state = {name: file.get_tensor(name) for name in file.keys()}
         if about.get("format") != FORMAT:
             raise RunError(f"{path}: is no file of forecasters of this version; {again}")
         options = config.from_table(Forecasting, json.loads(about["options"]))

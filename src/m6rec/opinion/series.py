@@ -90,7 +90,8 @@ def build(
     spanned = readings if len(readings) else market
     if spanned is None:
         raise DataError("opinion: no readings; name documents that mention a listed entity")
-    first, last = (int(v) // seconds for v in (spanned["time"].min(), spanned["time"].max()))
+    times = spanned["time"].to_numpy()
+    first, last = int(times.min()) // seconds, int(times.max()) // seconds
     if until is not None:
         last = min(last, until // seconds - 1)
     if last < first or last - first > MOST:
@@ -125,7 +126,8 @@ def weights(readings: pl.DataFrame, ends: Ids, options: Windows) -> Array:
     age = (ends - readings["time"].to_numpy()) / HOUR
     spread = 1 + np.log(np.maximum(readings["spread"].to_numpy(), 1))
     weight: Array = source.to_numpy() * readings["confidence"].to_numpy() * spread
-    return weight * 0.5 ** (age / options.half_life)
+    weight *= 0.5 ** (age / options.half_life)
+    return weight
 
 
 def _said(

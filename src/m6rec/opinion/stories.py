@@ -11,7 +11,7 @@ from m6rec.opinion.shocks import Made
 
 
 class Firm(NamedTuple):
-    """english, chinese: the names that it is written about by. sector: of the generator."""
+    """The names that it is written about by."""
 
     english: str
     chinese: str
@@ -29,7 +29,8 @@ FIRMS = (
 EVENTS = {
     1: (
         ("profit beats expectations", "利润超出预期"), ("record sales", "销售额创新高"),
-        ("strong growth in orders", "订单强劲增长"), ("analysts upgrade the rating", "分析师上调评级"),
+        ("strong growth in orders", "订单强劲增长"),
+        ("analysts upgrade the rating", "分析师上调评级"),
         ("wins a large contract", "中标大额合同"), ("raises its outlook", "上调业绩指引"),
         ("margins improve", "利润率改善"), ("demand is rising", "需求上升"),
     ),
@@ -46,8 +47,9 @@ EVENTS = {
     ),
 }  # fmt: skip
 PLACES = (
-    ("in the northern region", "北方地区"), ("in the home market", "国内市场"), ("abroad", "海外市场"),
-    ("in its core business", "核心业务"), ("at its largest plant", "最大工厂"), ("online", "线上渠道"),
+    ("in the northern region", "北方地区"), ("in the home market", "国内市场"),
+    ("abroad", "海外市场"), ("in its core business", "核心业务"),
+    ("at its largest plant", "最大工厂"), ("online", "线上渠道"),
     ("in the second quarter", "第二季度"), ("among small customers", "中小客户"),
 )  # fmt: skip
 VOICES = (
@@ -59,28 +61,38 @@ VOICES = (
 CHINESE = 0.4  # share of documents
 
 
+def named(made: Made) -> Made:
+    """Return a world whose entities are the firms."""
+    names = {f"E{i:02d}": firm.english for i, firm in enumerate(FIRMS)}
+    told = pl.col("entity").replace_strict(names)
+    frames = {name: getattr(made, name).with_columns(told) for name in Made._fields[:3]}
+    return made._replace(**frames)
+
+
 def documents(made: Made, seed: int = 0) -> pl.DataFrame:
-    """Return a document for each reading of a world: document, time, source, title, text,
+    """Return a document for each reading of a named world: document, time, source, title, text,
     language, url. The tone of its text is that of the reading's sentiment; numbers in it mean
     nothing."""
     rng = np.random.default_rng(seed)
     readings = made.readings
     n = len(readings)
-    codes = readings["entity"].str.slice(1).cast(pl.Int64).to_numpy()
+    places = {firm.english: i for i, firm in enumerate(FIRMS)}
+    codes = readings["entity"].replace_strict(places).to_numpy()
     s = readings["sentiment"].to_numpy()
     tones = np.sign(s) * (rng.random(n) < np.abs(s) * 1.5)
     chinese = rng.random(n) < CHINESE
     picks = rng.integers(0, 1_000_000, (n, 5))
     rows = []
     for i in range(n):
-        firm, zh = FIRMS[codes[i] % len(FIRMS)], int(chinese[i])
+        firm, zh = FIRMS[codes[i]], int(chinese[i])
         events = EVENTS[int(tones[i])]
         event, second = events[picks[i, 0] % len(events)], events[picks[i, 1] % len(events)]
         place, voice = PLACES[picks[i, 2] % len(PLACES)], VOICES[picks[i, 3] % len(VOICES)]
         figure = picks[i, 4] % 90 + 10
         if zh:
             title = f"{firm.chinese}{event[1]}"
-            text = f"{voice[1]},{firm.chinese}在{place[1]}{event[1]},涉及{figure}项业务;{second[1]}。"
+            said = f"{firm.chinese}在{place[1]}{event[1]}，涉及{figure}项业务"
+            text = f"{voice[1]}，{said}；{second[1]}。"
         else:
             title = f"{firm.english}: {event[0]}"
             text = (
