@@ -114,6 +114,23 @@ def test_watch_lists_keep_their_order_and_go_with_the_user(store: Store) -> None
     assert store.opinions.labels().height == 1  # what was said of the document stays
 
 
+def test_reports_are_replaced_together(store: Store) -> None:
+    store.opinions.put_reports({"SAP": ({"last": 0.5}, [1]), "Nokia": ({}, [2])}, 7)
+    assert store.opinions.summaries() == {"Nokia": {}, "SAP": {"last": 0.5}}
+    assert store.opinions.report("Nokia") == (7, [2])
+    store.opinions.put_reports({"SAP": ({}, "价")}, 8)
+    assert store.opinions.report("Nokia") is None and store.opinions.report("SAP") == (8, "价")
+    assert store.opinions.size() == (0, 0, 0, 0, 0)
+
+
+def test_one_watches_at_a_time(store: Store) -> None:
+    assert store.opinions.take_turn("a", 100, 30)
+    assert not store.opinions.take_turn("b", 129, 30)
+    assert store.opinions.take_turn("a", 120, 30)
+    assert store.opinions.take_turn("b", 150, 30)
+    assert not store.opinions.take_turn("a", 160, 30)
+
+
 def test_alerts_count_once_and_are_acknowledged_once(store: Store) -> None:
     assert store.alerts.add([alert(), alert("a2", time=60), alert()]) == 2
     assert store.alerts.add([alert(text="other")]) == 0
@@ -172,7 +189,8 @@ def test_a_store_of_the_first_version_is_brought_up_to_date(kind: str, tmp_path:
     with place(kind, tmp_path) as url:
         Store.open(url).close()
         store = Store.open(url)
-        names = ("documents", "readings", "labels", "prices", "alerts", "outbox", "watched")
+        names = ("documents", "readings", "labels", "prices", "reports", "alerts", "outbox",
+                 "watched")  # fmt: skip
         with store._database.transaction() as connection:
             for name in names:
                 connection.exec_driver_sql(f"DROP TABLE m6rec_{name}")

@@ -25,7 +25,7 @@ OTHERS = (
     "och att det som på är av för med till inte ja on ei että oli sekä "
     "de het een van en op te dat niet zijn o os as um uma não com e"
 ).split()
-SHORT = 4  # Latin words below which a text without any function word still counts as English
+SHORT = 12  # most words of a text in plain letters that is English without a function word
 
 
 def languages(texts: Sequence[str]) -> list[Language]:
@@ -33,7 +33,7 @@ def languages(texts: Sequence[str]) -> list[Language]:
 
     Chinese: at least a fifth of the letters are Han, without Japanese kana or Korean letters.
     English: Latin letters, and at least as many English function words as others; a headline of
-    up to 3 words may do without.
+    up to 12 words in plain letters may do without.
     """
     shared = set(ENGLISH) & set(OTHERS)
     english, others = set(ENGLISH) - shared, set(OTHERS) - shared
@@ -49,7 +49,8 @@ def languages(texts: Sequence[str]) -> list[Language]:
         others=words.list.eval(pl.element().is_in(list(others))).list.sum(),
     )
     zh = (pl.col("han") > 0) & (pl.col("han") * 5 >= pl.col("letters")) & (pl.col("kana") == 0)
-    plain = (pl.col("others") == 0) & (pl.col("words") < SHORT)
+    plain = (pl.col("others") == 0) & (pl.col("words") <= SHORT)
+    plain &= pl.col("latin") == pl.col("letters")
     told = (pl.col("english") > 0) & (pl.col("english") >= pl.col("others"))
     en = (pl.col("latin") * 2 > pl.col("letters")) & (told | plain)
     label = pl.when(zh).then(pl.lit("zh")).when(en).then(pl.lit("en")).otherwise(pl.lit("other"))

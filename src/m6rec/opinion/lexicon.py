@@ -31,6 +31,7 @@ COMPARED = 9  # words on either side of "from" in which the figures are looked f
 TOKEN = re.compile(
     r"[a-z]+(?:[-'’&][a-z]+)*\.?(?=[^a-z]|$)|\d+(?:[.,]\d+)*%?|[\u3400-\u9fff]|[;:.!?。；！？，,]"
 )
+GAP = re.compile(r"(?<=[\u3400-\u9fff]) (?=[\u3400-\u9fff])")
 ENDS = frozenset(";:.!?。；！？")
 SIGN = {"positive": 1, "negative": -1, "up": 1, "down": -1, "good": 1, "bad": -1}
 
@@ -108,7 +109,8 @@ class Lexicon:
 
         def keep(word: Found, value: float, feature: str, extra: str = "") -> None:
             before = any(0 <= word.place - at < NEGATED for at in turned)
-            said.append((f"{extra} {word.word}".strip(), -value if before else value, feature))
+            name = GAP.sub("", f"{extra} {word.word}".strip())
+            said.append((name, -value if before else value, feature))
 
         for word in found:
             if directions := word.kinds & {"up", "down"}:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -13,6 +14,9 @@ from m6rec.data.opinions import READING
 from m6rec.opinion.copies import Copies
 from m6rec.opinion.entities import SENTENCE, Entities
 from m6rec.opinion.sentiment import Reader
+
+if TYPE_CHECKING:
+    from m6rec.store import Store
 
 MOST = 40  # sentences of a passage that are read
 FOUND = ("document", "entity", "sentiment", "confidence")
@@ -74,6 +78,22 @@ def read(
     )
     of_all = pl.col("entity") == ""
     return Readings(frame.filter(~of_all), frame.filter(of_all), originals)
+
+
+def catch_up(store: Store, entities: Entities, reader: Reader, copies: Copies, n: int = 500) -> int:
+    """Read the oldest n documents of a store that this reader has not read, and keep what it
+    found; returns how many there were."""
+    name = reader.fingerprint
+    unread = store.opinions.unread(name, n)
+    if unread.height:
+        first = int(unread.select(pl.col("time").min()).item()) - round(copies.days * 86_400)
+        last = int(unread.select(pl.col("time").max()).item())
+        known = store.opinions.originals(first, last, name)
+        earlier = store.opinions.documents(keys=list(known), n=len(known) + 1)
+        found = read(unread, entities, reader, copies, earlier, known)
+        both = pl.concat([found.readings, found.whole])
+        store.opinions.put_readings(both, found.originals, name)
+    return unread.height
 
 
 def opinions(passages: list[str], reader: Reader) -> Array:

@@ -13,7 +13,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
@@ -23,12 +22,12 @@ from m6rec import config
 from m6rec.arrays import Array, Floats, Ids, State, nest, unnest
 from m6rec.errors import DataError
 from m6rec.opinion.lexicon import NAMES, lexicon, scores
-from m6rec.text import Choice, FittedText, encoder_of, resolve
+from m6rec.text import Choice, FittedText, TextEncoder, encoder_of, resolve
 from m6rec.text.hashed import count_grams
 from m6rec.tracking import Run
 
 CLASSES = ("negative", "neutral", "positive")
-STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 FOLDS = 5
 LEAST = 12  # labels from which on there is a fit
 BUCKETS = 65_536
@@ -41,7 +40,8 @@ class Sentiment:
     """How sentiment is learned.
 
     encoder: of sentence vectors: "sentence" (needs the extra ``text``), "hashed", or "auto".
-    words: weight of words and pairs of words next to 1 for the vector. lexicon: of the word list.
+    words: weight of words and pairs of words next to 1 for the vector. lexicon: of the word list;
+    0 = without it, once there are labels.
     reg: how strongly weights are drawn to the lexicon; None = chosen out of fold.
     """
 
@@ -56,28 +56,35 @@ class Sentiment:
         if self.reg is not None and self.reg <= 0:
             raise ValueError(f"reg = {self.reg}: must be above 0")
 
-    def fit(self, texts: Sequence[str], labels: Ids, run: Run | None = None) -> Reader:
+    def fit(
+        self,
+        texts: Sequence[str],
+        labels: Ids,
+        run: Run | None = None,
+        start: Reader | None = None,
+    ) -> Reader:
         """Fit on n texts and their labels (n,): 0 negative, 1 neutral, 2 positive.
 
-        With fewer than 12 labels, or of one class only, the lexicon answers alone.
+        start: a reader to lead on from, instead of the lexicon. With fewer than 12 labels, or of
+        one class only, it answers alone.
         """
         run = run or Run()
         labels = np.asarray(labels)
         if len(labels) != len(texts) or not np.isin(labels, (0, 1, 2)).all():
             raise DataError("labels must be 0, 1 or 2, one for each text")
         if len(texts) < LEAST or len(np.unique(labels)) < 2:
-            return Reader(self, {})
+            return start or Reader(self, {})
         fixed = replace(self, encoder=resolve(self.encoder))
         text, vectors = _encoder(fixed).fit_encode(texts, run)
         counts = count_grams(texts, BUCKETS, 0)
         facts = lexicon().features(texts)
-        start = scores(facts)
+        first = _start(fixed, facts) if start is None else start.logits(texts)
         inputs = _Inputs.fit(fixed, counts, facts)
         x = inputs.of(vectors, counts, facts)
-        logits, strength = _choose(x, start, labels, fixed.reg, run)
+        logits, strength = _choose(x, first, labels, fixed.reg, run)
         temperature = _temperature(logits, labels)
         run.log(reg=strength, temperature=temperature, labels=len(labels))
-        weights = _solve(x, start, labels, strength)
+        weights = _solve(x, first, labels, strength)
         return Reader(
             replace(fixed, reg=strength),
             {
@@ -86,18 +93,20 @@ class Sentiment:
                 "weights": weights.astype(np.float32),
                 "temperature": np.array([temperature], np.float32),
             },
+            start,
         )
 
     def restore(self, state: State) -> Reader:
-        """Return the reader whose ``state()`` this was."""
+        """Return the reader whose ``state()`` this was, if it led on from the lexicon."""
         return Reader(self, state)
 
 
 class Reader:
-    """Fitted; arrays only. Without arrays it is the lexicon alone."""
+    """Fitted; arrays only. Without arrays it is the lexicon alone. start: the reader that it leads
+    on from, None = the lexicon."""
 
-    def __init__(self, recipe: Sentiment, state: State) -> None:
-        self.recipe = recipe
+    def __init__(self, recipe: Sentiment, state: State, start: Reader | None = None) -> None:
+        self.recipe, self.start = recipe, start
         self._state = state
         self._text: FittedText | None = None
         if state:
@@ -108,51 +117,72 @@ class Reader:
     def fingerprint(self) -> str:
         """What tells this reader from others, in 16 characters."""
         digest = hashlib.sha256(config.dumps(self.recipe).encode())
-        for name, value in sorted(self._state.items()):
+        for name, value in sorted(self.state().items()):
             digest.update(name.encode() + value.tobytes())
         return digest.hexdigest()[:16]
 
     def read(self, texts: Sequence[str], calibrated: bool = True) -> Floats:
         """Return (n, 3) float32 probabilities of negative, neutral, positive."""
-        facts = lexicon().features(texts)
-        logits = scores(facts)
-        if self._text is not None and len(texts):
-            counts = count_grams(texts, BUCKETS, 0)
-            x = self._inputs.of(self._text.encode(texts), counts, facts)
-            logits = logits + _times(x, self._state["weights"].astype(float))
-            if calibrated:
-                logits = logits / self._state["temperature"][0]
-        found: Floats = _softmax(logits).astype(np.float32)
+        found: Floats = _softmax(self.logits(texts, calibrated)).astype(np.float32)
         return found
 
+    def logits(self, texts: Sequence[str], calibrated: bool = True) -> Array:
+        """Return (n, 3) whose softmax the probabilities are."""
+        facts = lexicon().features(texts)
+        if self._text is None:
+            return scores(facts)
+        first = _start(self.recipe, facts) if self.start is None else self.start.logits(texts)
+        if not len(texts):
+            return first
+        x = self._inputs.of(self._text.encode(texts), count_grams(texts, BUCKETS, 0), facts)
+        found: Array = first + _times(x, self._state["weights"].astype(float))
+        return found / self._state["temperature"][0] if calibrated else found
+
     def state(self) -> State:
-        """Return the fitted arrays."""
-        return dict(self._state)
+        """Return the fitted arrays, those of ``start`` included."""
+        return {**self._state, **(nest("start", self.start.state()) if self.start else {})}
 
     def save(self, path: str | Path) -> None:
         """Write a .safetensors file: arrays, and the recipe as TOML; there whole or not at all."""
         from safetensors.numpy import save
 
         path = Path(path)
-        arrays = {name: np.ascontiguousarray(value) for name, value in self._state.items()}
+        arrays = {name: np.ascontiguousarray(value) for name, value in self.state().items()}
+        recipes, each = [], self
+        while True:
+            recipes.append(config.to_table(each.recipe))
+            if each.start is None:
+                break
+            each = each.start
         part = path.with_name(f".{path.name}.part")
-        recipe = json.dumps(config.to_table(self.recipe))
-        part.write_bytes(save(arrays or {"none": np.zeros(1)}, {"recipe": recipe}))
+        about = {"recipes": json.dumps(recipes)}
+        part.write_bytes(save(arrays or {"none": np.zeros(1)}, about))
         part.replace(path)
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path) -> Reader:
         """Read what ``save`` wrote; DataError where it is something else."""
         from safetensors import SafetensorError, safe_open
 
         try:
             with safe_open(str(path), "numpy") as file:
-                recipe = json.loads(file.metadata()["recipe"])
+                recipes = json.loads(file.metadata()["recipes"])
                 state = {name: file.get_tensor(name) for name in file.keys()}
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path}: is not a reader of sentiment: {error}") from None
         state.pop("none", None)
-        return cls(config.from_table(Sentiment, recipe, str(path)), state)
+        found: Reader | None = None
+        for depth in reversed(range(len(recipes))):
+            prefix = "start/" * depth
+            own = {
+                name.removeprefix(prefix): value for name, value in state.items()
+                if name.startswith(prefix) and not name.startswith(f"{prefix}start/")
+            }  # fmt: skip
+            recipe = config.from_table(Sentiment, recipes[depth], str(path))
+            found = Reader(recipe, own, found)
+        if found is None:
+            raise DataError(f"{path}: is not a reader of sentiment: it names no recipe")
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,9 +234,13 @@ class _Inputs:
 Inputs = tuple[Array, csr_array]
 
 
-def _encoder(recipe: Sentiment):  # type: ignore[no-untyped-def]
-    assert recipe.encoder != "auto"
-    return encoder_of(recipe.encoder)
+def _start(recipe: Sentiment, facts: Floats) -> Floats:
+    """(n, 3) logits from which the weights lead on."""
+    return scores(facts) if recipe.lexicon > 0 else np.zeros((len(facts), 3), np.float32)
+
+
+def _encoder(recipe: Sentiment) -> TextEncoder:
+    return encoder_of(resolve(recipe.encoder))
 
 
 def _times(x: Inputs, weights: Array) -> Array:

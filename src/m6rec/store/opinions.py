@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -14,10 +15,11 @@ from m6rec.store import checks
 from m6rec.store.among import among
 from m6rec.store.database import Database
 from m6rec.store.rows import copy, copy_tuples
-from m6rec.store.schema import DOCUMENTS, LABELS, PRICES, READINGS, WATCHED
+from m6rec.store.schema import ABOUT, DOCUMENTS, LABELS, PRICES, READINGS, REPORTS, WATCHED
 from m6rec.store.writer import Writer
 
-D, R, P, L, W = DOCUMENTS.c, READINGS.c, PRICES.c, LABELS.c, WATCHED.c
+D, R, P, L, W, S = DOCUMENTS.c, READINGS.c, PRICES.c, LABELS.c, WATCHED.c, REPORTS.c
+_TURN = "turn to watch"
 Names = Collection[str] | None  # None = all
 _FIELDS = (D.key, D.time, D.source, D.title, D.text, D.language, D.url)
 _KNOWN = sa.select(D.key).where(among(D.key, "keys"))
@@ -71,13 +73,12 @@ class Opinions:
         wanted = sa.select(*_FIELDS).where(D.reader != reader).order_by(D.time, D.key).limit(n)
         return _frame(self._rows(wanted, {}), DOCUMENT)
 
-    def originals(self, since: int, until: int = LAST) -> dict[str, str]:
-        """Return document → the first copy of it, of those in a span of time that were read."""
-        found = self._rows(
-            sa.select(D.key, D.original).where(D.time >= since, D.time <= until, D.original != ""),
-            {},
-        )
-        return {row.key: row.original for row in found}
+    def originals(self, since: int, until: int = LAST, reader: str = "") -> dict[str, str]:
+        """Return document → the first copy of it, of those in a span of time that were read, or
+        that this reader has read."""
+        read = D.reader == reader if reader else D.original != ""
+        wanted = sa.select(D.key, D.original).where(D.time >= since, D.time <= until, read)
+        return {row.key: row.original for row in self._rows(wanted, {})}
 
     def put_readings(
         self, readings: pl.DataFrame, originals: Mapping[str, str], reader: str
@@ -163,6 +164,40 @@ class Opinions:
             wanted = wanted.where(among(P.entity, entities))
         return _frame(self._rows(wanted, {}), PRICE)
 
+    def size(self) -> tuple[int, ...]:
+        """Return how many documents, unread ones, readings, prices and labels there are."""
+        counts = (
+            sa.select(sa.func.count()).select_from(DOCUMENTS),
+            sa.select(sa.func.count()).select_from(DOCUMENTS).where(D.reader == ""),
+            *(sa.select(sa.func.count()).select_from(t) for t in (READINGS, PRICES, LABELS)),
+        )
+        return tuple(self._rows(sa.select(*(c.scalar_subquery() for c in counts)), {})[0])
+
+    def put_reports(self, reports: Mapping[str, tuple[Any, Any]], time: int) -> None:
+        """Replace the reports of all entities: entity → summary and body, as JSON."""
+        rows = [
+            {"entity": checks.key(entity, "entity"), "time": time,
+             "summary": json.dumps(summary, allow_nan=False, ensure_ascii=False),
+             "body": json.dumps(body, allow_nan=False, ensure_ascii=False)}
+            for entity, (summary, body) in reports.items()
+        ]  # fmt: skip
+        self._write(_put_reports, rows)
+
+    def summaries(self) -> dict[str, Any]:
+        """Return entity → the summary of its report."""
+        found = self._rows(sa.select(S.entity, S.summary).order_by(S.entity), {})
+        return {row.entity: json.loads(row.summary) for row in found}
+
+    def report(self, entity: str) -> tuple[int, Any] | None:
+        """Return when the report of an entity was made, and its body; None where there is none."""
+        found = self._rows(sa.select(S.time, S.body).where(S.entity == entity), {})
+        return next(((row.time, json.loads(row.body)) for row in found), None)
+
+    def take_turn(self, holder: str, now: int, lease: int) -> bool:
+        """Return whether it is this holder's turn to watch, from now for ``lease`` seconds: of
+        several processes one has it, until it lets it lapse."""
+        return bool(self._write(_take_turn, (holder, now, lease)))
+
     def set_watch_list(self, user: str, entities: Sequence[str]) -> None:
         """Replace a user's watch list; an empty one leaves nothing."""
         listed = list(dict.fromkeys(checks.key(entity, "entity") for entity in entities))
@@ -221,6 +256,25 @@ def _add_prices(connection: sa.Connection, jobs: Sequence[pl.DataFrame]) -> list
             connection.execute(sa.delete(PRICES).where(P.entity == entity, among(P.time, times)))
         _insert(connection, PRICES, frame)
     return [frame.height for frame in jobs]
+
+
+def _put_reports(connection: sa.Connection, jobs: Sequence[list[checks.Row]]) -> list[None]:
+    for rows in jobs:
+        connection.execute(sa.delete(REPORTS))
+        copy(connection, REPORTS, rows)
+    return [None] * len(jobs)
+
+
+def _take_turn(connection: sa.Connection, jobs: Sequence[tuple[str, int, int]]) -> list[bool]:
+    taken = []
+    for holder, now, lease in jobs:
+        found = connection.execute(sa.select(ABOUT.c.value).where(ABOUT.c.name == _TURN)).scalar()
+        until, _, other = (found or "0 ").partition(" ")
+        taken.append(other == holder or int(until) <= now)
+        if taken[-1]:
+            connection.execute(sa.delete(ABOUT).where(ABOUT.c.name == _TURN))
+            copy(connection, ABOUT, [{"name": _TURN, "value": f"{now + lease} {holder}"}])
+    return taken
 
 
 def _set_watch_list(connection: sa.Connection, jobs: Sequence[tuple[str, list[str]]]) -> list[None]:

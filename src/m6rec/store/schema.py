@@ -129,7 +129,7 @@ REVS = _table(
     _column("rev", sa.BigInteger),
 )
 
-# Of the store as a whole: its id.
+# Of the store as a whole: its id, and whose turn it is to watch opinions.
 ABOUT = _table(
     "about",
     _column("name", KEY, primary_key=True),
@@ -185,6 +185,15 @@ PRICES = _table(
     _column("volume", sa.Double),
 )
 _index(PRICES, "time")
+
+# The newest report of each entity: summary and body are JSON.
+REPORTS = _table(
+    "reports",
+    _column("entity", KEY, primary_key=True),
+    _column("time", sa.BigInteger),
+    _column("summary", sa.Text),
+    _column("body", sa.Text),
+)
 
 ALERTS = _table(
     "alerts",

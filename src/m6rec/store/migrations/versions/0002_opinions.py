@@ -79,6 +79,13 @@ def upgrade() -> None:
     )
     index("prices", "time")
     table(
+        "reports",
+        sa.Column("entity", KEY, **KEYED),
+        need("time", BIG),
+        need("summary", sa.Text),
+        need("body", sa.Text),
+    )
+    table(
         "alerts",
         sa.Column("key", KEY, **KEYED),
         need("entity", KEY),
