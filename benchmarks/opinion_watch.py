@@ -26,6 +26,7 @@ import json
 import tarfile
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -248,7 +249,7 @@ def shocks(n: int) -> None:
         calm = [series for series, _ in worlds(1000, n, documents=documents, shocks=0)]
         shaken = list(worlds(0, n, documents=documents, shocks=60, size=size))
         for name, detect in DETECTORS.items():
-            at = limit(lambda v, d=detect: together([d(s, v) for s in calm]), BUDGET, COOLDOWN, SINCE)
+            at = limit(partial(on_all, detect, calm), BUDGET, COOLDOWN, SINCE)
             found, delay, false = [], [], 0
             for series, known in shaken:
                 seen = detect(series, at)
@@ -269,9 +270,10 @@ def shocks(n: int) -> None:
                   flush=True)  # fmt: skip
 
 
-def together(signals: list[Signal]) -> Signal:
+def on_all(detect: Detector, series: list[Series], at: float) -> Signal:
+    seen = [detect(each, at) for each in series]
     names = Signal.__dataclass_fields__
-    return Signal(*(np.concatenate([getattr(s, name) for s in signals]) for name in names))
+    return Signal(*(np.concatenate([getattr(s, name) for s in seen]) for name in names))
 
 
 if __name__ == "__main__":

@@ -165,7 +165,7 @@ def test_rules_are_toml() -> None:
         config.from_table(Rule, {"name": "x", "kind": "change", "severity": "loud"})
     with pytest.raises(ConfigError, match="a threshold needs above or below"):
         config.from_table(Rule, {"name": "x", "kind": "threshold"})
-    with pytest.raises(ConfigError, match='no measure "volumes".*evidence'):
+    with pytest.raises(ConfigError, match=r'no measure "volumes".*evidence'):
         alerts(quiet(), [Rule(name="x", kind="spike", measure="volumes")])
     with pytest.raises(ConfigError, match="need prices"):
         alerts(quiet(), [Rule(name="x", kind="spike", measure="volume")])

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from m6rec.opinion.changes import Changes, changes, drifts, points
+from m6rec.opinion.changes import Changes, changes, drifted, drifts, points
 from m6rec.opinion.series import Series
 
 DAY = 86_400
@@ -59,10 +59,27 @@ def test_gaps_do_not_shift_the_times() -> None:
 def test_drift_is_said_after_it_began() -> None:
     rng = np.random.default_rng(2)
     x = np.r_[rng.uniform(0, 0.3, 500), rng.uniform(0.6, 1, 500)]
-    found = drifts(x, 0.002)
+    found = drifted(x, 0.002)
     assert found
     assert 500 <= found[0] < 600
-    assert drifts(x[:500], 0.002) == []
+    assert drifted(x[:500], 0.002) == []
+
+
+def test_drift_is_of_each_entity() -> None:
+    rng = np.random.default_rng(3)
+    told = pl.DataFrame(
+        {
+            "entity": ["A", "B"] * 400,
+            "time": np.arange(800),
+            "sentiment": rng.uniform(-0.2, 0.2, 800),
+        }
+    )
+    moved = (pl.col("entity") == "B") & (pl.col("time") > 400)
+    told = told.with_columns(sentiment=pl.col("sentiment") - pl.when(moved).then(0.7).otherwise(0))
+    found = drifts(told.sample(fraction=1, shuffle=True, seed=0), Changes())
+    assert set(found["entity"]) == {"B"}
+    assert 400 < found["time"][0] < 520
+    assert found["before"][0] > found["after"][0] + 0.3
 
 
 def test_mistakes_are_one_sentence() -> None:

@@ -49,7 +49,6 @@ ALERTS = show.examples(
 )
 NEWEST = 6  # windows of the series table
 READER, FORECASTERS = "reader.safetensors", "forecast.safetensors"
-COPIES_WITHIN = 7 * 86_400  # seconds back in which copies of a document are looked for
 MOST = 1_000_000  # documents whose texts are at hand for what drove an alert
 
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file with [opinion].")]
@@ -312,6 +311,12 @@ def show_report(report: Report, since: int = 30) -> None:
         show.caption(f"{measure}: {told}; bands hold {model.options.coverage:.0%}")
     wanted = report.forecast.filter(pl.col("measure") == "opinion")
     show.frame(wanted.select("entity", "last", "forecast", "low", "high"))
+    first = int(series.ends[max(-since, -len(series.ends))])
+    drifts = report.drifts.filter(pl.col("time") > first)
+    if drifts.height:
+        show.heading("Drift of the readings")
+        show.caption("From then on, what is written of an entity is known to have another tone.")
+        show.frame(drifts.with_columns(pl.col("time").map_elements(_day, pl.String)).tail(8))
     if report.changes.height:
         show.heading("Change points of opinion")
         show.caption("known: the first day on which the search finds it.")
@@ -377,6 +382,7 @@ def _read(
     options: OpinionConfig, kept: Store | None, reader: Path | None = None
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return documents and readings: of the files, or with a store of all that it holds."""
+    from m6rec.opinion.reading import catch_up
     from m6rec.opinion.reading import read as look
 
     if reader is not None and reader.exists():
@@ -387,12 +393,8 @@ def _read(
     if kept is None:
         return documents, look(documents, entities, model, options.copies).readings
     kept.opinions.add_documents(documents)
-    while (unread := kept.opinions.unread(model.fingerprint)).height:
-        first = int(unread["time"].to_numpy().min()) - COPIES_WITHIN
-        known = kept.opinions.originals(first)
-        earlier = kept.opinions.documents(keys=list(known), since=first, n=len(known) or 1)
-        found = look(unread, entities, model, options.copies, earlier, known)
-        kept.opinions.put_readings(found.readings, found.originals, model.fingerprint)
+    while catch_up(kept, entities, model, options.copies):
+        pass
     return kept.opinions.documents(n=MOST), kept.opinions.readings()
 
 
@@ -472,6 +474,7 @@ def _as_table(report: Report) -> dict[str, Any]:
         "notice": NOTICE["en"],
         "series": report.series.frame().to_dicts(),
         "changes": report.changes.to_dicts(),
+        "drifts": report.drifts.to_dicts(),
         "forecast": report.forecast.to_dicts(),
         "models": {n: {"lam": m.lam, "error": m.error} for n, m in report.models.items()},
         "alerts": [asdict(record) for record in report.records()],

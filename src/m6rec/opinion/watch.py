@@ -52,12 +52,17 @@ class Watching:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """series: see ``series.build``. changes: change points. forecast: of the next window: entity,
-    measure, time (its end), last, forecast, low, high. models: measure → what it was forecast
-    with. events: alerts, the newest first, with what drove them. notes: what could not be done."""
+    """What was found.
+
+    series: see ``series.build``. changes, drifts: see ``changes``. forecast: of the next window:
+    entity, measure, time (its end), last, forecast, low, high. models: measure → what it was
+    forecast with. events: alerts, the newest first, with what drove them. notes: what could not
+    be done.
+    """
 
     series: Series
     changes: pl.DataFrame
+    drifts: pl.DataFrame
     forecast: pl.DataFrame
     models: Mapping[str, Forecaster]
     events: Sequence[Event]
@@ -92,12 +97,14 @@ def watch(
         models = train(series, options, run, notes)
     tables = [next_window(series, name, model) for name, model in models.items()]
     raised = alerts(series, options.rules, since)
+    known = readings.filter(pl.col("time") < int(series.ends[-1]))
     return Report(
         series,
         change_points.changes(series, options.changes),
+        change_points.drifts(known, options.changes),
         pl.concat([pl.DataFrame(schema=FORECAST), *tables]),
         models,
-        [event(a, series, readings, documents, options.windows) for a in reversed(raised)],
+        [event(a, series, known, documents, options.windows) for a in reversed(raised)],
         notes,
     )
 
