@@ -66,5 +66,7 @@ def wipe(store: Store) -> None:
         for table in METADATA.tables.values():
             if table.name == "m6rec_revs":
                 connection.execute(table.update().values(rev=0))
-            elif table.name != "m6rec_about":
+            elif table.name == "m6rec_about":
+                connection.execute(table.delete().where(table.c.name != "id"))
+            else:
                 connection.execute(table.delete())

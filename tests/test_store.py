@@ -252,8 +252,10 @@ def test_a_deleted_user_leaves_no_trace(store: Store) -> None:
     store.add_events([event(key, comment=f"by {key}", key=f"{key}/1"), event("bob")])
     store.add_given([given(user=key), given("r2", user="bob")])
     store.set_seeds("user", [key, "bob"])
+    store.opinions.set_watch_list(key, ["Nokia", "SAP"])
     counts = store.delete_user(key)
-    assert counts == {"users": 1, "events": 1, "given": 1, "seeds": 1}
+    assert counts == {"users": 1, "events": 1, "given": 1, "seeds": 1, "watched": 2}
+    assert store.opinions.watch_list(key) == []
     assert store.user(key) is None and len(store.history(key, END)) == 0
     assert store.seeds("user") == ["bob"] and store.given("r1") == []
     assert [u.key for u in store.changed_users(0)[1]] == ["bob"]

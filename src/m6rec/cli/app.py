@@ -8,7 +8,7 @@ import sys
 import typer
 
 from m6rec import __version__
-from m6rec.cli import ask, data, demo, doctor, export, serve, store, training
+from m6rec.cli import ask, data, demo, doctor, export, opinion, serve, store, training
 from m6rec.errors import M6RecError
 
 app = typer.Typer(
@@ -58,6 +58,7 @@ for verb, epilog in (
     (doctor.doctor, doctor.EXAMPLES),
 ):
     app.command(epilog=epilog)(verb)
+app.add_typer(opinion.app, name="opinion")
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from m6rec.errors import DataError
 from m6rec.store import rows
 from m6rec.store.records import Kind, User
-from m6rec.store.schema import EVENTS, GIVEN, SEEDS
+from m6rec.store.schema import ALERTS, EVENTS, GIVEN, LABELS, SEEDS, WATCHED
 
 _KINDS: tuple[Kind, ...] = ("user", "item")
 _KEY: sa.BindParameter[str] = sa.bindparam("at")
@@ -22,11 +22,26 @@ _FROM: Mapping[Kind, Mapping[str, Any]] = {
     }
     for kind in _KINDS
 }
+# A user's watch list goes; what they said of documents and alerts stays, without their name.
+_WATCHED = sa.delete(WATCHED).where(WATCHED.c.user_key == _KEY)
+_NAMELESS = tuple(
+    sa.update(table).where(table.c.user_key == _KEY).values(user_key="")
+    for table in (LABELS, ALERTS)
+)
 _MOVE = {
-    table: sa.update(of).where(of.c.user_key == sa.bindparam("source"))
+    name: sa.update(table)
+    .where(table.c.user_key == sa.bindparam("source"))
     .values(user_key=sa.bindparam("into"))
-    for table, of in (("events", EVENTS), ("given", GIVEN))
+    for name, table in (
+        ("events", EVENTS), ("given", GIVEN), ("labels", LABELS), ("alerts", ALERTS),
+    )
 }  # fmt: skip
+_WATCHES = sa.select(WATCHED.c.entity).where(WATCHED.c.user_key == sa.bindparam("into")).limit(1)
+_MOVE_WATCHED = (
+    sa.update(WATCHED)
+    .where(WATCHED.c.user_key == sa.bindparam("source"))
+    .values(user_key=sa.bindparam("into"))
+)
 _MOVE_SEED = (
     sa.update(SEEDS)
     .where(SEEDS.c.kind == "user", SEEDS.c.key == sa.bindparam("source"))
@@ -44,6 +59,10 @@ def _delete(connection: sa.Connection, kind: Kind, key: str) -> dict[str, int]:
     counts = {f"{kind}s": rows.drop(connection, kind, [key])}
     for name, statement in _FROM[kind].items():
         counts[name] = connection.execute(statement, {"at": key}).rowcount
+    if kind == "user":
+        counts["watched"] = connection.execute(_WATCHED, {"at": key}).rowcount
+        for statement in _NAMELESS:
+            connection.execute(statement, {"at": key})
     if any(counts.values()):
         rows.bury(connection, kind, key)
     return counts
@@ -63,10 +82,13 @@ def _merge(connection: sa.Connection, source: str, into: str) -> int:
     found = connection.execute(rows.ONE["user"], {"key": into}).one_or_none()
     new = User(key=into) if found is None else rows.user(found)
     names = {"source": source, "into": into}
-    moved, _ = (connection.execute(statement, names).rowcount for statement in _MOVE.values())
+    moved = {name: connection.execute(of, names).rowcount for name, of in _MOVE.items()}["events"]
     if connection.execute(_IS_SEED, {"into": into}).one_or_none():
         connection.execute(_FROM["user"]["seeds"], {"at": source})
     connection.execute(_MOVE_SEED, names)
+    if not connection.execute(_WATCHES, {"into": into}).first():
+        connection.execute(_MOVE_WATCHED, names)
+    connection.execute(_WATCHED, {"at": source})
     rows.drop(connection, "user", [source])
     rows.bury(connection, "user", source)
     merged = User(

@@ -1,4 +1,4 @@
-"""What the store holds, as values: events, users, items, recommendations given, API keys."""
+"""What the store holds, as values: events, users, items, recommendations, API keys, alerts."""
 
 from __future__ import annotations
 
@@ -122,3 +122,31 @@ class Hits:
     arm: str
     given: int
     answered: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """One alert of the opinion monitor. Times are unix seconds.
+
+    key: what makes it this alert: the same rule, entity and time give the same key. value: what
+    the rule measured. details: JSON: what drove it. acknowledged: when a person had seen it.
+    """
+
+    key: str
+    entity: str
+    rule: str
+    severity: str
+    time: int
+    value: float
+    text: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+    acknowledged: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """An alert that is to be told to a sink. attempts: with this one."""
+
+    alert: Alert
+    sink: str
+    attempts: int

@@ -129,9 +129,103 @@ REVS = _table(
     _column("rev", sa.BigInteger),
 )
 
-# Of the store as a whole: its id.
+# Of the store as a whole: its id, and whose turn it is to watch opinions.
 ABOUT = _table(
     "about",
     _column("name", KEY, primary_key=True),
     _column("value", sa.Text),
+)
+
+# What the opinion monitor reads and finds. Times of these tables are unix seconds.
+# original: the key of the first copy of the same text, itself where there is none. reader: the
+# model that read it, "" = not read yet.
+DOCUMENTS = _table(
+    "documents",
+    _column("key", KEY, primary_key=True),
+    _column("time", sa.BigInteger),
+    _column("source", KEY),
+    _column("title", sa.Text),
+    _column("text", sa.Text),
+    _column("language", KEY),
+    _column("url", sa.Text),
+    _column("original", KEY),
+    _column("reader", KEY),
+)
+_index(DOCUMENTS, "time", "key")
+_index(DOCUMENTS, "original")
+_index(DOCUMENTS, "reader", "time")
+
+READINGS = _table(
+    "readings",
+    _column("document", KEY, primary_key=True),
+    _column("entity", KEY, primary_key=True),
+    _column("time", sa.BigInteger),
+    _column("source", KEY),
+    _column("sentiment", sa.Double),
+    _column("confidence", sa.Double),
+)
+_index(READINGS, "entity", "time")
+_index(READINGS, "time")
+
+# A person's word on a document and entity ("" = the document as a whole).
+LABELS = _table(
+    "labels",
+    _column("document", KEY, primary_key=True),
+    _column("entity", KEY, primary_key=True),
+    _column("sentiment", KEY),
+    _column("user_key", KEY),
+    _column("time", sa.BigInteger),
+)
+
+PRICES = _table(
+    "prices",
+    _column("entity", KEY, primary_key=True),
+    _column("time", sa.BigInteger, primary_key=True, autoincrement=False),
+    _column("close", sa.Double),
+    _column("volume", sa.Double),
+)
+_index(PRICES, "time")
+
+# The newest report of each entity: summary and body are JSON.
+REPORTS = _table(
+    "reports",
+    _column("entity", KEY, primary_key=True),
+    _column("time", sa.BigInteger),
+    _column("summary", sa.Text),
+    _column("body", sa.Text),
+)
+
+ALERTS = _table(
+    "alerts",
+    _column("key", KEY, primary_key=True),
+    _column("entity", KEY),
+    _column("rule", KEY),
+    _column("severity", KEY),
+    _column("time", sa.BigInteger),
+    _column("value", sa.Double),
+    _column("text", sa.Text),
+    _column("details", sa.Text),  # JSON
+    _column("acknowledged", sa.BigInteger, nullable=True),
+    _column("user_key", KEY),  # who acknowledged it
+)
+_index(ALERTS, "time", "key")
+_index(ALERTS, "entity", "time")
+
+# What is to be told where: a row for each alert and sink, from the alert's own transaction on.
+OUTBOX = _table(
+    "outbox",
+    _column("alert", KEY, primary_key=True),
+    _column("sink", KEY, primary_key=True),
+    _column("due", sa.BigInteger),
+    _column("attempts", sa.Integer),
+    _column("delivered", sa.BigInteger, nullable=True),
+    _column("error", sa.Text),
+)
+_index(OUTBOX, "due", where="delivered IS NULL")
+
+WATCHED = _table(
+    "watched",
+    _column("user_key", KEY, primary_key=True),
+    _column("position", sa.Integer, primary_key=True, autoincrement=False),
+    _column("entity", KEY),
 )

@@ -1,4 +1,4 @@
-"""The event store: users, items, events and what was recommended, in SQLite or PostgreSQL."""
+"""The event store: users, items, events, what was recommended; in SQLite or PostgreSQL."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any, Self
 
 from m6rec.errors import DataError
 from m6rec.store import bulk, checks, erase, files, lists, log, rows, shown, small
+from m6rec.store.alerts import Alerts
 from m6rec.store.database import Database
+from m6rec.store.opinions import Opinions
 from m6rec.store.records import ApiKey, Event, Feedback, Given, History, Hits, Item, Kind, User
 from m6rec.store.writer import Writer
 
@@ -19,7 +21,8 @@ class Store:
     Safe to call from many threads. A write is whole or not at all, and durable when it returns;
     a read after it, by any process, sees it. Raises DataError for what it cannot take, and
     StoreError where the database fails, in one sentence. Lists come in pages of ``n``, with a
-    cursor to the next page, "" after the last one.
+    cursor to the next page, "" after the last one. ``opinions`` and ``alerts`` hold what the
+    opinion monitor keeps.
     """
 
     def __init__(self, database: Database) -> None:
@@ -27,6 +30,8 @@ class Store:
         self._writer = Writer(database)
         self._rows = database.rows
         self._write = self._writer.write
+        self.opinions = Opinions(database, self._writer)
+        self.alerts = Alerts(database, self._writer)
 
     @classmethod
     def open(cls, url: str) -> Self:

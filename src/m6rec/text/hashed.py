@@ -63,7 +63,7 @@ class HashedEncoder:
 
     def fit(self, texts: Sequence[str]) -> HashedText:
         """Fit idf and projection on texts; empty ones are left out."""
-        counts = _count([text for text in texts if text.strip()], self.buckets, self.chars)
+        counts = count_grams([text for text in texts if text.strip()], self.buckets, self.chars)
         n = counts.shape[0]
         frequency = np.bincount(counts.indices, minlength=self.buckets)
         bucket = np.flatnonzero(frequency)
@@ -107,7 +107,7 @@ class HashedText:
 
     def sums(self, texts: Sequence[str]) -> Floats:
         """Return (n, dim) float32 sums of the parts; the longer, the more was understood."""
-        counts = _count(texts, self.recipe.buckets, self.recipe.chars)
+        counts = count_grams(texts, self.recipe.buckets, self.recipe.chars)
         counts.data *= self.idf[counts.indices]
         return _times(counts, self.projection)
 
@@ -176,7 +176,7 @@ def _classes() -> npt.NDArray[np.int8]:
     return table
 
 
-def _count(texts: Sequence[str], buckets: int, chars: float) -> csr_array:
+def count_grams(texts: Sequence[str], buckets: int, chars: float) -> csr_array:
     """(n, buckets) float32: 1 + ln(times) of each bucket, times its mean weight."""
     size = np.array([len(text) for text in texts], np.int64)
     block = np.cumsum(size) // BLOCK

@@ -1,0 +1,1 @@
+"""Opinions and markets, watched: from readings to series, forecasts and alerts."""
