@@ -32,7 +32,7 @@ class Voices:
     new: Mask
 
     def reasons(self, query: Query, items: Ids) -> list[list[list[Reason]]]:
-        """Return the λ-weighted reasons for ``items`` (B, C); none where no personal part speaks."""
+        """Return the λ-weighted reasons for ``items`` (B, C); none if no personal part speaks."""
         told = [self._heard(query, b, row) for b, row in enumerate(np.asarray(items))]
         heard = np.logical_or.reduce([shares.any(axis=1) for shares, _ in told])
         found = {

@@ -62,10 +62,19 @@ class Store:
             return log.columns(self._rows(log.HISTORY, span))
         return log.columns(self._rows(log.LATEST, {**span, "n": limit})[::-1])
 
-    def histories(self, users: Sequence[str], until: int) -> list[History]:
-        """Return the histories of many users, in their order."""
-        found = self._rows(log.HISTORIES, {"users": set(users), "until": until})
-        return log.by_user(found, users)
+    def histories(
+        self, users: Sequence[str], until: int, limit: int | None = None
+    ) -> list[History]:
+        """Return the histories of many users, in their order; see ``history``."""
+        if limit is None:
+            found = self._rows(log.HISTORIES, {"users": set(users), "until": until})
+            return log.by_user(found, users)
+        rows: list[Any] = []
+        keys = list(dict.fromkeys(users))
+        for at in range(0, len(keys), log.SOME):
+            some = {f"user_{i}": key for i, key in enumerate(keys[at : at + log.SOME])}
+            rows += self._rows(log.latest(len(some)), {**some, "until": until, "n": limit})
+        return log.by_user(log.oldest_first(rows), users)
 
     def events(
         self,
@@ -237,8 +246,12 @@ class Store:
         return [shown.given(row) for row in self._rows(shown.OF_USER, {"user": user, "n": n})]
 
     def forget_given(self, before: int) -> int:
-        """Delete what was given before a time; returns how many rows."""
-        return int(self._write(shown.forget, before))
+        """Delete what was given before a time, in portions; returns how many rows."""
+        total = deleted = int(self._write(shown.forget, before))
+        while deleted >= shown.PORTION:
+            deleted = int(self._write(shown.forget, before))
+            total += deleted
+        return total
 
     def hits(self, since: int) -> list[Hits]:
         """Return what became of what was given since a time, by domain and arm."""
