@@ -348,4 +348,5 @@ class Store:
         rev = int(self._rows(rows.REV, {"kind": kind})[0].rev)
         span = {"since": since, "rev": rev}
         gone = self._rows(rows.GONE, {**span, "kind": kind})
-        return rev, self._rows(rows.CHANGED[kind], span), [row.key for row in gone]
+        select = rows.ALL[kind] if since < 0 else rows.CHANGED[kind]
+        return rev, self._rows(select, span), [row.key for row in gone]
