@@ -73,7 +73,7 @@ class Voices:
         scores = np.full(weights.shape, np.nan, np.float32)
         asked = (loud & there).any(axis=1)
         for turn in (asked, ~asked):
-            for p in np.flatnonzero(turn):
+            for p in np.flatnonzero(turn).tolist():
                 found = self.parts[p].score(one, codes)
                 scores[p] = calibrated(found, self.calibration[p, b : b + 1], domain)[0]
             said = ~np.isnan(scores) & there
