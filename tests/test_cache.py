@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from m6rec.cache import cache_dir, kept
+from m6rec.cache import cache_dir, forget, kept
 
 MADE = np.arange(6, dtype=np.float32).reshape(2, 3)
 
@@ -70,3 +70,15 @@ def test_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cache_dir() == Path("/somewhere")
     monkeypatch.delenv("M6REC_CACHE")
     assert cache_dir() == Path.home() / ".cache" / "m6rec"
+
+
+def test_old_files_are_removed_and_others_stay(tmp_path: Path) -> None:
+    old, new, folder = tmp_path / "old", tmp_path / "new", tmp_path / "folder"
+    for file in (old, new):
+        file.write_text("")
+    folder.mkdir()
+    for each in (old, folder):
+        os.utime(each, (0, 0))
+    forget(tmp_path, 60)
+    assert not old.exists() and new.exists() and folder.exists()
+    forget(tmp_path / "missing", 60)

@@ -15,6 +15,7 @@ from m6rec.serving.app import create
 from m6rec.serving.asks import Answer, Ask
 from m6rec.serving.engine import Engine
 from m6rec.serving.settings import Settings
+from m6rec.store import Event, Store
 from service import local_client, made_run
 from shop import write_shop
 
@@ -247,3 +248,17 @@ def test_a_store_that_fails_is_not_the_clients_fault(
     ):
         assert answer.status_code == 503
         assert "internal" not in answer.text
+
+
+def test_who_came_after_the_training_is_alike_too(runs: Path, tmp_path: Path) -> None:
+    store = Store.open(f"sqlite:///{tmp_path / 'm6rec.db'}")
+    engine = Engine(store, artifacts.resolve(runs / "current"))
+    now = time.time_ns() // 1000
+    past = store.history("u1", now)
+    store.add_events(Event(user="late", item=item, type="event", time=now) for item in past.item)
+    store.add_events([Event(user="other", item="films/new", type="event", time=now)])
+    found = dict(engine.like_minded("u1", 5))
+    assert max(found, key=found.__getitem__) == "late" and found["late"] > 0.95
+    assert "u1" in dict(engine.like_minded("late", 5)) and "other" not in found
+    engine.close()
+    store.close()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from m6rec.errors import DataError, StoreError
-from m6rec.store import ApiKey, Event, Given, History, Hits, Item, Store, User, digest, log
+from m6rec.store import ApiKey, Event, Given, History, Hits, Item, Store, User, digest, log, shown
 from m6rec.store.checks import LAST, event_row
 from stores import KINDS, POSTGRES, empty_store, event, place, template, wipe
 
@@ -65,6 +65,10 @@ def test_history_is_oldest_first_and_blind_to_the_future(store: Store) -> None:
     both = store.histories(["bob", "nobody", "ann"], END)
     assert both == [store.history(user, END) for user in ("bob", "nobody", "ann")]
     assert store.histories(["ann"], 8)[0] == store.history("ann", 8)
+    some = ["bob", *(f"nobody {i}" for i in range(40)), "ann"]
+    newest = store.histories(some, END, 2)
+    assert [newest[0], newest[-1]] == [store.history(u, END, 2) for u in ("bob", "ann")]
+    assert len(newest[-1]) == 2 and not any(len(each) for each in newest[1:-1])
 
 
 def test_users_and_items_of_events_are_made(store: Store) -> None:
@@ -326,7 +330,7 @@ def test_seeds(store: Store) -> None:
     assert store.seeds("item") == [] and store.seeds("user") == ["ann"]
 
 
-def test_given_and_hits(store: Store) -> None:
+def test_given_and_hits(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [given(position=p, item=f"films/{p}", arm="a", explored=p == 1) for p in range(3)]
     assert store.add_given([*rows, given("r2", item="books/1", time=8)]) == 4
     assert store.add_given([rows[1], given("r1", 3, arm="a")]) == 1
@@ -347,6 +351,7 @@ def test_given_and_hits(store: Store) -> None:
         Hits(domain="films", arm="a", given=4, answered={"view": 1, "buy": 1}),
     ]
     assert [h.domain for h in store.hits(6)] == ["books"]
+    monkeypatch.setattr(shown, "PORTION", 3)
     assert store.forget_given(6) == 4
     assert store.given("r1") == [] and store.given("r2") != []
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,14 @@ DIGEST = 32  # bytes of a SHA-256, which stand before those of the array
 def cache_dir() -> Path:
     """Return where what can be fetched or made again is kept: $M6REC_CACHE, else ~/.cache/m6rec."""
     return Path(os.environ.get("M6REC_CACHE") or Path.home() / ".cache" / "m6rec")
+
+
+def forget(folder: Path, seconds: float) -> None:
+    """Remove the files of a folder that have not been written to for so long."""
+    for file in folder.glob("*"):
+        with suppress(OSError):
+            if file.is_file() and time.time() - file.stat().st_mtime > seconds:
+                file.unlink()
 
 
 def kept(file: Path, shape: tuple[int, int], make: Callable[[], Floats]) -> Floats:

@@ -337,11 +337,10 @@ class FallbackModel(BlendModel):
         domain = self.item_domain if items is None else self.item_domain[items]
         found: Floats | None = None
         for part, of_cell in zip(self.parts, self._calibrations(query), strict=True):
-            silent = None if found is None else np.isnan(found)
-            if silent is not None and not silent.any():
+            if found is not None and not np.isnan(found).any():
                 break
             scores = fusion.calibrated(part.score(query, items), of_cell, domain)
-            found = scores if found is None else np.where(silent, scores, found)
+            found = scores if found is None else np.where(np.isnan(found), scores, found)
         assert found is not None  # there is a part
         return found
 

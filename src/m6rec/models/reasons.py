@@ -32,7 +32,7 @@ class Voices:
     new: Mask
 
     def reasons(self, query: Query, items: Ids) -> list[list[list[Reason]]]:
-        """Return the λ-weighted reasons for ``items`` (B, C); none where no personal part speaks."""
+        """Return the λ-weighted reasons for ``items`` (B, C); none if no personal part speaks."""
         told = [self._heard(query, b, row) for b, row in enumerate(np.asarray(items))]
         heard = np.logical_or.reduce([shares.any(axis=1) for shares, _ in told])
         found = {
@@ -73,7 +73,7 @@ class Voices:
         scores = np.full(weights.shape, np.nan, np.float32)
         asked = (loud & there).any(axis=1)
         for turn in (asked, ~asked):
-            for p in np.flatnonzero(turn):
+            for p in np.flatnonzero(turn).tolist():
                 found = self.parts[p].score(one, codes)
                 scores[p] = calibrated(found, self.calibration[p, b : b + 1], domain)[0]
             said = ~np.isnan(scores) & there

@@ -22,7 +22,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from m6rec.arrays import Array, Floats, Ids, Mask, State, nest, unnest
-from m6rec.cache import cache_dir
+from m6rec.cache import cache_dir, forget
 from m6rec.config import to_table
 from m6rec.data.dataset import Dataset
 from m6rec.data.splits import Split, holdout
@@ -46,6 +46,7 @@ from m6rec.training.sequences import Batch, Pieces, Scope, gaps, settled
 
 JUDGED = 3000  # most holdout users that an epoch is judged by
 BATCH = 512
+STALE = 7 * 86_400  # seconds for which the checkpoint of a training that was killed is kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,6 +205,7 @@ class Learner:
         for array in (*seen, *told):
             digest.update(np.ascontiguousarray(array).data)
         checkpoint = cache_dir() / "checkpoints" / digest.hexdigest()[:32]
+        forget(checkpoint.parent, STALE)
         with deterministic():
             found = train(
                 self.network, self.batches, self.loss, training, self.run, judged, checkpoint

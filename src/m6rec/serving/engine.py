@@ -28,7 +28,9 @@ from m6rec.store import History, Store, User
 from m6rec.wording import wording
 
 MOST = 1_000  # items of one answer
+EVENTS = 10_000  # newest events of a user that count, so that no busy one holds up the others
 SPARE = 20  # users more than asked for, in the place of those who were deleted
+LATE = 20  # users who came after the training, and items and events by which they are found
 SKEW = 2.0  # seconds by which the clocks of machines that share a store may differ
 FIRST, SECOND = "a", "b"  # arms of a comparison of two runs
 Known = Mapping[str, tuple[History, User | None]]  # user → events and row
@@ -180,16 +182,35 @@ class Engine:
         return live.title(code) if code >= 0 else key
 
     def like_minded(self, user: str, k: int) -> list[tuple[str, float]]:
-        """Return up to k other users of the run and how alike their histories are, 0 to 1."""
+        """Return up to k other users and how alike their histories are, 0 to 1: users of the run,
+        and of those who came later such as lately did something with what the user has."""
         live, now = self.live, time.time()
         asker = self._asker(live, Ask(user=user), now)
         history = live.query([asker], int(now)).history
-        codes, likeness = self._nearest(live).best(history, k + SPARE, asker.code)
+        nearest = self._nearest(live)
+        codes, likeness = nearest.best(history, k + SPARE, asker.code)
         keys = live.recommender.dataset.users.decode(codes)
         there = self.store.known_users(keys) - self.store.erased_users(keys)
         there &= {*without(live.recommender.dataset, asker, keys)}
         found = [(u, float(s)) for u, s in zip(keys, likeness, strict=True) if u in there]
-        return found[:k]
+        late = sorted(self._newcomers(live, asker, now) - {user})
+        if late:
+            asks = [Ask(user=each) for each in late]
+            known = self._known(asks, now)
+            askers = [self._asker(live, ask, now, known) for ask in asks]
+            alike = nearest.cosines(history, live.query(askers, int(now)).history)
+            found += [(u, float(s)) for u, s in zip(late, alike, strict=True) if s > 0]
+        return sorted(found, key=lambda pair: -pair[1])[:k]
+
+    def _newcomers(self, live: Live, asker: Asker, now: float) -> set[str]:
+        """Up to LATE users that the run has not, of the newest events of the newest items."""
+        known, found = live.recommender.dataset.users, set[str]()
+        for item in dict.fromkeys(reversed(asker.item[-LATE:])):
+            events, _ = self.store.events(items=[item], until=_until(now), n=LATE)
+            found |= {event.user for event in events if event.user not in known}
+            if len(found) >= LATE:
+                break
+        return set(sorted(found)[:LATE])
 
     def withheld(self, user: str) -> Sequence[str]:
         """Return the keys of items that no list for a user may hold: where items are people,
@@ -235,8 +256,9 @@ class Engine:
         """What the store has of the users who ask: read together where there are several."""
         keys, until = list({ask.user for ask in asks if ask.user is not None}), _until(now)
         if len(keys) == 1:
-            return {keys[0]: (self.store.history(keys[0], until), self.store.user(keys[0]))}
-        pasts = self.store.histories(keys, until) if keys else []
+            past = self.store.history(keys[0], until, EVENTS)
+            return {keys[0]: (past, self.store.user(keys[0]))}
+        pasts = self.store.histories(keys, until, EVENTS) if keys else []
         users = self.store.users_by_key(keys) if keys else {}
         return {key: (past, users.get(key)) for key, past in zip(keys, pasts, strict=True)}
 

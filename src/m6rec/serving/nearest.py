@@ -31,10 +31,8 @@ class Nearest:
 
         history: (1, n) weights; items that the run had not are left out. leave: who is asking.
         """
-        known = (history.indices < len(self.rarity)) & (history.data > 0)
-        items = history.indices[known]
-        weight = history.data[known] * self.rarity[items]
-        likeness = self.columns[:, items] @ (weight / max(float(np.linalg.norm(weight)), 1e-12))
+        mine = self._unit(history)
+        likeness = self.columns[:, mine.indices] @ mine.data
         if leave >= 0:
             likeness[leave] = 0
         k = min(k, len(likeness))
@@ -42,3 +40,16 @@ class Nearest:
         codes = codes[np.lexsort((codes, -likeness[codes]))]
         codes = codes[likeness[codes] > 0]
         return codes, likeness[codes]
+
+    def cosines(self, history: csr_array, others: csr_array) -> Floats:
+        """Return the likeness (m,) of a history (1, n) to those of others (m, n), whom the run
+        need not have."""
+        found: Floats = (self._unit(others) @ self._unit(history).T).toarray()[:, 0]
+        return found
+
+    def _unit(self, history: csr_array) -> csr_array:
+        """Weighted rows of length 1, of the items that the run has and of what was liked."""
+        known = csr_array(history[:, : len(self.rarity)]).maximum(0)
+        weighted = csr_array(known @ diags_array(self.rarity))
+        norm = np.sqrt(weighted.power(2).sum(axis=1))
+        return csr_array(diags_array(1 / np.maximum(norm, 1e-12)) @ weighted)

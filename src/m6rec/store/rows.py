@@ -60,13 +60,15 @@ PAGE = _keyed(
         .limit(sa.bindparam("n"))
     )
 )
-CHANGED = _keyed(
+ALL = _keyed(
     lambda table: (
         sa.select(table)
         .where(table.c.rev > sa.bindparam("since"), table.c.rev <= sa.bindparam("rev"))
         .order_by(table.c.rev, table.c.key)
     )
 )
+# The databases take the index of such rows only where they read its very condition.
+CHANGED = {kind: select.where(sa.text("rev > 0")) for kind, select in ALL.items()}
 _DELETE = _keyed(lambda table: sa.delete(table).where(_of(table)))
 REV = sa.select(REVS.c.rev).where(REVS.c.kind == sa.bindparam("kind"))
 _NEXT_REV = (

@@ -22,6 +22,14 @@ OF_USER = (
     .limit(sa.bindparam("n"))
 )
 _KNOWN = sa.select(G.request, G.position).where(among(G.request, "requests"))
+PORTION = 20_000  # rows that are deleted in one go, so that other writes come in between
+_PORTION = (
+    sa.select(G.time)
+    .where(G.time < sa.bindparam("before"))
+    .order_by(G.time)
+    .offset(sa.bindparam("skip"))
+    .limit(1)
+)
 _OLDER = sa.delete(GIVEN).where(G.time < sa.bindparam("before"))
 _SINCE = G.time >= sa.bindparam("since")
 SHOWN = (
@@ -30,8 +38,8 @@ SHOWN = (
     .group_by(G.domain, G.arm)
     .order_by(G.domain, G.arm)
 )
-_ANSWERS = (
-    sa.select(G.domain, G.arm, EVENTS.c.type, G.request, G.position)
+_ANSWERS = (  # "|| ''": else SQLite reads all that was ever given, since that is sorted by request
+    sa.select(G.domain, G.arm, EVENTS.c.type, G.request.concat("").label("request"), G.position)
     .join(EVENTS, sa.and_(EVENTS.c.request == G.request, EVENTS.c.item_key == G.item_key))
     .where(_SINCE)
     .distinct()
@@ -41,23 +49,14 @@ ANSWERED = sa.select(
     _ANSWERS.c.domain, _ANSWERS.c.arm, _ANSWERS.c.type, sa.func.count().label("n")
 ).group_by(_ANSWERS.c.domain, _ANSWERS.c.arm, _ANSWERS.c.type)
 
-_REPLIED = (
-    sa.select(EVENTS.c.request, EVENTS.c.item_key)
-    .where(EVENTS.c.request.is_not(None))
-    .distinct()
-    .subquery()
-)
 OUTCOMES = (
     sa.select(
         G.arm,
         G.user_key,
         sa.func.count(sa.distinct(G.request)).label("requests"),
-        sa.func.count(sa.distinct(_REPLIED.c.request)).label("answered"),
+        sa.func.count(sa.distinct(EVENTS.c.request)).label("answered"),
     )
-    .outerjoin(
-        _REPLIED,
-        sa.and_(_REPLIED.c.request == G.request, _REPLIED.c.item_key == G.item_key),
-    )
+    .outerjoin(EVENTS, sa.and_(EVENTS.c.request == G.request, EVENTS.c.item_key == G.item_key))
     .where(
         _SINCE,
         G.time < sa.bindparam("until"),
@@ -111,8 +110,13 @@ def _gone(connection: sa.Connection, users: set[str]) -> set[str]:
 
 
 def forget(connection: sa.Connection, jobs: Sequence[int]) -> list[int]:
-    """Delete what was given before each time."""
-    return [connection.execute(_OLDER, {"before": before}).rowcount for before in jobs]
+    """Delete of what was given before each time the oldest PORTION rows or a few more."""
+    counts = []
+    for before in jobs:
+        last = connection.execute(_PORTION, {"before": before, "skip": PORTION - 1}).scalar()
+        until = before if last is None else int(last) + 1
+        counts.append(connection.execute(_OLDER, {"before": until}).rowcount)
+    return counts
 
 
 def given(row: Any) -> Given:

@@ -67,10 +67,19 @@ class Store:
             return log.columns(self._rows(log.HISTORY, span))
         return log.columns(self._rows(log.LATEST, {**span, "n": limit})[::-1])
 
-    def histories(self, users: Sequence[str], until: int) -> list[History]:
-        """Return the histories of many users, in their order."""
-        found = self._rows(log.HISTORIES, {"users": set(users), "until": until})
-        return log.by_user(found, users)
+    def histories(
+        self, users: Sequence[str], until: int, limit: int | None = None
+    ) -> list[History]:
+        """Return the histories of many users, in their order; see ``history``."""
+        if limit is None:
+            found = self._rows(log.HISTORIES, {"users": set(users), "until": until})
+            return log.by_user(found, users)
+        rows: list[Any] = []
+        keys = list(dict.fromkeys(users))
+        for at in range(0, len(keys), log.SOME):
+            some = {f"user_{i}": key for i, key in enumerate(keys[at : at + log.SOME])}
+            rows += self._rows(log.latest(len(some)), {**some, "until": until, "n": limit})
+        return log.by_user(log.oldest_first(rows), users)
 
     def about(self, items: Collection[str], types: Collection[str], until: int) -> list[Event]:
         """Return all events on these items up to ``until``, oldest first, of the users who have
@@ -248,8 +257,12 @@ class Store:
         return [shown.given(row) for row in self._rows(shown.OF_USER, {"user": user, "n": n})]
 
     def forget_given(self, before: int) -> int:
-        """Delete what was given before a time; returns how many rows."""
-        return int(self._write(shown.forget, before))
+        """Delete what was given before a time, in portions; returns how many rows."""
+        total = deleted = int(self._write(shown.forget, before))
+        while deleted >= shown.PORTION:
+            deleted = int(self._write(shown.forget, before))
+            total += deleted
+        return total
 
     def hits(self, since: int) -> list[Hits]:
         """Return what became of what was given since a time, by domain and arm."""
@@ -346,4 +359,5 @@ class Store:
         rev = int(self._rows(rows.REV, {"kind": kind})[0].rev)
         span = {"since": since, "rev": rev}
         gone = self._rows(rows.GONE, {**span, "kind": kind})
-        return rev, self._rows(rows.CHANGED[kind], span), [row.key for row in gone]
+        select = rows.ALL[kind] if since < 0 else rows.CHANGED[kind]
+        return rev, self._rows(select, span), [row.key for row in gone]

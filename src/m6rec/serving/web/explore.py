@@ -72,11 +72,12 @@ async def like(request: Request, here: Here, fields: Form) -> Response:
     user, item, domain = (first_of(fields, name) for name in ("user", "item", "domain"))
     if not user or not item:
         raise HTTPException(400)
-    key = known(request, here.engine.live, [item])[0]
+    live = await here.live()
+    key = known(request, live, [item])[0]
     event = Event(
         user=user,
         item=key,
-        type=here.engine.live.liking_in(key.partition("/")[0]),
+        type=live.liking_in(key.partition("/")[0]),
         time=time.time_ns() // 1000,
         request=first_of(fields, f"request {key.partition('/')[0]}") or None,
     )
@@ -98,7 +99,7 @@ async def answer(
     words: str = "",
 ) -> Response:
     """Return the page with the lists of whoever asks."""
-    tongue, live = render.language(request), here.engine.live
+    tongue, live = render.language(request), await here.live()
     if domain and domain not in live.domains:
         raise HTTPException(404)
     liked = known(request, live, liked)

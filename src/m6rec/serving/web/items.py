@@ -28,7 +28,7 @@ async def items(
     domain: Annotated[str, Query(max_length=200)] = "",
 ) -> Response:
     """Items whose title holds these words; without words, those with most events."""
-    live = here.engine.live
+    live = await here.live()
     if domain and domain not in live.domains:
         raise HTTPException(404)
     found = await here.run(_found, here, words.strip(), domain or None)
@@ -47,7 +47,7 @@ async def items(
 @router.get("/items/{item:path}")
 async def item(request: Request, here: Here, item: str) -> Response:
     """What is stored of an item, and its neighbours."""
-    live = here.engine.live
+    live = await here.live()
     stored = await here.run(here.store.item, item)
     if stored is None:
         raise HTTPException(404, speaker(render.language(request))("no item", key=item))

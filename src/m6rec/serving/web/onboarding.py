@@ -42,7 +42,7 @@ async def keep(request: Request, here: Here, fields: Form) -> Response:
     liked, user = fields.get("liked", []), first_of(fields, "user")
     if not user or not liked or len(user) > 512:
         return await chooser(request, here, liked, user, (), wrong=True)
-    live, now = here.engine.live, time.time_ns() // 1000
+    live, now = await here.live(), time.time_ns() // 1000
     keys = known(request, live, liked)
     events = [
         Event(user=user, item=key, type=live.liking, time=now + i) for i, key in enumerate(keys)
@@ -60,7 +60,7 @@ async def chooser(
     wrong: bool = False,
 ) -> Response:
     """Return the page with what is chosen so far."""
-    tongue, live = render.language(request), here.engine.live
+    tongue, live = render.language(request), await here.live()
     liked = known(request, live, liked)
     domains = live.domains[:DOMAINS]
     before = [key for key in before if key not in liked]

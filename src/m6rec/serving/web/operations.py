@@ -8,7 +8,7 @@ from datetime import datetime
 from fastapi import APIRouter, Request, Response
 
 from m6rec.serving.api_v1 import Here
-from m6rec.serving.service import Service
+from m6rec.serving.live import Live
 from m6rec.serving.trial import trial
 from m6rec.serving.web import render
 
@@ -22,6 +22,7 @@ router = APIRouter(include_in_schema=False)
 async def operations(request: Request, here: Here, paused: bool = False) -> Response:
     """Figures, latency by route, and the newest events; renewed by the page unless paused."""
     since = time.time_ns() // 1000 - WEEK
+    live = await here.live()
     whole = "hx-request" not in request.headers  # else only the figures are renewed
     events, _ = await here.run(here.store.events, n=NEWEST)
     return render.page(
@@ -29,12 +30,12 @@ async def operations(request: Request, here: Here, paused: bool = False) -> Resp
         "operations.html",
         paused=paused,
         figures=here.monitor.figures(),
-        age=model_age(here),
-        live=here.engine.live.name,
+        age=model_age(live),
+        live=live.name,
         up=time.time() - here.started,
         events=events,
         title=here.engine.title,
-        hits=await here.run(here.store.hits, since),
+        hits=await here.run(here.hits, WEEK),
         runs=here.engine.runs,
         trial=await here.run(trial, here.store, here.engine.runs, since)
         if whole and here.engine.share
@@ -45,12 +46,12 @@ async def operations(request: Request, here: Here, paused: bool = False) -> Resp
 @router.get("/metrics")
 async def metrics(here: Here) -> Response:
     """The figures in the form of Prometheus."""
-    hits = await here.run(here.store.hits, time.time_ns() // 1000 - DAY)
-    text = here.monitor.text(model_age(here), hits)
+    hits = await here.run(here.hits, DAY)
+    text = here.monitor.text(model_age(await here.live()), hits)
     return Response(text, media_type="text/plain; version=0.0.4")
 
 
-def model_age(here: Service) -> float | None:
+def model_age(live: Live) -> float | None:
     """Return the seconds since the model that answers was made."""
-    made = here.engine.live.recommender.fitted.manifest.get("made")
+    made = live.recommender.fitted.manifest.get("made")
     return time.time() - datetime.fromisoformat(made).timestamp() if made else None
