@@ -130,7 +130,13 @@ def explain(
     ties = None if data is None or not (data.person >= 0).any() else Ties(data)
     return [
         [
-            combine(cell, float(value), label, language, ties and ties.between(int(item)))
+            combine(
+                cell,
+                float(value),
+                label,
+                language,
+                None if ties is None else ties.between(int(item)),
+            )
             for cell, value, item in zip(row, line, asked, strict=True)
         ]
         for row, line, asked in zip(reasons, values, items, strict=True)
