@@ -285,10 +285,12 @@ class Engine:
         if len(recommender.fitted.twins):
             exclude = with_twins(exclude, recommender.fitted.twins)
         usual = recommender.rank
+        diversity = usual.diversity if ask.diversity is None else ask.diversity
+        explore = usual.explore if ask.explore is None else ask.explore
         lists = rank(
             scores, ask.k, exclude=exclude, allowed=allowed,
-            offset=min(ask.offset, data.n_items), diversity=usual.diversity if ask.diversity is None else ask.diversity,
-            alike=live.alike, explore=usual.explore if ask.explore is None else ask.explore,
+            offset=min(ask.offset, data.n_items), diversity=diversity,
+            alike=live.alike, explore=explore,
             rng=np.random.default_rng(int(request, 16)),
         )  # fmt: skip
         codes = lists.items[0][lists.items[0] >= 0]
