@@ -23,7 +23,7 @@ from m6rec.models.base import KINDS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "CHANGELOG.md", *DOCS.glob("*.md")]
+PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")]
 NAMES = sorted(str(page.relative_to(ROOT)) for page in PAGES)
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RUN = {"python", "sh", "toml"}  # "console" is for commands that a test must not run

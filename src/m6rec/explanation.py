@@ -128,9 +128,13 @@ def explain(
     values = np.take_along_axis(scores, found, axis=1) if len(columns) else np.full(items.shape, 0)
     values = np.where(items >= 0, values, np.nan)
     ties = None if data is None or not (data.person >= 0).any() else Ties(data)
+
+    def tie(item: int) -> Callable[[int], str] | None:
+        return None if ties is None else ties.between(item)
+
     return [
         [
-            combine(cell, float(value), label, language, ties and ties.between(int(item)))
+            combine(cell, float(value), label, language, tie(int(item)))
             for cell, value, item in zip(row, line, asked, strict=True)
         ]
         for row, line, asked in zip(reasons, values, items, strict=True)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from m6rec import artifacts
+from m6rec import artifacts, config
 from m6rec.arrays import Ids, Mask
 from m6rec.arrivals import extended
 from m6rec.artifacts import Fitted
@@ -19,6 +19,7 @@ from m6rec.data import people
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query, make_query, of_items
 from m6rec.errors import QueryError, suggestion
+from m6rec.experiment import RankConfig
 from m6rec.explanation import Explanation, explain
 from m6rec.filters import Filter
 from m6rec.models.base import Model, Reads, Recipe
@@ -87,8 +88,8 @@ class Recommender:
         filter: str | None = None,
         k: int = 10,
         offset: int = 0,
-        diversity: float = 0.0,
-        explore: float = 0.0,
+        diversity: float | None = None,
+        explore: float | None = None,
         seed: int = 0,
         explain: bool = False,
         language: str = "en",
@@ -96,12 +97,16 @@ class Recommender:
         """Return the k best items: rank, item, domain, title, score; with a list of users also
         user, first; with ``explain`` also because, a sentence in ``language``, "en" or "zh".
 
-        What is in the history, its twins in other domains and hidden items are left out.
+        What is in the history, its twins in other domains and hidden items are left out; where
+        items are people, also the user themselves and who is blocked.
         filter: an expression over item attributes, such as ``year >= 1990``. diversity: 0 … 1,
         how much lists are spread over domains. explore: share of random items, drawn by
-        ``seed``. Raises QueryError for an unknown domain, item, attribute or language.
+        ``seed``; both are as the run's ``[rank]`` says where left out. Raises QueryError for an
+        unknown domain, item, attribute or language.
         """
         wording(language)
+        diversity = self.rank.diversity if diversity is None else diversity
+        explore = self.rank.explore if explore is None else explore
         users = [user] if user is None or isinstance(user, str) else list(user)
         allowed = self.allowed(domain, filter)
         rng = Run(seed=seed).rng("explore")
@@ -124,7 +129,7 @@ class Recommender:
         self, item: str, *, domain: str | None = None, filter: str | None = None, k: int = 10
     ) -> pl.DataFrame:
         """Return what somebody would be recommended of whom only this item is known."""
-        return self.recommend(history=[item], domain=domain, filter=filter, k=k)
+        return self.recommend(history=[item], domain=domain, filter=filter, k=k, explore=0.0)
 
     def score(
         self,
@@ -171,6 +176,11 @@ class Recommender:
         keys = self.dataset.users.keys.to_list() if users is None else list(users)
         for at in range(0, len(keys), BATCH):
             yield self.recommend(keys[at : at + BATCH], k=k, domain=domain, filter=filter)
+
+    @cached_property
+    def rank(self) -> RankConfig:
+        """How lists are made where a request does not say it."""
+        return config.from_table(RankConfig, self.fitted.config.get("rank", {}), "rank")
 
     def query(
         self,

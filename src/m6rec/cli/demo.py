@@ -1,4 +1,4 @@
-"""The verb ``demo``: MovieLens-100k from fetch to report, in one go."""
+"""The verb ``demo``: from data to report, in one go, for each line of business."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import polars as pl
 import typer
 
 from m6rec.cli import show
+from m6rec.errors import ConfigError, suggestion
 
-EXAMPLES = show.examples("m6rec demo", "m6rec demo --out /tmp/runs")
+EXAMPLES = show.examples("m6rec demo", "m6rec demo --scenario social", "m6rec demo --out /tmp/runs")
+SCENARIOS = ("commerce", "video", "music", "social", "support", "finance")
 KNOWN = "405"
 EACH = 3  # films shown of each domain
 LIKED = ("Alien", "Blade Runner", "Star Wars")
@@ -22,12 +24,46 @@ def demo(
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Where the run is written.")
     ] = Path("runs"),
+    scenario: Annotated[
+        str, typer.Option("--scenario", metavar="NAME", help=f"One of {', '.join(SCENARIOS)}.")
+    ] = "",
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="social, music: a copy of lastfm-hetrec."),
+    ] = None,
 ) -> None:
-    """Fetch MovieLens-100k, train, evaluate, report.
+    """Show what there is, on data that is at hand.
 
-    Three groups of genres stand for three domains.
+    Without a scenario: fetch MovieLens-100k, train, evaluate, report. Three groups of genres
+    stand for three domains. Some scenarios have no data that may be shipped: theirs is made up,
+    and they say so.
     """
-    from m6rec import artifacts, report
+    if data is not None and scenario not in ("music", "social"):
+        raise ConfigError("demo: --data goes with --scenario music or social")
+    if not scenario:
+        films(out)
+    elif scenario == "support":
+        from m6rec.cli.demo_support import demo as support
+
+        support(out)
+    elif scenario == "finance":
+        from m6rec.cli.demo_finance import demo as finance
+
+        finance(out)
+    elif scenario in SCENARIOS:
+        from m6rec.cli.demo_scenario import demo as business
+
+        business(scenario, out, data)
+    else:
+        raise ConfigError(
+            f'scenario "{scenario}" is unknown{suggestion(scenario, SCENARIOS)} '
+            f"(known: {', '.join(SCENARIOS)})"
+        )
+
+
+def films(out: Path) -> None:
+    """Fetch MovieLens-100k, train, evaluate, report."""
+    from m6rec import report
     from m6rec.cli.training import show_evaluations, show_learned
     from m6rec.data.fetch import fetch
     from m6rec.experiment import load
@@ -61,6 +97,13 @@ def demo(
     say("done")
     show_evaluations(trained.evaluations)
     show_learned(trained)
+    go_on(asked, trained, "Toy Story, Fargo")
+
+
+def go_on(asked: list[Any], trained: Any, history: str = "") -> None:
+    """Print what was recommended, and what can be done with the run."""
+    from m6rec import artifacts, report
+
     for section in asked:
         show.heading(section.heading)
         if section.frame is not None:
@@ -69,6 +112,9 @@ def demo(
     if path is not None:
         run = shlex.quote(artifacts.current_name(path))
         show.heading("Go on")
-        show.whole(f'm6rec recommend {run} --history "Toy Story, Fargo" --explain')
-        show.whole("make serve" if Path("Makefile").exists() else f"m6rec serve {run}")
+        if history:
+            show.whole(f'm6rec recommend {run} --history "{history}" --explain')
+            show.whole("make serve" if Path("Makefile").exists() else f"m6rec serve {run}")
+        else:
+            show.whole(f"m6rec serve {run}")
         show.whole(f"Report: {path / report.FILE}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ ROWS = 10_000  # looked at in each file
 SQLITE = b"SQLite format 3\x00"  # how such a file begins
 NEGATIVE = ("dislike", "hide", "return", "refund", "skip", "downvote", "notinterested", "report")
 STRONG = {"purchase": 4, "buy": 4, "order": 4, "cart": 2, "addtocart": 2, "favorite": 3, "like": 3}
+LIKED = 0.7  # of the highest rating: what is liked
 RATINGS = ("rating", "stars", "score", "overall")
 PEOPLE = "social"  # what a domain of people is called
 _OF_USERS = {"user", "users", "log", "events", "interactions"}  # words that name no domain
@@ -71,7 +73,8 @@ def draft(files: Sequence[Path], base: Path | None = None, preset: Preset | None
     placed = {id(s): _domain_of(s, logs) or only for s in seen if several and s.role == "items"}
     for role in roles:
         lines += _table_lines([s for s in seen if s.role == role and not placed.get(id(s))], role)
-    lines += _feedback_lines(logs)
+    rated, least = _rated(logs)
+    lines += _feedback_lines(logs if preset is None else ())
     lines += [
         '# tz = "UTC"         # zone of times that name none',
         "# strict = false     # true: one bad row stops the load",
@@ -92,7 +95,7 @@ def draft(files: Sequence[Path], base: Path | None = None, preset: Preset | None
         lines += _column_lines(logs[0])
     lines += _event_lines(logs, preset) + _feature_lines(seen)
     if preset:
-        lines += _preset_lines(preset, logs)
+        lines += _preset_lines(preset, logs, least if rated else None)
         return "\n".join(lines) + "\n"
     lines += [
         "[data.clean]",
@@ -250,13 +253,21 @@ def _column_lines(log: Seen) -> list[str]:
     return [*lines, ""]
 
 
-def _feedback_lines(logs: Sequence[Seen]) -> list[str]:
+def _rated(logs: Sequence[Seen]) -> tuple[str, int]:
+    """The column of ratings, "" where there is none, and the least one that says "liked"."""
     for log in logs:
         name = log.parts.get("value", "")
         if columns.simple(name) in RATINGS:
             values = log.frame[name].cast(pl.Float64, strict=False).drop_nulls()
             if len(values) and values.n_unique() <= 21 and 0 <= values.min() <= values.max() <= 10:  # type: ignore[operator]
-                return [f'feedback = "explicit"  # {name} holds ratings; "implicit" ranks instead']
+                return name, math.ceil(LIKED * float(values.max()))  # type: ignore[arg-type]
+    return "", 0
+
+
+def _feedback_lines(logs: Sequence[Seen]) -> list[str]:
+    name, _ = _rated(logs)
+    if name:
+        return [f'feedback = "explicit"  # {name} holds ratings; "implicit" ranks instead']
     return ['feedback = "implicit"  # "explicit": values are ratings to be predicted']
 
 
@@ -305,8 +316,10 @@ def _both_ways(log: Seen) -> bool:
     return back.height > 0.9 * max(inside.height, 1)
 
 
-def _preset_lines(preset: Preset, logs: Sequence[Seen]) -> list[str]:
-    """The preset's own tables; a split that the files do not allow is replaced."""
+def _preset_lines(preset: Preset, logs: Sequence[Seen], least: int | None) -> list[str]:
+    """The preset's own tables; a split that the files do not allow is replaced.
+
+    least: the lowest rating that counts as liking, where values are ratings."""
     lines: list[str] = []
     for name, section in preset.sections.items():
         if name.startswith(("init", "data.events")):
@@ -315,7 +328,10 @@ def _preset_lines(preset: Preset, logs: Sequence[Seen]) -> list[str]:
         if name == "split" and not timed and 'kind = "random"' not in section:
             lines += [*_split_lines(logs), ""]
             continue
-        lines += [*section.splitlines(), ""]
+        lines += section.splitlines()
+        if name == "data.clean" and least is not None:
+            lines += [f"min_value = {least}      # of ratings: what counts as liking"]
+        lines += [""]
     if "split" not in preset.sections:
         lines += [*_split_lines(logs), ""]
     return lines

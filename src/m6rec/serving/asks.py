@@ -30,7 +30,8 @@ class Ask:
     of stored items. filter: an expression over item attributes. boosts: see Boost.
     exclude: items left out. seen: whether items of the history may come again.
     k: how many, after the first ``offset``. page: the token that the page before gave.
-    diversity: 0 … 1. explore: share of random items. explain: whether reasons come with the
+    diversity: 0 … 1. explore: share of random items; both as the run's ``[rank]`` says where None.
+    explain: whether reasons come with the
     answer, in ``language``.
     """
 
@@ -48,8 +49,8 @@ class Ask:
     k: int = 10
     offset: int = 0
     page: str = ""
-    diversity: float = 0.0
-    explore: float = 0.0
+    diversity: float | None = None
+    explore: float | None = None
     explain: bool = True
     language: str = "en"
 

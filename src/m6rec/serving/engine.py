@@ -246,7 +246,7 @@ class Engine:
         if not 1 <= ask.k <= MOST:
             raise QueryError(f"k = {ask.k}: must be 1 to {MOST}")
         for name in ("diversity", "explore"):
-            if not 0 <= getattr(ask, name) <= 1:
+            if not 0 <= (getattr(ask, name) or 0) <= 1:
                 raise QueryError(f"{name} = {getattr(ask, name)}: must be 0 to 1")
         if ask.offset < 0:
             raise QueryError(f"offset = {ask.offset}: must not be negative")
@@ -318,11 +318,14 @@ class Engine:
         exclude = these_items(np.concatenate(gone), data.n_items)
         if len(recommender.fitted.twins):
             exclude = with_twins(exclude, recommender.fitted.twins)
+        usual = recommender.rank
+        diversity = usual.diversity if ask.diversity is None else ask.diversity
+        explore = usual.explore if ask.explore is None else ask.explore
         lists = rank(
             scores, ask.k, exclude=exclude, allowed=allowed,
-            offset=min(ask.offset, data.n_items), diversity=ask.diversity,
-            alike=live.alike, explore=ask.explore,
-            rng=np.random.default_rng(int(request, 16)) if ask.explore else None,
+            offset=min(ask.offset, data.n_items), diversity=diversity,
+            alike=live.alike, explore=explore,
+            rng=np.random.default_rng(int(request, 16)) if explore else None,
         )  # fmt: skip
         codes = lists.items[0][lists.items[0] >= 0]
         why = self._why(live, query, codes[None], ask.language) if ask.explain else None

@@ -82,8 +82,12 @@ class RecommendBody(Asked):
     seen: bool = Field(False, description="Whether items of the history may come again.")
     k: int = Field(10, ge=1, le=1000, description="How many items, at most 1000.")
     page: str = Field("", max_length=40_000, description="As the last answer gave it: go on there.")
-    diversity: float = Field(0.0, ge=0, le=1, description="0 … 1, by how much likeness costs.")
-    explore: float = Field(0.0, ge=0, le=1, description="Share of random items, 0 … 1.")
+    diversity: float | None = Field(
+        None, ge=0, le=1, description="0 … 1, by how much likeness costs; else as of the run."
+    )
+    explore: float | None = Field(
+        None, ge=0, le=1, description="Share of random items, 0 … 1; else as of the run."
+    )
     explain: bool = Field(True, description="Whether reasons come with the items.")
 
     def request(self) -> Ask:
