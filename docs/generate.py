@@ -118,8 +118,10 @@ def cli() -> str:
         "is one sentence on standard error, and exit status 2.",
         f"```text\n{help_of()}\n```",
     ]
-    for verb in get_command(app).commands:  # type: ignore[attr-defined]
+    for verb, command in get_command(app).commands.items():  # type: ignore[attr-defined]
         parts += [f"## m6rec {verb}", f"```text\n{help_of(verb)}\n```"]
+        for inner in getattr(command, "commands", ()):
+            parts += [f"### m6rec {verb} {inner}", f"```text\n{help_of(verb, inner)}\n```"]
     return page(parts)
 
 

@@ -444,7 +444,9 @@ def _shocks(path: Path) -> pl.DataFrame:
         }
     )
     wrong = frame.with_row_index().filter(
-        (pl.col("entity") == "") | pl.col("time").is_null() | ~pl.col("direction").is_in([-1, 0, 1])
+        (pl.col("entity") == "")
+        | pl.col("time").is_null()
+        | ~pl.col("direction").is_in([-1, 0, 1]).fill_null(False)
     )
     if wrong.height:
         raise DataError(

@@ -30,6 +30,7 @@ class Rule:
         newest window is far above those before. "divergence": opinion and price move apart.
     measure: the series that is looked at; a divergence looks at opinion and return.
     above, below: limits of a threshold.
+    evidence: how many equal readings an opinion must be worth to be held to a threshold.
     score: standard errors from which the other kinds raise an alert; 4, 3 and 2.5 if left out.
     span: the most windows that count as the newest; a change is looked for in the newest 1, 2,
         4 … of them.
@@ -46,6 +47,7 @@ class Rule:
     measure: str = "opinion"
     above: float | None = None
     below: float | None = None
+    evidence: float = 2.0
     score: float | None = None
     span: int = 8
     back: int = 80
@@ -136,6 +138,8 @@ def signal(series: Series, rule: Rule) -> Signal:
         limit = np.where(high, above, below)
         score = np.where(high, x - above, np.where(x <= below, below - x, -1.0))
         score[np.isnan(x)] = np.nan
+        if rule.measure == "opinion":
+            score[series.values["evidence"] < rule.evidence] = np.nan
         limit[score < 0] = np.nan
         return Signal(score, x, limit, np.where(high, 1, -1), np.ones(x.shape, int))
     if rule.kind == "spike":
