@@ -39,6 +39,7 @@ RULES = (
 class Watching:
     """What is made of the readings.
 
+    rules: what raises an alert; a change of opinion, and a spike of documents, if left out.
     measures: series that are forecast; those of a market only where there are prices.
     """
 
