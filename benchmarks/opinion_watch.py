@@ -35,7 +35,7 @@ import numpy as np
 import polars as pl
 
 from m6rec.opinion import forecast as forecasting
-from m6rec.opinion.alerts import Rule, Signal, alarms, signal
+from m6rec.opinion.alerts import ALONE, Rule, Signal, alarms, signal
 from m6rec.opinion.copies import Copies
 from m6rec.opinion.cusum import cusum, limit
 from m6rec.opinion.forecast import Forecasting
@@ -208,6 +208,16 @@ def change(span: int) -> Detector:
     return detect
 
 
+def weighted_cusum(series: Series, at: float) -> Signal:
+    """CUSUM of (x − mean before) √g, with the weights that the rule of a change gives windows."""
+    x, n = series.values["opinion"], series.values["evidence"]
+    seen = ~np.isnan(x)
+    g = np.where(seen, n / (ALONE + n), 0)
+    total, weight = np.cumsum(g * np.nan_to_num(x), axis=1), np.cumsum(g, axis=1)
+    before = np.pad(total / weight, ((0, 0), (1, 0)))[:, :-1]
+    return cusum((x - before) * np.sqrt(g / g[:, :SINCE].mean()), at)
+
+
 def page_hinkley(series: Series, at: float) -> Signal:
     """river's, two-sided, on values standardised by all before them."""
     from river.drift import PageHinkley
@@ -232,6 +242,7 @@ def page_hinkley(series: Series, at: float) -> Signal:
 DETECTORS: dict[str, Detector] = {
     "change (span 8)": change(8),
     "change (span 4)": change(4),
+    "CUSUM, weighted": weighted_cusum,
     "CUSUM": lambda series, at: cusum(series.values["opinion"], at),
     "Page-Hinkley": page_hinkley,
 }

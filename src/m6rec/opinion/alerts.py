@@ -16,7 +16,8 @@ from m6rec.opinion.series import Series
 
 Severity = Literal["info", "warning", "critical"]
 LEAST = 10  # windows with a value that a baseline needs
-FLOOR = {"attention": 0.25, "opinion": 0.02}  # least noise of a window, in units of the measure
+ALONE = 10.0  # readings that are as noisy together as opinion is from window to window
+FLOOR = {"attention": 0.25, "opinion": 0.01}  # least noise of a window, in units of the measure
 DEFAULT_SCORE = {"change": 4.0, "spike": 3.0, "divergence": 2.5}
 
 
@@ -202,7 +203,7 @@ def raised(series: Series, seen: Signal, rule: Rule) -> list[Alert]:
 def shift(series: Series, measure: str, span: int, back: int, season: int = 1) -> Signal:
     """Compare the newest ``span`` windows with the ``back`` before them: Welch's t with weights.
 
-    A window of n equal readings weighs g = n / (1 + n), other measures weigh 1: its variance is
+    A window of n equal readings weighs g = n / (10 + n), other measures weigh 1: its variance is
     v / g. score = |m − μ| / √(v (1/Σg newest + 1/Σg before)). season: above 1, the windows are
     compared less what was usual at their place of the season before; that is added again in what
     is told.
@@ -214,7 +215,7 @@ def shift(series: Series, measure: str, span: int, back: int, season: int = 1) -
     g = seen.astype(float)
     if measure == "opinion":
         n = series.values["evidence"]
-        g = np.where(seen, n / (1 + n), 0)
+        g = np.where(seen, n / (ALONE + n), 0)
     y = np.where(seen, x, 0)
     newest = [_sum(a, span, 0) for a in (g, g * y)]
     before = [_sum(a, back, span) for a in (g, g * y, g * y * y, seen.astype(float))]
