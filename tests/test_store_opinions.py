@@ -67,6 +67,9 @@ def test_what_is_unread_is_read_once_by_each_reader(store: Store) -> None:
     assert kept.schema == pl.Schema(READING)
     assert kept["spread"].to_list() == [2, 2, 1]
     assert store.opinions.originals(0) == {"a": "a", "b": "b", "copy": "a"}
+    assert store.opinions.originals(101, 101, "m1") == {"b": "b"}
+    assert store.opinions.originals(0, reader="m2") == {}
+    assert store.opinions.originals_of(["copy", "x"]) == {"copy": "a"}
     assert store.opinions.documents(entity="SAP")["document"].to_list() == ["b", "a"]
     assert store.opinions.readings(entities=["SAP"], since=101)["document"].to_list() == ["b"]
     assert store.opinions.readings_in(["a", "x"])["entity"].to_list() == ["Nokia", "SAP"]
@@ -87,7 +90,8 @@ def test_labels(store: Store) -> None:
     assert store.opinions.label("a", "Nokia", "positive", "bob", 6)
     assert store.opinions.label("a", "", "neutral", "", 7)
     assert not store.opinions.label("x", "", "neutral", "", 7)
-    assert store.opinions.labels().rows() == [("a", "", "neutral"), ("a", "Nokia", "positive")]
+    assert store.opinions.labels().rows() == [("a", "Nokia", "positive"), ("a", "", "neutral")]
+    assert store.opinions.labels_of("a") == {"": "neutral", "Nokia": "positive"}
     with pytest.raises(DataError, match="sentiment 'good': must be one of negative, neutral"):
         store.opinions.label("a", "", "good", "", 7)
 
@@ -99,6 +103,7 @@ def test_of_prices_the_last_counts(store: Store) -> None:
     assert store.opinions.prices().rows() == [rows[2], rows[0], ("SAP", 20, 7.0, 91.0)]
     assert store.opinions.prices(entities=["SAP"], since=11)["close"].to_list() == [7.0]
     assert store.opinions.entities() == ["Nokia", "SAP"]
+    assert store.opinions.newest() == 20 and store.opinions.newest(9) is None
 
 
 def test_watch_lists_keep_their_order_and_go_with_the_user(store: Store) -> None:

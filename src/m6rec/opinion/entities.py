@@ -55,6 +55,11 @@ class Entities:
 
     def __init__(self, aliases: Mapping[str, Sequence[str]]) -> None:
         self.names = sorted({entity for of in aliases.values() for entity in of})
+        self.aliases: dict[str, list[str]] = {name: [name] for name in self.names}
+        for alias, of in aliases.items():
+            for entity in of:
+                if alias != entity:
+                    self.aliases[entity].append(alias)
         known: dict[tuple[Any, ...], list[str]] = {}
         for alias, of in aliases.items():
             tokens = tuple(TOKEN.findall(alias))

@@ -80,6 +80,19 @@ class Opinions:
         wanted = sa.select(D.key, D.original).where(D.time >= since, D.time <= until, read)
         return {row.key: row.original for row in self._rows(wanted, {})}
 
+    def originals_of(self, documents: Collection[str]) -> dict[str, str]:
+        """Return document → the first copy of it, of those of these that were read."""
+        wanted = sa.select(D.key, D.original).where(among(D.key, documents), D.original != "")
+        return {row.key: row.original for row in self._rows(wanted, {})}
+
+    def newest(self, until: int = LAST) -> int | None:
+        """Return the time of the newest reading or price up to then, None where there is none."""
+        times = (
+            sa.select(sa.func.max(c.time)).where(c.time <= until).scalar_subquery() for c in (R, P)
+        )
+        found = [time for time in self._rows(sa.select(*times), {})[0] if time is not None]
+        return max(found, default=None)
+
     def put_readings(
         self, readings: pl.DataFrame, originals: Mapping[str, str], reader: str
     ) -> int:
@@ -142,9 +155,16 @@ class Opinions:
         return bool(self._write(_label, row))
 
     def labels(self) -> pl.DataFrame:
-        """Return all labels: document, entity ("" = the document as a whole), sentiment."""
-        wanted = sa.select(L.document, L.entity, L.sentiment).order_by(L.document, L.entity)
+        """Return all labels: document, entity ("" = the document as a whole), sentiment; the
+        oldest first."""
+        wanted = sa.select(L.document, L.entity, L.sentiment)
+        wanted = wanted.order_by(L.time, L.document, L.entity)
         return _frame(self._rows(wanted, {}), LABEL)
+
+    def labels_of(self, document: str) -> dict[str, str]:
+        """Return entity → sentiment of the labels of a document."""
+        wanted = sa.select(L.entity, L.sentiment).where(L.document == document)
+        return {row.entity: row.sentiment for row in self._rows(wanted, {})}
 
     def add_prices(self, prices: pl.DataFrame) -> int:
         """Add prices; of one entity and time the last one counts. Returns how many."""
