@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from m6rec.cli import show
-from m6rec.cli.opinion import say_notice, show_report
+from m6rec.cli.opinion_report import say_notice, show_report
 from m6rec.opinion.notice import NOTICE
 from m6rec.opinion.shocks import World
 
