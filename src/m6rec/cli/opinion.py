@@ -194,9 +194,10 @@ def watch(
 
     options = options_of(config, set, data, prices)
     kept = Store.open(store) if store else None
+    report: Report | None = None
     try:
         while True:
-            report = _report(options, kept, models, until, since)
+            report = _report(options, kept, models, until, since, report)
             if kept is not None:
                 new = kept.alerts.add(report.records(), options.delivery.sinks)
                 sent, failed = deliver(kept, options.delivery, int(clock.time()))
@@ -295,8 +296,11 @@ def alerts(
 
 
 def _report(
-    options: OpinionConfig, kept: Store | None, models: Path | None, until: str, since: int
-) -> Report:
+    options: OpinionConfig, kept: Store | None, models: Path | None, until: str, since: int,
+    before: Report | None,
+) -> Report:  # fmt: skip
+    """Return what is known now. Forecasters are those in ``models``, else those of the report
+    before if the entities are still the same."""
     from m6rec.opinion import saved
     from m6rec.opinion.series import build
     from m6rec.opinion.watch import watch as look
@@ -308,9 +312,11 @@ def _report(
     if kept is not None:
         kept.opinions.add_prices(prices)
         prices = kept.opinions.prices()
-    end = moment(until) if until else None
+    end = moment(until) if until else int(clock.time())  # a window that goes on is no window yet
     series = build(readings, prices, options.windows, end)
     fitted = None
+    if before is not None and before.series.entities == series.entities:
+        fitted = before.models
     if models is not None:
         fitted = saved.load(models / FORECASTERS, series.entities, options.windows.hours)
     first = int(series.ends[-1]) - round(since * options.windows.hours * 3600)
