@@ -1,6 +1,7 @@
 """The opinion monitor: forecast of the next window by MASE, and detection of shocks.
 
     python benchmarks/opinion_watch.py forecast stocknet|made [--readings FILE] [--seed 0]
+    python benchmarks/opinion_watch.py events [--readings FILE]
     python benchmarks/opinion_watch.py shocks [--worlds 4]
 
 forecast: windows of a day, one step ahead, rolling origin: fitted on the first 60, 70, 80 and 90 %
@@ -13,6 +14,10 @@ each entity by a grid on train. stocknet: posts read by the lexicon alone, copie
 entity from the folder; days without trade are no windows of the market series. made: the
 generator of ``opinion/shocks.py`` without shocks, 24 entities in 4 sectors, 500 windows, 60
 documents a day, in which a leader moves its sector one window ahead; and the same with no leader.
+
+events: stocknet; the size of the return, over its mean for that stock, on the last day of trade
+before the window of an alert, on that of the alert (or the first after it) and on the next; 1 = as
+on any day. Intervals by bootstrap over stocks.
 
 shocks: on that generator, detection within 8 windows. Each detector's limit gives one false alarm
 per entity and year on worlds without shocks (other seeds); then recall, delay and false alarms on
@@ -35,7 +40,7 @@ import numpy as np
 import polars as pl
 
 from m6rec.opinion import forecast as forecasting
-from m6rec.opinion.alerts import ALONE, Rule, Signal, alarms, signal
+from m6rec.opinion.alerts import ALONE, Rule, Signal, alarms, alerts, signal
 from m6rec.opinion.copies import Copies
 from m6rec.opinion.cusum import cusum, limit
 from m6rec.opinion.forecast import Forecasting
@@ -146,6 +151,28 @@ def forecasts(series: Series, name: str, season: int, seed: int) -> None:
         print(f"  {method:<15} {interval(value[keep])}")
     best = min(("naive", "moving average", "Holt-Winters"), key=lambda m: mase[m][keep].mean())
     print(f"  Δ fused − {best}: {interval((mase['fused'] - mase[best])[keep])}", flush=True)
+
+
+def events(series: Series) -> None:
+    x, ends = open_windows(series, "volatility")
+    size = x / np.nanmean(x, axis=1, keepdims=True)
+    rules = (
+        Rule(name="opinion changed", kind="change"),
+        Rule(name="much is written", kind="spike", measure="attention"),
+        Rule(name="opinion and price part", kind="divergence"),
+    )
+    for rule in rules:
+        found = alerts(series, [rule])
+        stock = np.array([series.entities.index(a.entity) for a in found])
+        day = np.searchsorted(ends, [a.time for a in found])
+        inside = (day > 0) & (day + 1 < len(ends))
+        told = []
+        for lag in (-1, 0, 1):
+            values = size[stock[inside], day[inside] + lag]
+            low, high = bootstrap_ci(values, np.random.default_rng(0), cluster=stock[inside])
+            told.append(f"{np.nanmean(values):.2f} [{low:.2f}, {high:.2f}]")
+        print(f"{rule.name:<24} {len(found)} alerts; day before {told[0]}, day {told[1]}, "
+              f"next {told[2]}")  # fmt: skip
 
 
 def interval(values: Array) -> str:
@@ -291,7 +318,7 @@ def on_all(detect: Detector, series: list[Series], at: float) -> Signal:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("forecast", "shocks"))
+    parser.add_argument("what", choices=("forecast", "events", "shocks"))
     parser.add_argument("on", nargs="?", choices=("stocknet", "made"), default="stocknet")
     parser.add_argument("--readings", type=Path, help="parquet that keeps what was read")
     parser.add_argument("--seed", type=int, default=0)
@@ -300,6 +327,8 @@ if __name__ == "__main__":
     np.seterr(invalid="ignore")
     if given.what == "shocks":
         shocks(given.worlds)
+    elif given.what == "events":
+        events(stocknet(given.readings))
     elif given.on == "stocknet":
         series = stocknet(given.readings)
         for measure in MEASURES:
