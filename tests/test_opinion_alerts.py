@@ -74,7 +74,7 @@ def test_the_score_is_welchs_with_weights() -> None:
     series.values["opinion"][0, 10:13] = np.nan
     n = series.values["evidence"][0] = np.random.default_rng(1).uniform(0.5, 9, W)
     seen = signal(series, Rule(name="c", kind="change", span=1, back=20))
-    x, g = series.values["opinion"][0], n / (1 + n)
+    x, g = series.values["opinion"][0], n / (10 + n)
     for t in (15, 40):
         past = [i for i in range(max(0, t - 20), t) if not np.isnan(x[i])]
         weight = g[past] / g[past].sum()

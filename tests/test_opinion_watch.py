@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from m6rec.errors import DataError
+from m6rec.errors import ConfigError, DataError
 from m6rec.opinion.alerts import Rule, Signal, alarms, alerts
 from m6rec.opinion.backtest import backtest, compare
 from m6rec.opinion.cusum import cusum, limit
@@ -160,6 +160,12 @@ def test_too_short_for_a_forecast_is_a_note(made: Made) -> None:
     found = watch(few, options=OPTIONS)
     assert found.forecast.height == 0
     assert "it needs 20" in found.notes[0]
+
+
+def test_an_unknown_measure_is_one_sentence(made: Made) -> None:
+    with pytest.raises(ConfigError, match=r'"opinio".*did you mean "opinion"') as found:
+        watch(made.readings, options=replace(OPTIONS, measures=("opinio",)))
+    assert "volume" in str(found.value)
 
 
 def shocked() -> tuple[Series, pl.DataFrame]:

@@ -91,6 +91,7 @@ def test_labels(store: Store) -> None:
     assert store.opinions.label("a", "", "neutral", "", 7)
     assert not store.opinions.label("x", "", "neutral", "", 7)
     assert store.opinions.labels().rows() == [("a", "Nokia", "positive"), ("a", "", "neutral")]
+    assert store.opinions.labels_of("a") == {"": "neutral", "Nokia": "positive"}
     with pytest.raises(DataError, match="sentiment 'good': must be one of negative, neutral"):
         store.opinions.label("a", "", "good", "", 7)
 

@@ -55,6 +55,9 @@ def serve(
     share: Annotated[
         float, typer.Option("--share", min=0, max=1, help="Of the users, whom the rival answers.")
     ] = 0.5,
+    opinion: Annotated[
+        str, typer.Option("--opinion", metavar="FILE", help="A TOML with [opinion], to watch.")
+    ] = "",
     rate: Annotated[
         float,
         typer.Option("--rate", min=0, help="Requests a second of one client, here; 0 = any."),
@@ -75,16 +78,20 @@ def serve(
     import uvicorn
 
     from m6rec import artifacts
+    from m6rec.opinion.config import OpinionConfig
     from m6rec.serving.settings import Settings
     from m6rec.store import Store
 
     threads = max(1, (os.cpu_count() or 1) // workers)
     settings = Settings(
         run=run, rival=rival, share=share, store=store, rate=rate, threads=threads,
-        log=log, requests=requests,
+        log=log, requests=requests, opinion=opinion,
     )  # fmt: skip
     for each in filter(None, (run, rival)):
         artifacts.checked(artifacts.resolve(each))
+    if opinion:
+        watched = OpinionConfig.read(opinion)  # so that a slip is said here
+        watched.open_entities(), watched.open_reader()
     opened = Store.open(store)
     guarded = any(not key.revoked for key in opened.keys())
     opened.close()

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from m6rec.arrays import Array, Ids
-from m6rec.errors import DataError
+from m6rec.errors import ConfigError, DataError, suggestion
 from m6rec.opinion import changes as change_points
 from m6rec.opinion import forecast as forecasting
 from m6rec.opinion.alerts import Rule, alerts
@@ -18,7 +18,7 @@ from m6rec.opinion.changes import Changes
 from m6rec.opinion.delivery import Delivering
 from m6rec.opinion.events import Event, event
 from m6rec.opinion.forecast import Forecaster, Forecasting
-from m6rec.opinion.series import MARKET, Series, Windows, build
+from m6rec.opinion.series import MARKET, OPINION, Series, Windows, build
 from m6rec.tracking import Run
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ RULES = (
 class Watching:
     """What is made of the readings.
 
+    rules: what raises an alert; a change of opinion, and a spike of documents, if left out.
     measures: series that are forecast; those of a market only where there are prices.
     """
 
@@ -118,6 +119,11 @@ def train(
     for name in options.measures:
         if name in MARKET and name not in series.values:
             continue
+        if name not in series.values:
+            raise ConfigError(
+                f'measures: there is no "{name}"; there are {", ".join((*OPINION, *MARKET))}'
+                + suggestion(name, (*OPINION, *MARKET))
+            )
         x, ends = open_windows(series, name)
         try:
             fitted[name] = forecasting.fit(x, ends, options.forecast, run.child(name))

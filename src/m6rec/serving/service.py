@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from m6rec import artifacts, config
 from m6rec.errors import RunError
@@ -23,6 +23,9 @@ from m6rec.serving.monitor import Monitor
 from m6rec.serving.schedule import Schedule
 from m6rec.serving.settings import Settings
 from m6rec.store import Event, Hits, Store
+
+if TYPE_CHECKING:
+    from m6rec.serving.opinions import OpinionService
 
 T = TypeVar("T")
 HOUR = 3600.0  # seconds between two looks at drift
@@ -47,6 +50,7 @@ class Service:
         self.batcher = Batcher(self.engine.recommend, settings.threads)
         retraining = self._retraining()
         self.schedule = Schedule(retraining, self.path.parent, self.store) if retraining else None
+        self.opinions: OpinionService | None = None
         _settle()
         self._stop = threading.Event()
         self._watch = threading.Thread(target=self._follow, name="watch", daemon=True)
@@ -56,6 +60,8 @@ class Service:
         """Answer what waits, write down what is to be written, and let go of the store."""
         self._stop.set()
         self._watch.join()
+        if self.opinions:
+            self.opinions.close()
         if self.schedule:
             self.schedule.close()
         self.batcher.close()

@@ -17,7 +17,8 @@ class Settings:
     rival: a second run that answers a ``share`` of the users. store: database URL. threads: of a
     worker's kernels. body: bytes of a request at most. rate: requests a second of one client at
     most, 0 = no limit; rates: the file by which workers count them together, "" = each alone.
-    poll: seconds between looks at CURRENT. log, requests: see ``logs``."""
+    poll: seconds between looks at CURRENT. log, requests: see ``logs``. opinion: a TOML file with
+    [opinion]."""
 
     run: str = "current"
     rival: str = ""
@@ -30,6 +31,7 @@ class Settings:
     poll: float = 1.0
     log: Form = "text"
     requests: bool = False
+    opinion: str = ""
 
     def hand_down(self) -> None:
         """Put them into the environment of this process and of its children."""

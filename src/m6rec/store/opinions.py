@@ -161,6 +161,11 @@ class Opinions:
         wanted = wanted.order_by(L.time, L.document, L.entity)
         return _frame(self._rows(wanted, {}), LABEL)
 
+    def labels_of(self, document: str) -> dict[str, str]:
+        """Return entity → sentiment of the labels of a document."""
+        wanted = sa.select(L.entity, L.sentiment).where(L.document == document)
+        return {row.entity: row.sentiment for row in self._rows(wanted, {})}
+
     def add_prices(self, prices: pl.DataFrame) -> int:
         """Add prices; of one entity and time the last one counts. Returns how many."""
         frame = _fit(prices, PRICE, "price")

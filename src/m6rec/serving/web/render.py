@@ -26,6 +26,7 @@ NAV = (
     ("explore", "/"),
     ("onboarding", "/onboarding"),
     ("items", "/items"),
+    ("opinion", "/opinion"),
     ("models", "/models"),
     ("operations", "/operations"),
 )
@@ -51,7 +52,9 @@ def page(request: HTTPConnection, template: str, status: int = 200, **values: An
     tongue = language(request)
     here = request.url.path
     nav = [
-        (name, path, here == path or (path != "/" and here.startswith(path))) for name, path in NAV
+        (name, path, here == path or (path != "/" and here.startswith(path)))
+        for name, path in NAV
+        if name != "opinion" or _watches(request)
     ]
     html = (
         environment()
@@ -67,6 +70,12 @@ def page(request: HTTPConnection, template: str, status: int = 200, **values: An
         )
     )
     return HTMLResponse(html, status, headers={"Cache-Control": "no-store"})
+
+
+def _watches(request: HTTPConnection) -> bool:
+    """Whether this service watches opinions."""
+    service = getattr(request.app.state, "service", None)
+    return service is not None and service.opinions is not None
 
 
 def problem(request: HTTPConnection, status: int, message: str = "") -> HTMLResponse:
