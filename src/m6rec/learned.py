@@ -15,6 +15,7 @@ from m6rec.models.pct_model import PctModel
 from m6rec.models.transfer import Local
 
 NEW = "new items"  # the row of items without events
+WORDS = "none, but words"  # the row of requests in words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +53,17 @@ def _lambda(model: BlendModel, domains: Sequence[str]) -> Learned:
         for b, bucket in enumerate([*ACTIVITY_NAMES, NEW][: model.weights.shape[1]])
         if bucket != NEW or model.weights[d, b].any()
     ]
+    rows += [
+        {"domain": domain, "history": WORDS}
+        | {n: f"{w:.2f}" for n, w in zip(columns, model.words[d], strict=True)}
+        for d, domain in enumerate(domains)
+        if model.words[d].any()
+    ]
     return Learned(
         symbol="λ",
         heading="λ: how much each part counts",
         text="By domain, and by how many items of it are in the history, or for new items, where "
-        "theirs differ; learned on a holdout.",
+        "theirs differ, or for requests in words; learned on a holdout.",
         frame=pl.DataFrame(rows),
     )
 
