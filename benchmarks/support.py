@@ -23,9 +23,9 @@ import numpy as np
 from m6rec.arrays import Array, Ids, Scores
 from m6rec.data.dataset import Dataset
 from m6rec.data.vocab import Vocab
-from m6rec.models.base import Model, Recipe
-from m6rec.models.compose import BlendModel
+from m6rec.models.base import Recipe
 from m6rec.models.confident import ConfidentModel, calibration_error
+from m6rec.models.fallback import mixture
 from m6rec.text import SentenceEncoder
 from m6rec.tracking import Run
 
@@ -125,7 +125,7 @@ def once(size: str, seed: int, baselines: bool) -> dict[str, dict[str, float]]:
     n = len(past)
     train = whole.take(whole.user < n)
     recipe = Recipe.from_table(preset()["model"])
-    run = Run(seed=seed)
+    run = Run(seed=seed, threads=1)
     began = time.perf_counter()
     model = recipe.fit(train, run)
     seconds = time.perf_counter() - began
@@ -133,7 +133,8 @@ def once(size: str, seed: int, baselines: bool) -> dict[str, dict[str, float]]:
     query = train.query(np.arange(n, n + len(asked)))
     scores = model.score(query)
     found = {"fused": figures(scores, wanted) | {"seconds": seconds}}
-    blend = blend_of(model)
+    blend = mixture(model)
+    assert blend is not None
     for part in blend.parts:
         found[part.recipe.kind] = figures(part.score(query), wanted)
     names_ = [part.recipe.kind for part in blend.parts]
@@ -169,14 +170,6 @@ def risk(sure: Array, right: Array) -> Array:
     order = np.argsort(-sure, kind="stable")
     wrong: Array = np.cumsum(~right[order]) / np.arange(1, len(order) + 1)
     return wrong
-
-
-def blend_of(model: Model) -> BlendModel:
-    while True:
-        inner = getattr(model, "part", None) or model.parts[0]  # type: ignore[attr-defined]
-        if type(inner) is BlendModel:
-            return inner
-        model = inner
 
 
 def preset() -> dict[str, dict[str, object]]:

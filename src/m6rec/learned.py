@@ -9,7 +9,9 @@ import polars as pl
 
 from m6rec.data.query import ACTIVITY_NAMES
 from m6rec.models.base import Model
-from m6rec.models.compose import BlendModel, FallbackModel
+from m6rec.models.compose import BlendModel
+from m6rec.models.confident import ConfidentModel
+from m6rec.models.fallback import FallbackModel
 from m6rec.models.pct import Pct
 from m6rec.models.pct_model import PctModel
 from m6rec.models.transfer import Local
@@ -30,6 +32,8 @@ class Learned:
 
 def learned(model: Model, domains: Sequence[str]) -> Iterator[Learned]:
     """Yield what a model and its parts learned, the model's own first."""
+    if isinstance(model, ConfidentModel):
+        yield from learned(model.part, domains)
     if isinstance(model, BlendModel):
         if not isinstance(model, FallbackModel):
             yield _lambda(model, domains)

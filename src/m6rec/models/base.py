@@ -38,7 +38,7 @@ KINDS: dict[str, str] = {
     "confident": "m6rec.models.confident:Confident",
     "seeds": "m6rec.models.seeds:Seeds",
     "blend": "m6rec.models.compose:Blend",
-    "fallback": "m6rec.models.compose:Fallback",
+    "fallback": "m6rec.models.fallback:Fallback",
     "m6rec": "m6rec.models.default:M6Rec",
 }
 

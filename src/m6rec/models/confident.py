@@ -112,6 +112,7 @@ class ConfidentModel(Model):
 
     def __init__(self, recipe: Confident, part: Model, state: State) -> None:
         self.recipe, self.part, self._state = recipe, part, state
+        self.parts = (part,)
         self.n_items = part.n_items
         self.threshold = float(state["threshold"][0])
         self.right: Array = state["right"]

@@ -12,7 +12,8 @@ from m6rec.arrays import State
 from m6rec.data.dataset import Dataset
 from m6rec.data.splits import Split, holdout
 from m6rec.models.base import Recipe
-from m6rec.models.compose import Blend, Fallback, FallbackModel, Rows, Table, check_share
+from m6rec.models.compose import Blend, Rows, Table, check_share
+from m6rec.models.fallback import Fallback, FallbackModel
 from m6rec.models.graph import Graph
 from m6rec.models.linear import Linear
 from m6rec.models.neighbours import Neighbours

@@ -19,20 +19,20 @@ from m6rec.data.splits import Split, holdout
 from m6rec.models.additive import Reasons
 from m6rec.models.base import Model, Reason, Recipe
 from m6rec.models.kernels import row_of
-from m6rec.models.questions import past
-from m6rec.models.search import quality
+from m6rec.models.questions import Judge, past
 from m6rec.models.text import Text, TextModel, spoken
 from m6rec.text import Choice
 from m6rec.tracking import Run
 from m6rec.training.loop import Training, deterministic, train
 
 BATCH = 1024
+SCALE = 20.0  # s: of a cosine, so that it can be a logit
 POINTS = 32  # of the path along which a score is split
 
 
 @dataclass(frozen=True, kw_only=True)
 class Intent(Recipe):
-    """score = s · u(x) · v_i + b_i, with u(x) = x + W₂ relu(W₁ x + b₁) and v_i = γ t_i + e_i.
+    """score = 20 u(x) · v_i + b_i, with u(x) = x + W₂ relu(W₁ x + b₁) and v_i = γ t_i + e_i.
 
     x is the request read as by "text": its words, and what was liked; t_i the text of item i in
     the same space. So training starts from the cosine of both, and learns what the wording does
@@ -53,11 +53,11 @@ class Intent(Recipe):
     history: float = 0.3
     hidden: int = 256
     dropout: float = 0.3
-    id_dropout: float = 0.1
+    id_dropout: float = 0.05
     epochs: int | None = None
     training: Training = field(
         default_factory=lambda: Training(
-            lr=3e-3, batch=64, epochs=40, patience=6, optimiser="adamw", weight_decay=0.01
+            lr=1e-3, batch=64, epochs=60, patience=10
         )
     )
 
@@ -72,7 +72,8 @@ class Intent(Recipe):
         if self.epochs is not None:
             return self
         learner = _Learner(self, split.train, run)
-        found = learner.learn(self.training, lambda: quality(learner.model(), split, run))
+        judge = Judge(learner.reader, split, run)
+        found = learner.learn(self.training, lambda: judge(learner.model().scores_of))
         return replace(self, epochs=max(1, found))
 
     def fit(self, train: Dataset, run: Run) -> IntentModel:
@@ -107,14 +108,13 @@ class _Network(nn.Module):
         self.own = nn.Parameter(torch.zeros(n, d))
         self.bias = nn.Parameter(torch.zeros(n))
         self.share = nn.Parameter(torch.ones(()))
-        self.scale = nn.Parameter(torch.tensor(2.5))  # a logarithm
 
     def forward(self, x: Tensor, shown: Tensor) -> Tensor:
         """Return (B, n_items) scores; shown (n_items,) 1 = with what is known of the item alone."""
         x = self.drop(x)
         users = x + self.second(self.drop(torch.relu(self.first(x))))
         items = self.share * self.texts + self.own * shown[:, None]
-        return self.scale.exp() * users @ items.T + self.bias * shown
+        return SCALE * users @ items.T + self.bias * shown
 
 
 class _Learner:
@@ -157,13 +157,12 @@ class _Learner:
 
     def model(self) -> IntentModel:
         with torch.inference_mode():
-            scale = self.network.scale.exp()
             own = self.network.own * torch.from_numpy(self.trained[:, None])
-            items = scale * (self.network.share * self.network.texts + own)
+            items = SCALE * (self.network.share * self.network.texts + own)
             state: State = {
                 "items": items.numpy().copy(),
                 "bias": (self.network.bias.numpy() * self.trained).astype(np.float32),
-                "share": (scale * self.network.share).reshape(1).numpy().copy(),
+                "share": (SCALE * self.network.share).reshape(1).numpy().copy(),
                 "into": self.network.first.weight.numpy().copy(),
                 "shift": self.network.first.bias.numpy().copy(),
                 "out": self.network.second.weight.numpy().copy(),
@@ -202,7 +201,7 @@ def examples(reader: TextModel, data: Dataset) -> tuple[Floats, Ids]:
 
 
 class IntentModel(Model):
-    """State: items (n_items, d) = s v, bias (n_items,), share (1,) = s γ, the network's into
+    """State: items (n_items, d) = 20 v, bias (n_items,), share (1,) = 20 γ, the network's into
     (h, d), shift (h,) and out (d, h); known (n_items,); the reader under reader/."""
 
     recipe: Intent
@@ -212,12 +211,16 @@ class IntentModel(Model):
         self.n_items = reader.n_items
 
     def score(self, query: Query, items: Ids | None = None) -> Scores:
-        codes = np.arange(self.n_items) if items is None else np.asarray(items)
-        s, x = self._state, self.reader.embed_query(query, 0)
+        scores = self.scores_of(query, self.reader.embed_query(query, 0))
+        return scores if items is None else scores[:, items]
+
+    def scores_of(self, query: Query, x: Floats) -> Scores:
+        """Return (B, n_items) scores of requests that were read as these vectors (B, dim)."""
+        s = self._state
         users = x + np.maximum(x @ s["into"].T + s["shift"], 0) @ s["out"].T
-        scores: Scores = (users @ s["items"][codes].T + s["bias"][codes]).astype(np.float32)
+        scores: Scores = (users @ s["items"].T + s["bias"]).astype(np.float32)
         scores[~spoken(x)] = np.nan
-        scores[:, ~s["known"][codes]] = np.nan
+        scores[:, ~s["known"]] = np.nan
         return scores
 
     def reads(self, query: Query) -> Mask:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
@@ -14,10 +14,10 @@ from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State, nest, unnest
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query
 from m6rec.data.splits import Split, holdout
+from m6rec.metrics import ranked
 from m6rec.models.additive import Reasons
 from m6rec.models.base import Model, Reason, Recipe
 from m6rec.models.kernels import row_of
-from m6rec.models.search import quality
 from m6rec.models.text import Text, TextModel, spoken
 from m6rec.text import Choice
 from m6rec.tracking import Run
@@ -25,6 +25,7 @@ from m6rec.tracking import Run
 LEAST = 1e-4  # share of the neighbourhood up to which a score grows evenly, above it by logarithm
 NAMED = 8  # past questions that are reasons of their own
 BATCH = 1024
+ASKED = 2_000  # users of a holdout that options are chosen by
 GRID = (8.0, 12.0, 18.0, 27.0)  # sharpness
 
 
@@ -58,11 +59,11 @@ class Questions(Recipe):
         if self.sharpness != "auto":
             return self
         model = replace(self, sharpness=GRID[0]).fit(split.train, run)
-        values = []
+        judge, values = Judge(model.reader, split, run), []
         for each in GRID:
             tried = copy(model)
             tried.recipe = replace(model.recipe, sharpness=each)
-            values.append(quality(tried, split, run))
+            values.append(judge(tried.scores_of))
             run.log(kind=self.kind, option="sharpness", value=each, ndcg=values[-1])
         return replace(self, sharpness=GRID[int(np.argmax(values))])
 
@@ -107,6 +108,25 @@ def past(reader: TextModel, train: Dataset, users: Ids) -> Floats:
     return reader.embed_query(replace(query, history=kept), 0)
 
 
+class Judge:
+    """NDCG@20 of a holdout whose requests are read once, however often it is asked."""
+
+    def __init__(self, reader: TextModel, split: Split, run: Run) -> None:
+        train, users = split.train, np.unique(split.test.user)
+        if len(users) > ASKED:
+            users = np.sort(run.rng("search").choice(users, ASKED, replace=False))
+        self.query = split.context.query(users)
+        self.asked = reader.embed_query(self.query, 0)
+        self.targets = csr_array(split.test.positives[users])
+        self.allowed = ~(train.hidden | train.explicit)
+
+    def __call__(self, scores_of: Callable[[Query, Floats], Scores]) -> float:
+        scores = scores_of(self.query, self.asked)
+        rows = ranked(scores, self.targets, self.query.history, self.allowed)
+        found = rows.metric("ndcg@20")
+        return float(np.nanmean(found)) if np.isfinite(found).any() else 0.0
+
+
 class QuestionsModel(Model):
     """rows: (R, dim) vectors of past requests, of length 1 or 0. answers: (R, n_items) what helped
     each; user: (R,) their codes, -1 = came later; texts: their words."""
@@ -124,11 +144,15 @@ class QuestionsModel(Model):
         self.trained: Mask = np.bincount(answers.indices[told], minlength=self.n_items) > 0
 
     def score(self, query: Query, items: Ids | None = None) -> Scores:
-        asked = self.reader.embed_query(query, 0)
+        scores = self.scores_of(query, self.reader.embed_query(query, 0))
+        return scores if items is None else scores[:, items]
+
+    def scores_of(self, query: Query, asked: Floats) -> Scores:
+        """Return (B, n_items) scores of requests that were read as these vectors (B, dim)."""
         scores = np.arcsinh(self._shares(query, asked) @ self.answers / LEAST).astype(np.float32)
         scores[~spoken(asked)] = np.nan
         scores[:, ~self.trained] = np.nan
-        return scores if items is None else scores[:, items]
+        return scores
 
     def reads(self, query: Query) -> Mask:
         return self.reader.reads(query)
