@@ -8,7 +8,18 @@ import sys
 import typer
 
 from m6rec import __version__
-from m6rec.cli import ask, data, demo, doctor, export, opinion, serve, store, training
+from m6rec.cli import (
+    answer,
+    ask,
+    data,
+    demo,
+    doctor,
+    export,
+    opinion,
+    serve,
+    store,
+    training,
+)
 from m6rec.errors import M6RecError
 
 app = typer.Typer(
@@ -49,6 +60,7 @@ for verb, epilog in (
     (ask.similar, ask.SIMILAR),
     (ask.score, ask.SCORE),
     (ask.explain, ask.EXPLAIN),
+    (answer.answer, answer.EXAMPLES),
     (training.tune, training.TUNE),
     (export.export, export.EXAMPLES),
     (serve.serve, serve.SERVE),

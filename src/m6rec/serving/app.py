@@ -14,7 +14,7 @@ from starlette.staticfiles import StaticFiles
 
 from m6rec import __version__
 from m6rec.errors import M6RecError, QueryError, RunError, StoreError
-from m6rec.serving import api_gorse, api_opinion, api_v1, logs
+from m6rec.serving import answering, api_gorse, api_opinion, api_support, api_v1, logs
 from m6rec.serving.guard import Guard, is_page
 from m6rec.serving.monitor import Monitor
 from m6rec.serving.opinions import OpinionService
@@ -29,6 +29,7 @@ from m6rec.serving.web import (
     operations,
     opinion,
     render,
+    support,
 )
 
 log = logging.getLogger("m6rec")
@@ -43,6 +44,7 @@ def create(settings: Settings | None = None) -> FastAPI:
         logs.set_up(chosen.log, chosen.requests)
         app.state.service = service = Service(chosen, monitor)
         app.state.guard.watch(service.store)
+        app.state.answers = answering.answers(service)
         if chosen.opinion:
             service.opinions = OpinionService(service.store, chosen.opinion)
         try:
@@ -62,9 +64,10 @@ def create(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(app.state.guard.middleware)
     app.add_middleware(monitor.middleware)
     app.include_router(api_v1.router)
+    app.include_router(api_support.router)
     app.include_router(api_opinion.router)
     app.include_router(api_gorse.router)
-    for door in (entry, explore, onboarding, items, opinion, models, operations):
+    for door in (entry, explore, onboarding, items, support, opinion, models, operations):
         app.include_router(door.router)
     app.mount("/static", StaticFiles(directory=render.HERE / "static"), name="static")
     app.add_exception_handler(M6RecError, _ours)

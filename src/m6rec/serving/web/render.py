@@ -25,6 +25,7 @@ LANGUAGE = "m6rec_language"  # cookie
 NAV = (
     ("explore", "/"),
     ("onboarding", "/onboarding"),
+    ("support", "/support"),
     ("items", "/items"),
     ("opinion", "/opinion"),
     ("models", "/models"),
@@ -54,7 +55,8 @@ def page(request: HTTPConnection, template: str, status: int = 200, **values: An
     nav = [
         (name, path, here == path or (path != "/" and here.startswith(path)))
         for name, path in NAV
-        if name != "opinion" or _watches(request)
+        if (name != "opinion" or _watches(request))
+        and (name != "support" or request.app.state.answers)
     ]
     html = (
         environment()

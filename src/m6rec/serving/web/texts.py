@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from m6rec.errors import QueryError
 from m6rec.serving.web.texts_opinion import OPINION
+from m6rec.serving.web.texts_support import SUPPORT
 
 LANGUAGES = {"en": "English", "zh": "中文"}
 Say = Callable[..., str]
@@ -278,6 +279,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "for hours": ("{n} h", "{n} 小时"),
     "for days": ("{n} d", "{n} 天"),
     **OPINION,
+    **SUPPORT,
 }
 
 
