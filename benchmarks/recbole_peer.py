@@ -51,7 +51,7 @@ def main(
     data = create_dataset(config)
     train, valid, test = data_preparation(config, data)
     init_seed(seed, config["reproducibility"])
-    network = get_model(name)(config, train.dataset)
+    network = get_model(name)(config, train.dataset).to(config["device"])
     if quick:
         quicken(network)
     trainer = get_trainer(config["MODEL_TYPE"], name)(config, network)
@@ -142,7 +142,8 @@ def answers(network: Any, data: Any, test: Any) -> dict[str, Any]:
     rows = test.dataset.inter_feat
     network.eval()
     with torch.inference_mode():
-        scores = network.full_sort_predict(rows).numpy().copy()
+        given = rows.to(next(network.parameters()).device)
+        scores = network.full_sort_predict(given).cpu().numpy().copy()
     scores[:, 0] = -np.inf  # no item
     user, item = rows["user_id"].numpy(), rows["item_id"].numpy()
     own = scores[np.arange(len(item)), item][:, None]
@@ -173,7 +174,9 @@ if __name__ == "__main__":
     parser.add_argument("--quick", action="store_true", help="see recbole_quick.py")
     parser.add_argument("--checkpoint", type=Path, help="file to go on from; of one seed")
     parser.add_argument("--minutes", type=float, default=1e6, help="most, of training a seed")
+    parser.add_argument("--gpu", action="store_true")
     options = parser.parse_args()
+    SETTINGS["use_gpu"] = options.gpu
     logging.disable(logging.WARNING)
     sys.argv = sys.argv[:1]  # RecBole reads it too
     torch.set_num_threads(1)
