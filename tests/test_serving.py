@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -262,3 +263,25 @@ def test_who_came_after_the_training_is_alike_too(runs: Path, tmp_path: Path) ->
     assert "u1" in dict(engine.like_minded("late", 5)) and "other" not in found
     engine.close()
     store.close()
+
+
+def test_what_was_given_is_written_down_again_after_a_failure(
+    http: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store: Store = http.app.state.service.store  # type: ignore[attr-defined]
+    works, failed = store.add_given, threading.Event()
+
+    def fails(rows: object) -> int:
+        failed.set()
+        raise ValueError("of no kind that is expected")
+
+    monkeypatch.setattr(store, "add_given", fails)
+    ask(http, user="u3")
+    assert failed.wait(5)
+    monkeypatch.setattr(store, "add_given", works)
+    request = ask(http, user="u3")["request"]
+    for _ in range(50):
+        if store.given(request):
+            return
+        time.sleep(0.1)
+    raise AssertionError("nothing was written down")

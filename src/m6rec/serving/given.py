@@ -72,5 +72,7 @@ class Journal:
                     self.store.add_given(rows)
                 except M6RecError as error:
                     log.warning("recommendations not written down: %s", error)
+                except Exception as error:  # whatever it is, the next may go well
+                    log.exception("recommendations not written down", exc_info=error)
             if ending:
                 return
