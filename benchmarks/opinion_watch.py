@@ -1,6 +1,7 @@
 """The opinion monitor: forecast of the next window by MASE, and detection of shocks.
 
     python benchmarks/opinion_watch.py forecast stocknet|made [--readings FILE] [--seed 0]
+    python benchmarks/opinion_watch.py events [--readings FILE]
     python benchmarks/opinion_watch.py shocks [--worlds 4]
 
 forecast: windows of a day, one step ahead, rolling origin: fitted on the first 60, 70, 80 and 90 %
@@ -14,6 +15,10 @@ entity from the folder; days without trade are no windows of the market series. 
 generator of ``opinion/shocks.py`` without shocks, 24 entities in 4 sectors, 500 windows, 60
 documents a day, in which a leader moves its sector one window ahead; and the same with no leader.
 
+events: stocknet; the size of the return, over its mean for that stock, on the last day of trade
+before the window of an alert, on that of the alert (or the first after it) and on the next; 1 = as
+on any day. Intervals by bootstrap over stocks.
+
 shocks: on that generator, detection within 8 windows. Each detector's limit gives one false alarm
 per entity and year on worlds without shocks (other seeds); then recall, delay and false alarms on
 worlds with shocks. An alarm up to 20 windows after a shock of its entity is not false.
@@ -26,6 +31,7 @@ import json
 import tarfile
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -34,7 +40,7 @@ import numpy as np
 import polars as pl
 
 from m6rec.opinion import forecast as forecasting
-from m6rec.opinion.alerts import Rule, Signal, alarms, signal
+from m6rec.opinion.alerts import ALONE, Rule, Signal, alarms, alerts, signal
 from m6rec.opinion.copies import Copies
 from m6rec.opinion.cusum import cusum, limit
 from m6rec.opinion.forecast import Forecasting
@@ -147,6 +153,28 @@ def forecasts(series: Series, name: str, season: int, seed: int) -> None:
     print(f"  Δ fused − {best}: {interval((mase['fused'] - mase[best])[keep])}", flush=True)
 
 
+def events(series: Series) -> None:
+    x, ends = open_windows(series, "volatility")
+    size = x / np.nanmean(x, axis=1, keepdims=True)
+    rules = (
+        Rule(name="opinion changed", kind="change"),
+        Rule(name="much is written", kind="spike", measure="attention"),
+        Rule(name="opinion and price part", kind="divergence"),
+    )
+    for rule in rules:
+        found = alerts(series, [rule])
+        stock = np.array([series.entities.index(a.entity) for a in found])
+        day = np.searchsorted(ends, [a.time for a in found])
+        inside = (day > 0) & (day + 1 < len(ends))
+        told = []
+        for lag in (-1, 0, 1):
+            values = size[stock[inside], day[inside] + lag]
+            low, high = bootstrap_ci(values, np.random.default_rng(0), cluster=stock[inside])
+            told.append(f"{np.nanmean(values):.2f} [{low:.2f}, {high:.2f}]")
+        print(f"{rule.name:<24} {len(found)} alerts; day before {told[0]}, day {told[1]}, "
+              f"next {told[2]}")  # fmt: skip
+
+
 def interval(values: Array) -> str:
     low, high = bootstrap_ci(values, np.random.default_rng(0))
     return f"{values.mean():.3f} [{low:.3f}, {high:.3f}]"
@@ -207,6 +235,16 @@ def change(span: int) -> Detector:
     return detect
 
 
+def weighted_cusum(series: Series, at: float) -> Signal:
+    """CUSUM of (x − mean before) √g, with the weights that the rule of a change gives windows."""
+    x, n = series.values["opinion"], series.values["evidence"]
+    seen = ~np.isnan(x)
+    g = np.where(seen, n / (ALONE + n), 0)
+    total, weight = np.cumsum(g * np.nan_to_num(x), axis=1), np.cumsum(g, axis=1)
+    before = np.pad(total / weight, ((0, 0), (1, 0)))[:, :-1]
+    return cusum((x - before) * np.sqrt(g / g[:, :SINCE].mean()), at)
+
+
 def page_hinkley(series: Series, at: float) -> Signal:
     """river's, two-sided, on values standardised by all before them."""
     from river.drift import PageHinkley
@@ -231,6 +269,7 @@ def page_hinkley(series: Series, at: float) -> Signal:
 DETECTORS: dict[str, Detector] = {
     "change (span 8)": change(8),
     "change (span 4)": change(4),
+    "CUSUM, weighted": weighted_cusum,
     "CUSUM": lambda series, at: cusum(series.values["opinion"], at),
     "Page-Hinkley": page_hinkley,
 }
@@ -243,12 +282,14 @@ def worlds(first: int, n: int, **options: float) -> Iterator[tuple[Series, pl.Da
 
 
 def shocks(n: int) -> None:
-    for documents, size in ((8, 0.5), (20, 0.3), (20, 0.5)):
-        print(f"\n{documents} documents a window, shocks of {size}, {n} worlds of 60 shocks")
+    for documents, size, burst in ((8, 0.5, 3), (20, 0.3, 3), (20, 0.5, 3), (20, 0.5, 1)):
+        print(f"\n{documents} documents a window, {burst} times as many in the first 3 of a shock "
+              f"of {size}; {n} worlds of 60 shocks")  # fmt: skip
         calm = [series for series, _ in worlds(1000, n, documents=documents, shocks=0)]
-        shaken = list(worlds(0, n, documents=documents, shocks=60, size=size))
+        shaken = list(worlds(0, n, documents=documents, shocks=60, size=size,
+                             burst=burst))  # fmt: skip
         for name, detect in DETECTORS.items():
-            at = limit(lambda v, d=detect: together([d(s, v) for s in calm]), BUDGET, COOLDOWN, SINCE)
+            at = limit(partial(on_all, detect, calm), BUDGET, COOLDOWN, SINCE)
             found, delay, false = [], [], 0
             for series, known in shaken:
                 seen = detect(series, at)
@@ -269,14 +310,15 @@ def shocks(n: int) -> None:
                   flush=True)  # fmt: skip
 
 
-def together(signals: list[Signal]) -> Signal:
+def on_all(detect: Detector, series: list[Series], at: float) -> Signal:
+    seen = [detect(each, at) for each in series]
     names = Signal.__dataclass_fields__
-    return Signal(*(np.concatenate([getattr(s, name) for s in signals]) for name in names))
+    return Signal(*(np.concatenate([getattr(s, name) for s in seen]) for name in names))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("forecast", "shocks"))
+    parser.add_argument("what", choices=("forecast", "events", "shocks"))
     parser.add_argument("on", nargs="?", choices=("stocknet", "made"), default="stocknet")
     parser.add_argument("--readings", type=Path, help="parquet that keeps what was read")
     parser.add_argument("--seed", type=int, default=0)
@@ -285,6 +327,8 @@ if __name__ == "__main__":
     np.seterr(invalid="ignore")
     if given.what == "shocks":
         shocks(given.worlds)
+    elif given.what == "events":
+        events(stocknet(given.readings))
     elif given.on == "stocknet":
         series = stocknet(given.readings)
         for measure in MEASURES:

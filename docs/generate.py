@@ -15,6 +15,7 @@ import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -25,6 +26,7 @@ from m6rec.cli.app import app
 from m6rec.data.schema import Names, Tables
 from m6rec.experiment import Experiment
 from m6rec.models.base import KINDS, Embeds, Explains, Recipe, recipe_class
+from m6rec.opinion.config import OpinionConfig
 from m6rec.serving.app import create
 from m6rec.serving.settings import Settings
 
@@ -36,6 +38,7 @@ WORDS = {
     float: "number",
     bool: "true or false",
     Any: "any value",
+    Path: "path",
     Names: "text or list of text",
     Recipe: "[model](#models)",
 }
@@ -56,6 +59,14 @@ def configuration() -> str:
     ]
     for places, cls in tables(Experiment):
         parts.append(heading(places, cls))
+        parts += options(cls)
+    parts += [
+        "## Opinions",
+        "The verbs of `m6rec opinion` read one more table, of the same file or one of its own; "
+        "[finance](scenarios/finance.md) shows it by example.",
+    ]
+    for places, cls in tables(OpinionConfig, "opinion"):
+        parts.append("#" + heading(places, cls))
         parts += options(cls)
     parts += [
         "## Models",
@@ -118,8 +129,10 @@ def cli() -> str:
         "is one sentence on standard error, and exit status 2.",
         f"```text\n{help_of()}\n```",
     ]
-    for verb in get_command(app).commands:  # type: ignore[attr-defined]
+    for verb, command in get_command(app).commands.items():  # type: ignore[attr-defined]
         parts += [f"## m6rec {verb}", f"```text\n{help_of(verb)}\n```"]
+        for inner in getattr(command, "commands", ()):
+            parts += [f"### m6rec {verb} {inner}", f"```text\n{help_of(verb, inner)}\n```"]
     return page(parts)
 
 
@@ -278,7 +291,8 @@ def meaning(name: str, hint: Any, intro: list[str], texts: dict[str, str]) -> st
     if hint is Recipe:
         return "see [models](#models)"
     for inner, _ in dataclasses_in(hint):
-        title = heading(dict((c, places) for places, c in tables(Experiment))[inner], inner)
+        known = chain(tables(Experiment), tables(OpinionConfig, "opinion"))
+        title = heading({c: places for places, c in known}[inner], inner)
         return f"see [{title.removeprefix('## ')}](#{slug(title)})"
     if re.search(rf"\b{name}\b", " ".join(intro)):
         return "see above"
@@ -347,7 +361,8 @@ def default_of(cls: type, name: str) -> str:
         return "needed"
     if isinstance(value, Recipe):
         return f'`{{kind = "{value.kind}"}}`'
-    if value is None or dataclasses.is_dataclass(value) or value in ({}, ()):
+    several = isinstance(value, tuple) and any(map(dataclasses.is_dataclass, value))
+    if value is None or several or dataclasses.is_dataclass(value) or value in ({}, ()):
         return "–"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"

@@ -19,7 +19,7 @@ from shop import write_shop
 VERBS = (
     *("demo", "fetch", "init", "check", "train", "evaluate", "compare"),
     *("recommend", "similar", "score", "explain", "tune", "export"),
-    *("serve", "retrain", "keys", "doctor"),
+    *("serve", "retrain", "keys", "doctor", "opinion"),
 )
 
 

@@ -157,7 +157,7 @@ def test_saved_and_loaded_forecasts_the_same(tmp_path: Path) -> None:
     assert (again.lam, again.gain, again.options) == (model.lam, model.gain, model.options)
     with pytest.raises(RunError, match=r"other entities \(f\)"):
         saved.load(tmp_path / "f.safetensors", (*names, "f"), 24.0)
-    with pytest.raises(RunError, match="24.0-hour windows"):
+    with pytest.raises(RunError, match=r"24\.0-hour windows"):
         saved.load(tmp_path / "f.safetensors", names, 12.0)
     (tmp_path / "f.safetensors").write_bytes(b"\x10")
     with pytest.raises(RunError, match="damaged"):

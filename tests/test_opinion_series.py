@@ -87,6 +87,8 @@ def test_mistakes_are_one_sentence() -> None:
     said = readings([("A", 1.5, "w", 0.3, 1.0, 1), ("A", 2.5, "w", 0.3, 1.0, 1)])
     with pytest.raises(DataError, match="unix seconds"):
         build(said.with_columns(pl.col("time") * 1_000_000))
+    with pytest.raises(DataError, match="no window has ended"):
+        build(said, until=0)
     with pytest.raises(DataError, match="no column sentiment"):
         build(said.drop("sentiment"))
     with pytest.raises(DataError, match="no readings"):

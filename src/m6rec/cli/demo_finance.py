@@ -5,18 +5,16 @@ from __future__ import annotations
 import shlex
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import polars as pl
 
 from m6rec.cli import show
-from m6rec.cli.opinion import say_notice, show_report
+from m6rec.cli.opinion_report import say_notice, show_report
 from m6rec.opinion.notice import NOTICE
-
-if TYPE_CHECKING:
-    from m6rec.opinion.shocks import World
+from m6rec.opinion.shocks import World
 
 CONFIG = "finance.toml"
+WORLD = World(windows=180, documents=10, shocks=10, size=0.6, quiet=70, seed=7)
 SHOWN = 45  # newest windows whose alerts are shown
 
 
@@ -26,19 +24,17 @@ def demo(out: Path) -> None:
     from m6rec.opinion.config import OpinionConfig
     from m6rec.opinion.reading import read
     from m6rec.opinion.series import build
-    from m6rec.opinion.shocks import World
     from m6rec.opinion.watch import watch
     from m6rec.tracking import Run
 
     folder = out / "finance"
     say = show.teller()
     say_notice()
-    world = World(windows=180, documents=10, shocks=10, size=0.6, quiet=70, seed=7)
-    shocks = write(folder, world)
+    shocks = write(folder, WORLD)
     options = OpinionConfig.read(folder / CONFIG)
     documents, _ = options.read_documents()
     prices, _ = options.read_prices()
-    say(f"{documents.height:,} made-up documents of {world.entities} firms in {folder}")
+    say(f"{documents.height:,} made-up documents of {WORLD.entities} firms in {folder}")
     readings = read(documents, options.open_entities(), options.open_reader(), options.copies)
     found = readings.readings
     say(f"read: {found.height:,} readings, {documents.height - len(readings.whole):,} copies")

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import time as clock
-from collections.abc import Sequence
-from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import polars as pl
 import typer
 
 from m6rec.cli import show
+from m6rec.cli.opinion_data import (
+    moment,
+    options_of,
+    prices_of,
+    readings_of,
+    shocks_of,
+    trained_reader,
+    write,
+)
+from m6rec.cli.opinion_report import as_table, day, say_notice, show_report
 from m6rec.errors import ConfigError, DataError
-from m6rec.opinion.notice import NOTICE
 
 if TYPE_CHECKING:
     from m6rec.opinion.config import OpinionConfig
-    from m6rec.opinion.sentiment import Reader
     from m6rec.opinion.watch import Report
     from m6rec.store import Store
 
@@ -47,10 +51,7 @@ ALERTS = show.examples(
     "m6rec opinion alerts --store sqlite:///m6rec.db --open",
     "m6rec opinion alerts --store sqlite:///m6rec.db --acknowledge 5f0c… --user ann",
 )
-NEWEST = 6  # windows of the series table
 READER, FORECASTERS = "reader.safetensors", "forecast.safetensors"
-COPIES_WITHIN = 7 * 86_400  # seconds back in which copies of a document are looked for
-MOST = 1_000_000  # documents whose texts are at hand for what drove an alert
 
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file with [opinion].")]
 Data = Annotated[
@@ -94,17 +95,17 @@ def read(
     json: Json = False,
 ) -> None:
     """Read documents: language, entities, copies, sentiment."""
-    options = _options(config, set, data)
+    options = options_of(config, set, data)
     from m6rec.store import Store
 
     kept = Store.open(store) if store else None
     try:
-        documents, readings = _read(options, kept)
+        documents, readings = readings_of(options, kept)
     finally:
         if kept is not None:
             kept.close()
     if out is not None:
-        _write(readings, out)
+        write(readings, out)
     by_entity = _by_entity(readings)
     if json:
         show.as_json(
@@ -139,12 +140,12 @@ def train(
     from m6rec.opinion.watch import train as fit
     from m6rec.tracking import Run
 
-    options = _options(config, set, data, prices)
+    options = options_of(config, set, data, prices)
     out.mkdir(parents=True, exist_ok=True)
     if labels is not None:
-        _trained_reader(options, labels).save(out / READER)
-    _, readings = _read(options, None, out / READER)
-    series = build(readings, _prices(options), options.windows)
+        trained_reader(options, labels).save(out / READER)
+    _, readings = readings_of(options, None, out / READER)
+    series = build(readings, prices_of(options), options.windows)
     notes: list[str] = []
     models = fit(series, options, Run(bars=show.bars(json)), notes)
     saved.save(out / FORECASTERS, models, series.entities, options.windows.hours)
@@ -191,17 +192,18 @@ def watch(
     from m6rec.opinion.delivery import deliver
     from m6rec.store import Store
 
-    options = _options(config, set, data, prices)
+    options = options_of(config, set, data, prices)
     kept = Store.open(store) if store else None
+    report: Report | None = None
     try:
         while True:
-            report = _report(options, kept, models, until, since)
+            report = _report(options, kept, models, until, since, report)
             if kept is not None:
                 new = kept.alerts.add(report.records(), options.delivery.sinks)
                 sent, failed = deliver(kept, options.delivery, int(clock.time()))
                 show.note(f"{new} new alerts; {sent} delivered, {failed} to be tried again")
             if json:
-                show.as_json(_as_table(report))
+                show.as_json(as_table(report))
             else:
                 show_report(report, since)
             if not every:
@@ -236,12 +238,12 @@ def backtest(
     from m6rec.opinion.series import build
     from m6rec.opinion.shocks import World, make
 
-    options = _options(config, set, data, prices)
+    options = options_of(config, set, data, prices)
     if made == (shocks is not None):
         raise ConfigError("backtest: say either --shocks FILE or --made")
     if shocks is not None:
-        _, readings = _read(options, None)
-        series, known = build(readings, _prices(options), options.windows), _shocks(shocks)
+        _, readings = readings_of(options, None)
+        series, known = build(readings, prices_of(options), options.windows), shocks_of(shocks)
     else:
         world = make(World(entities=24, sectors=4, windows=400, shocks=60, seed=seed))
         series, known = build(world.readings, world.prices, options.windows), world.shocks
@@ -283,7 +285,7 @@ def alerts(
         found = kept.alerts.find(entity=entity or None, open_only=open, n=n)
     finally:
         kept.close()
-    rows = [(a.key, _day(a.time), a.severity, a.rule, a.text, _day(a.acknowledged)) for a in found]
+    rows = [(a.key, day(a.time), a.severity, a.rule, a.text, day(a.acknowledged)) for a in found]
     heads = ("key", "time", "severity", "rule", "what", "acknowledged")
     if json:
         show.as_json([dict(zip(heads, row, strict=True)) | {"details": a.details}
@@ -293,66 +295,28 @@ def alerts(
     show.table(heads, rows)
 
 
-def show_report(report: Report, since: int = 30) -> None:
-    """Print a report: series, change points, forecast, alerts."""
-    series = report.series
-    say_notice()
-    show.heading(f"Opinion in the newest windows, to {_day(int(series.ends[-1]))}")
-    show.caption("From -1 to 1; – where nothing was written.")
-    days = [_day(int(end)) for end in series.ends[-NEWEST:]]
-    opinion, documents = series.values["opinion"], series.values["documents"]
-    rows = [
-        (entity, *opinion[e, -NEWEST:].tolist(), int(documents[e, -NEWEST:].sum()))
-        for e, entity in enumerate(series.entities)
-    ]
-    show.table(("entity", *days, "documents"), rows)
-    show.heading("Forecast of the next window")
-    for measure, model in report.models.items():
-        told = f"λ {model.lam:.2f} of neighbours, the rest GRU" if any(model.gain) else "base alone"
-        show.caption(f"{measure}: {told}; bands hold {model.options.coverage:.0%}")
-    wanted = report.forecast.filter(pl.col("measure") == "opinion")
-    show.frame(wanted.select("entity", "last", "forecast", "low", "high"))
-    if report.changes.height:
-        show.heading("Change points of opinion")
-        show.caption("known: the first day on which the search finds it.")
-        recent = report.changes.sort("known", descending=True).head(8)
-        moments = [pl.col(name).map_elements(_day, pl.String) for name in ("time", "known")]
-        show.frame(recent.with_columns(*moments))
-    show.heading(f"Alerts of the last {since} windows")
-    if not report.events:
-        show.line("none")
-    for event in report.events:
-        a = event.alert
-        show.line(f"{_day(a.time)}  {a.severity.upper()}  {event.text()}  [{a.rule}]")
-        for title, source, share in event.documents.select("title", "source", "share").rows():
-            show.line(f"    {share:4.0%}  {title or '(no title)'} ({source})")
-        if event.terms:
-            show.line("    terms: " + ", ".join(term for term, _ in event.terms))
-        if event.along:
-            show.line("    moved along: " + ", ".join(name for name, _ in event.along))
-        show.line(f"    {event.suggestion()}")
-    for text in report.notes:
-        show.note(f"note: {text}")
-    say_notice()
-
-
 def _report(
-    options: OpinionConfig, kept: Store | None, models: Path | None, until: str, since: int
-) -> Report:
+    options: OpinionConfig, kept: Store | None, models: Path | None, until: str, since: int,
+    before: Report | None,
+) -> Report:  # fmt: skip
+    """Return what is known now. Forecasters are those in ``models``, else those of the report
+    before if the entities are still the same."""
     from m6rec.opinion import saved
     from m6rec.opinion.series import build
     from m6rec.opinion.watch import watch as look
     from m6rec.tracking import Run
 
     reader = models / READER if models is not None else None
-    documents, readings = _read(options, kept, reader)
-    prices = _prices(options)
+    documents, readings = readings_of(options, kept, reader)
+    prices = prices_of(options)
     if kept is not None:
         kept.opinions.add_prices(prices)
         prices = kept.opinions.prices()
-    end = _moment(until) if until else None
+    end = moment(until) if until else int(clock.time())  # a window that goes on is no window yet
     series = build(readings, prices, options.windows, end)
     fitted = None
+    if before is not None and before.series.entities == series.entities:
+        fitted = before.models
     if models is not None:
         fitted = saved.load(models / FORECASTERS, series.entities, options.windows.hours)
     first = int(series.ends[-1]) - round(since * options.windows.hours * 3600)
@@ -362,139 +326,7 @@ def _report(
     )  # fmt: skip
 
 
-def _options(
-    path: Path, set: list[str] | None, data: list[Path] | None, prices: list[Path] | None = None
-) -> OpinionConfig:
-    from m6rec.opinion.config import OpinionConfig
-
-    found = OpinionConfig.read(path, set or [])
-    if data:
-        found = replace(found, documents=tuple(data))
-    return replace(found, prices=tuple(prices)) if prices else found
-
-
-def _read(
-    options: OpinionConfig, kept: Store | None, reader: Path | None = None
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return documents and readings: of the files, or with a store of all that it holds."""
-    from m6rec.opinion.reading import read as look
-
-    if reader is not None and reader.exists():
-        options = replace(options, reader=reader)
-    documents, problems = options.read_documents()
-    _problems(problems)
-    entities, model = options.open_entities(), options.open_reader()
-    if kept is None:
-        return documents, look(documents, entities, model, options.copies).readings
-    kept.opinions.add_documents(documents)
-    while (unread := kept.opinions.unread(model.fingerprint)).height:
-        first = int(unread["time"].to_numpy().min()) - COPIES_WITHIN
-        known = kept.opinions.originals(first)
-        earlier = kept.opinions.documents(keys=list(known), since=first, n=len(known) or 1)
-        found = look(unread, entities, model, options.copies, earlier, known)
-        kept.opinions.put_readings(found.readings, found.originals, model.fingerprint)
-    return kept.opinions.documents(n=MOST), kept.opinions.readings()
-
-
-def _prices(options: OpinionConfig) -> pl.DataFrame:
-    prices, problems = options.read_prices()
-    _problems(problems)
-    return prices
-
-
-def _problems(problems: Sequence[object]) -> None:
-    for problem in problems[:5]:
-        show.note(f"left out: {problem}")
-    if len(problems) > 5:
-        show.note(f"left out: {len(problems) - 5:,} more rows")
-
-
-def _trained_reader(options: OpinionConfig, path: Path) -> Reader:
-    from m6rec.opinion.rows import records
-    from m6rec.opinion.sentiment import CLASSES
-
-    rows, problems = records(path)
-    _problems(problems)
-    texts, labels = [], []
-    for place, row in rows:
-        said = str(row.get("sentiment", "")).strip().lower()
-        if said not in CLASSES or not row.get("text"):
-            raise DataError(
-                f"{path}, row {place}: needs text, and a sentiment of {', '.join(CLASSES)}"
-            )
-        texts.append(str(row["text"]))
-        labels.append(CLASSES.index(said))
-    return options.sentiment.fit(texts, np.array(labels))
-
-
-def _shocks(path: Path) -> pl.DataFrame:
-    from m6rec.opinion.rows import records, times
-
-    rows, problems = records(path)
-    _problems(problems)
-    found = [(row.get("entity"), row.get("time") or row.get("date"), row.get("direction") or 0)
-             for _, row in rows]  # fmt: skip
-    frame = pl.DataFrame(
-        {
-            "entity": [str(entity or "") for entity, _, _ in found],
-            "time": times(pl.Series([str(time or "") for _, time, _ in found]), "UTC"),
-            "direction": pl.Series([str(way) for *_, way in found]).cast(pl.Int64, strict=False),
-        }
-    )
-    wrong = frame.with_row_index().filter(
-        (pl.col("entity") == "") | pl.col("time").is_null() | ~pl.col("direction").is_in([-1, 0, 1])
-    )
-    if wrong.height:
-        raise DataError(
-            f"{path}, row {rows[wrong['index'][0]][0]}: needs entity, a time or date, and a "
-            "direction of 1, -1 or none"
-        )
-    return frame
-
-
-def _write(readings: pl.DataFrame, out: Path) -> None:
-    if out.suffix == ".parquet":
-        readings.write_parquet(out)
-    elif out.suffix == ".csv":
-        readings.write_csv(out)
-    else:
-        raise ConfigError(f"--out {out}: must end in .parquet or .csv")
-
-
 def _by_entity(readings: pl.DataFrame) -> pl.DataFrame:
     said = (pl.col("sentiment") * pl.col("confidence")).sum() / pl.col("confidence").sum()
     grouped = readings.group_by("entity").agg(readings=pl.len(), opinion=said)
     return grouped.sort("readings", "entity", descending=[True, False])
-
-
-def _as_table(report: Report) -> dict[str, Any]:
-    return {
-        "notice": NOTICE["en"],
-        "series": report.series.frame().to_dicts(),
-        "changes": report.changes.to_dicts(),
-        "forecast": report.forecast.to_dicts(),
-        "models": {n: {"lam": m.lam, "error": m.error} for n, m in report.models.items()},
-        "alerts": [asdict(record) for record in report.records()],
-        "notes": list(report.notes),
-    }
-
-
-def say_notice() -> None:
-    """Print what stands on every screen."""
-    show.line(NOTICE["en"])
-
-
-def _day(time: int | None) -> str:
-    """Return the day, or the minute where it is not midnight, of a time in unix seconds."""
-    if time is None:
-        return ""
-    moment = datetime.fromtimestamp(time, UTC)
-    return f"{moment:%Y-%m-%d}" if time % 86_400 == 0 else f"{moment:%Y-%m-%d %H:%M}"
-
-
-def _moment(text: str) -> int:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigError(f"--until {text}: write it as 2015-06-30") from None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())

@@ -16,7 +16,8 @@ from m6rec.opinion.series import Series
 
 Severity = Literal["info", "warning", "critical"]
 LEAST = 10  # windows with a value that a baseline needs
-FLOOR = {"attention": 0.25, "opinion": 0.02}  # least noise of a window, in units of the measure
+ALONE = 10.0  # readings that are as noisy together as opinion is from window to window
+FLOOR = {"attention": 0.25, "opinion": 0.01}  # least noise of a window, in units of the measure
 DEFAULT_SCORE = {"change": 4.0, "spike": 3.0, "divergence": 2.5}
 
 
@@ -30,6 +31,7 @@ class Rule:
         newest window is far above those before. "divergence": opinion and price move apart.
     measure: the series that is looked at; a divergence looks at opinion and return.
     above, below: limits of a threshold.
+    evidence: how many equal readings an opinion must be worth to be held to a threshold.
     score: standard errors from which the other kinds raise an alert; 4, 3 and 2.5 if left out.
     span: the most windows that count as the newest; a change is looked for in the newest 1, 2,
         4 … of them.
@@ -46,6 +48,7 @@ class Rule:
     measure: str = "opinion"
     above: float | None = None
     below: float | None = None
+    evidence: float = 2.0
     score: float | None = None
     span: int = 8
     back: int = 80
@@ -136,6 +139,8 @@ def signal(series: Series, rule: Rule) -> Signal:
         limit = np.where(high, above, below)
         score = np.where(high, x - above, np.where(x <= below, below - x, -1.0))
         score[np.isnan(x)] = np.nan
+        if rule.measure == "opinion":
+            score[series.values["evidence"] < rule.evidence] = np.nan
         limit[score < 0] = np.nan
         return Signal(score, x, limit, np.where(high, 1, -1), np.ones(x.shape, int))
     if rule.kind == "spike":
@@ -198,7 +203,7 @@ def raised(series: Series, seen: Signal, rule: Rule) -> list[Alert]:
 def shift(series: Series, measure: str, span: int, back: int, season: int = 1) -> Signal:
     """Compare the newest ``span`` windows with the ``back`` before them: Welch's t with weights.
 
-    A window of n equal readings weighs g = n / (1 + n), other measures weigh 1: its variance is
+    A window of n equal readings weighs g = n / (10 + n), other measures weigh 1: its variance is
     v / g. score = |m − μ| / √(v (1/Σg newest + 1/Σg before)). season: above 1, the windows are
     compared less what was usual at their place of the season before; that is added again in what
     is told.
@@ -210,7 +215,7 @@ def shift(series: Series, measure: str, span: int, back: int, season: int = 1) -
     g = seen.astype(float)
     if measure == "opinion":
         n = series.values["evidence"]
-        g = np.where(seen, n / (1 + n), 0)
+        g = np.where(seen, n / (ALONE + n), 0)
     y = np.where(seen, x, 0)
     newest = [_sum(a, span, 0) for a in (g, g * y)]
     before = [_sum(a, back, span) for a in (g, g * y, g * y * y, seen.astype(float))]

@@ -10,12 +10,16 @@ import numpy as np
 import polars as pl
 
 from m6rec.arrays import Array
+from m6rec.errors import ConfigError
 from m6rec.opinion.series import Series
 
 COLUMNS = {
     "entity": pl.String, "time": pl.Int64, "known": pl.Int64,
     "before": pl.Float64, "after": pl.Float64,
 }  # fmt: skip
+DRIFTS = {"entity": pl.String, "time": pl.Int64, "before": pl.Float64, "after": pl.Float64}
+SIDE = 50  # readings whose means tell of a drift
+NEEDED = 'changes: needs the package {}: pip install "m6rec[opinion]"'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +78,31 @@ def points(x: Array, options: Changes) -> list[tuple[int, int, float, float]]:
     ]
 
 
-def drifts(x: Sequence[float] | Array, delta: float) -> list[int]:
+def drifts(readings: pl.DataFrame, options: Changes) -> pl.DataFrame:
+    """Return where the sentiment of an entity's readings drifts, reading by reading: entity, time
+    (of the reading at which that is known), before, after (mean sentiment of as many as 50 readings
+    on either side of it, as known then)."""
+    rows = []
+    stream = readings.sort("time").select("entity", "time", "sentiment")
+    for (entity,), part in stream.group_by("entity", maintain_order=True):
+        time, x = part["time"].to_list(), part["sentiment"].to_numpy()
+        last = 0
+        for place in drifted(x, options.delta):
+            half = min(SIDE, max((place - last) // 2, 1))
+            newest, before = x[place + 1 - half : place + 1], x[last : place + 1 - half][-SIDE:]
+            if len(before):
+                rows.append((entity, time[place], float(before.mean()), float(newest.mean())))
+            last = place
+    return pl.DataFrame(rows, schema=DRIFTS, orient="row").sort("time", "entity")
+
+
+def drifted(x: Sequence[float] | Array, delta: float) -> list[int]:
     """Return the places of a stream at which ADWIN (Bifet & Gavaldà 2007, river) says that its
     distribution is another one; each is known when it is said."""
-    from river.drift import ADWIN
-
+    try:
+        from river.drift import ADWIN
+    except ImportError:
+        raise ConfigError(NEEDED.format("river")) from None
     detector: Any = ADWIN(delta=delta)  # type: ignore[no-untyped-call]
     found = []
     for place, value in enumerate(x):
@@ -89,9 +113,12 @@ def drifts(x: Sequence[float] | Array, delta: float) -> list[int]:
 
 
 def _pelt(x: Array, options: Changes) -> list[int]:
-    import ruptures
-
+    try:
+        import ruptures
+    except ImportError:
+        raise ConfigError(NEEDED.format("ruptures")) from None
     n = len(x)
+    x = x - x.mean() if n else x
     if n < 2 * options.least:
         return []
     noise = np.median(np.abs(np.diff(x))) / (0.6745 * np.sqrt(2))  # steps hardly touch a median
@@ -103,7 +130,7 @@ def _pelt(x: Array, options: Changes) -> list[int]:
 
 def _known(x: Array, point: int, options: Changes) -> int:
     """Return the first place at which a search of what there was by then finds the point."""
-    for place in range(point + options.least - 1, len(x)):
+    for place in range(point, len(x)):
         found = _pelt(x[: place + 1], options)
         if any(abs(each - point) < options.least for each in found):
             return place

@@ -20,6 +20,7 @@ DRIVER = {
     "sentiment": pl.Float64, "share": pl.Float64,
 }  # fmt: skip
 ALONG = 2.0  # standard errors from which another entity moved along
+HEAD = 80  # characters of a text that stand for a title
 BACK = 40  # windows before, whose documents the terms are compared with
 PRIOR = 100.0  # words that the prior of a term's log-odds is worth
 LATIN, HAN = re.compile(r"[^\W\d_]{3,}"), re.compile(r"[\u3400-\u9fff]{2,}")
@@ -27,10 +28,13 @@ LATIN, HAN = re.compile(r"[^\W\d_]{3,}"), re.compile(r"[\u3400-\u9fff]{2,}")
 
 @dataclass(frozen=True, eq=False)
 class Event:
-    """An alert and what drove it. documents: the greatest shares first: document, time, source,
-    title, sentiment, share. sources: how many different ones they come from, of all that drove
-    it. terms: of those documents, with the z-score of their log-odds.
-    along: entities that moved the same way, with their score."""
+    """An alert and what drove it.
+
+    documents: the greatest shares first: document, time, source, title (the beginning of the text
+    where there is none), sentiment, share. sources: how many different ones they come from, of
+    all that drove it. terms: of those documents, with the z-score of their log-odds. along:
+    entities that moved the same way, with their score.
+    """
 
     alert: Alert
     documents: pl.DataFrame
@@ -91,8 +95,10 @@ def event(
     newest = newest.filter(pl.col("share") > 0).sort("share", descending=True)
     empty = pl.DataFrame(schema={"document": pl.String, "title": pl.String, "text": pl.String})
     texts = empty if documents is None else documents
-    drivers = newest.join(texts.select("document", "title"), on="document", how="left")
-    drivers = drivers.with_columns(pl.col("title").fill_null("")).select(list(DRIVER)).head(n)
+    said = pl.when(pl.col("title") == "").then(pl.col("text").str.head(HEAD)).otherwise("title")
+    titles = texts.select("document", title=said)
+    drivers = newest.head(n).join(titles, on="document", how="left", maintain_order="left")
+    drivers = drivers.with_columns(pl.col("title").fill_null("")).select(list(DRIVER))
     before = own.filter(pl.col("time") < first, pl.col("time") >= first - BACK * seconds)
     sources = newest["source"].n_unique()
     terms = _terms(newest, before, texts, n)

@@ -94,10 +94,12 @@ def build(
     first, last = int(times.min()) // seconds, int(times.max()) // seconds
     if until is not None:
         last = min(last, until // seconds - 1)
-    if last < first or last - first > MOST:
+    if last < first:
+        raise DataError("opinion: no window has ended by then; the first reading is later")
+    if last - first >= MOST:
         raise DataError(
-            f"opinion: {last - first + 1:,} windows of {options.hours:g} hours; times must be unix "
-            "seconds, the last one at least a window after the first"
+            f"opinion: {last - first + 1:,} windows of {options.hours:g} hours, of which there may "
+            f"be {MOST:,}; times must be unix seconds"
         )
     ends = np.arange(first + 1, last + 2, dtype=np.int64) * seconds
     names = set(readings["entity"].to_list())
@@ -146,6 +148,7 @@ def _paid(prices: pl.DataFrame, cell: Ids, shape: tuple[int, int]) -> dict[str, 
     size = shape[0] * shape[1]
     close = np.full(size, np.nan)
     close[cell] = prices["close"].to_numpy()  # the last one of a cell stays
+    close[~(close > 0)] = np.nan  # no price has a log
     close = close.reshape(shape)
     volume = np.bincount(cell, prices["volume"].to_numpy(), size).reshape(shape)
     with np.errstate(divide="ignore"):

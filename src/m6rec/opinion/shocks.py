@@ -23,8 +23,8 @@ class World:
     Poisson, of mean ``documents`` times a log-normal of the entity, on days 6 and 7 of the week
     less by half; each says the opinion plus noise of 0.35, with a confidence from 0.5 to 1.
     Log-prices: noise of 1 % a window, plus 1 % times x. A shock adds ±``size`` to the opinion for
-    ``length`` windows, falling by a tenth each, trebles the documents in the first three, and moves
-    the price by 3 % in its direction; entities without documents on its first day still have it.
+    ``length`` windows, falling by a tenth each, brings ``burst`` times the documents in the first
+    three, and moves the price by 3 % in its direction.
 
     entities, sectors, windows, start (unix seconds of the first window), hours (of a window);
     shocks: how many in all, none in the first ``quiet`` windows, and ``apart`` windows between
@@ -42,6 +42,7 @@ class World:
     shocks: int = 12
     size: float = 0.5
     length: int = 8
+    burst: float = 3.0
     quiet: int = 60
     apart: int = 40
     seed: int = 0
@@ -73,7 +74,7 @@ def make(world: World) -> Made:
     day = (world.start // 86_400 + np.arange(w) * world.hours // 24 + 3) % 7  # 0 = Monday
     rate[:, day >= 5] *= 0.5
     for entity, window, _ in planted:
-        rate[entity, window : window + 3] *= 3
+        rate[entity, window : window + 3] *= world.burst
     count = rng.poisson(rate).ravel()
     cell = np.repeat(np.arange(e * w), count)
     n = len(cell)

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from m6rec.arrays import Array, Ids
-from m6rec.errors import DataError
+from m6rec.errors import ConfigError, DataError, suggestion
 from m6rec.opinion import changes as change_points
 from m6rec.opinion import forecast as forecasting
 from m6rec.opinion.alerts import Rule, alerts
@@ -18,7 +18,7 @@ from m6rec.opinion.changes import Changes
 from m6rec.opinion.delivery import Delivering
 from m6rec.opinion.events import Event, event
 from m6rec.opinion.forecast import Forecaster, Forecasting
-from m6rec.opinion.series import MARKET, Series, Windows, build
+from m6rec.opinion.series import MARKET, OPINION, Series, Windows, build
 from m6rec.tracking import Run
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ RULES = (
 class Watching:
     """What is made of the readings.
 
+    rules: what raises an alert; a change of opinion, and a spike of documents, if left out.
     measures: series that are forecast; those of a market only where there are prices.
     """
 
@@ -52,12 +53,17 @@ class Watching:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """series: see ``series.build``. changes: change points. forecast: of the next window: entity,
-    measure, time (its end), last, forecast, low, high. models: measure → what it was forecast
-    with. events: alerts, the newest first, with what drove them. notes: what could not be done."""
+    """What was found.
+
+    series: see ``series.build``. changes, drifts: see ``changes``. forecast: of the next window:
+    entity, measure, time (its end), last, forecast, low, high. models: measure → what it was
+    forecast with. events: alerts, the newest first, with what drove them. notes: what could not
+    be done.
+    """
 
     series: Series
     changes: pl.DataFrame
+    drifts: pl.DataFrame
     forecast: pl.DataFrame
     models: Mapping[str, Forecaster]
     events: Sequence[Event]
@@ -92,12 +98,14 @@ def watch(
         models = train(series, options, run, notes)
     tables = [next_window(series, name, model) for name, model in models.items()]
     raised = alerts(series, options.rules, since)
+    known = readings.filter(pl.col("time") < int(series.ends[-1]))
     return Report(
         series,
         change_points.changes(series, options.changes),
+        change_points.drifts(known, options.changes),
         pl.concat([pl.DataFrame(schema=FORECAST), *tables]),
         models,
-        [event(a, series, readings, documents, options.windows) for a in reversed(raised)],
+        [event(a, series, known, documents, options.windows) for a in reversed(raised)],
         notes,
     )
 
@@ -111,6 +119,11 @@ def train(
     for name in options.measures:
         if name in MARKET and name not in series.values:
             continue
+        if name not in series.values:
+            raise ConfigError(
+                f'measures: there is no "{name}"; there are {", ".join((*OPINION, *MARKET))}'
+                + suggestion(name, (*OPINION, *MARKET))
+            )
         x, ends = open_windows(series, name)
         try:
             fitted[name] = forecasting.fit(x, ends, options.forecast, run.child(name))
