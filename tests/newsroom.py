@@ -16,7 +16,7 @@ DAYS = 120
 @cache
 def world() -> tuple[pl.DataFrame, pl.DataFrame]:
     """Documents and prices of 12 firms over some months, the newest ending in the past."""
-    made = named(make(World(windows=DAYS, documents=3.0, seed=3)))
+    made = named(make(World(windows=DAYS, documents=1.2, seed=3)))
     return documents(made), made.prices
 
 

@@ -20,6 +20,7 @@ import m6rec
 from m6rec import config
 from m6rec.experiment import Experiment
 from m6rec.models.base import KINDS
+from m6rec.opinion.config import OpinionConfig
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -74,7 +75,10 @@ def test_code_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         if block.file:
             Path(block.file).write_text(block.text, encoding="utf-8")
         if block.language == "toml":
-            config.from_table(Experiment, tomllib.loads(block.text))
+            table = tomllib.loads(block.text)
+            if "opinion" in table:
+                config.from_table(OpinionConfig, table.pop("opinion"), "opinion")
+            config.from_table(Experiment, table)
         elif block.language == "python" and not block.file:
             shown = run_python(block, name, namespace)
         elif block.language == "sh":

@@ -8,6 +8,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
+from newsroom import write_config
 from service import made_run, serving
 
 CHECKS = (
@@ -17,7 +18,8 @@ CHECKS = (
 
 
 def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
-    with serving(made_run(tmp_path), f"sqlite:///{tmp_path / 'm6rec.db'}") as server:
+    watch = ("--opinion", str(write_config(tmp_path)))
+    with serving(made_run(tmp_path), f"sqlite:///{tmp_path / 'm6rec.db'}", *watch) as server:
         command = [str(Path(sys.executable).with_name("schemathesis")), "run"]
         command += [f"{server.url}/v1/openapi.json", "--checks", ",".join(CHECKS)]
         command += ["--max-examples", "40", "--seed", "1", "--generation-database", "none"]

@@ -63,7 +63,10 @@ def documents_of(
             name: next((lowered[o] for o in others if lowered.get(o) not in (None, "")), None)
             for name, others in NAMES.items()
         }
-        picked = {n: None if v is None else _plain(v) for n, v in picked.items()}
+        picked = {
+            name: None if value is None else _plain(value, markup=name in ("title", "text"))
+            for name, value in picked.items()
+        }
         found.append(picked | {"place": place})
     schema = {**dict.fromkeys(NAMES, pl.String), "place": pl.Int64}
     frame = pl.DataFrame(found, schema=schema).with_columns(
@@ -99,12 +102,12 @@ def documents_of(
     return frame, sorted(listed, key=lambda problem: problem.row)
 
 
-def _plain(value: Any) -> str:
-    """Text without markup and control characters, at most as long as is kept."""
+def _plain(value: Any, markup: bool) -> str:
+    """Text without NUL, at most as long as is kept; without tags, if it may hold markup."""
     if isinstance(value, (list, tuple)):  # tokens of a post
         value = " ".join(map(str, value))
     text = str(value)
-    if "<" in text or "&" in text:
+    if markup and ("<" in text or "&" in text):
         text = html.unescape(TAG.sub(" ", text))
     text = text.encode("utf-8", "ignore").decode().replace("\0", "")
     return text.strip()[:LONGEST]

@@ -5,13 +5,28 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from m6rec.opinion.notice import NOTICE
 from m6rec.serving.schemas import NO_NUL, Body, Key, micro
 from m6rec.store import Alert
 
 Sentiment = Literal["negative", "neutral", "positive"]
+LATEST = 90_000_000_000  # seconds; above that, files mean milliseconds
+
+
+def seconds(time: datetime) -> int:
+    """Return unix seconds; a time without a zone is UTC."""
+    return micro(time) // 1_000_000
+
+
+def _usual(time: datetime) -> datetime:
+    if not 0 <= seconds(time) <= LATEST:
+        raise ValueError("must be within the years 1970 to 4800")
+    return time
+
+
+Moment = Annotated[datetime, AfterValidator(_usual)]
 
 
 class DocumentBody(Body):
@@ -21,7 +36,7 @@ class DocumentBody(Body):
         None, examples=["wire-20240102-17"],
         description="Sent twice with the same id, it counts once. Left out: a hash of the rest.",
     )  # fmt: skip
-    time: datetime = Field(examples=["2024-01-02T10:00:00Z"], description="When it was published.")
+    time: Moment = Field(examples=["2024-01-02T10:00:00Z"], description="When it was published.")
     source: Annotated[str, Field(min_length=1, max_length=512, pattern=NO_NUL)] = "api"
     title: Annotated[str, Field(max_length=2000, pattern=NO_NUL)] = Field(
         "", examples=["Nokia profit rose"]
@@ -34,7 +49,7 @@ class PriceBody(Body):
     """A price of an entity, and what was traded."""
 
     entity: Key = Field(examples=["Nokia"])
-    time: datetime = Field(examples=["2024-01-02T00:00:00Z"])
+    time: Moment = Field(examples=["2024-01-02T00:00:00Z"])
     close: float = Field(ge=0, le=1e12, examples=[3.21])
     volume: float = Field(0.0, ge=0, le=1e15)
 
@@ -172,11 +187,6 @@ class StatusOut(Told):
     labels: int
     waiting: int
     lexicon: str
-
-
-def seconds(time: datetime) -> int:
-    """Return unix seconds; a time without a zone is UTC."""
-    return micro(time) // 1_000_000
 
 
 def alert(found: Alert, because: str, language: str) -> dict[str, Any]:

@@ -91,7 +91,8 @@ async def entity(request: Request, here: Here, entity: str, user: Who = "") -> R
 @router.get("/opinion/documents/{document:path}")
 async def document(request: Request, here: Here, document: str, user: Who = "") -> Response:
     """One document: its text, what it says of whom, and the words of the list in it."""
-    watched, tongue = desk(here), render.language(request)
+    desk(here)
+    tongue = render.language(request)
     found = await here.run(here.store.opinions.documents, keys=[document], n=1)
     if found.is_empty():
         raise HTTPException(404, speaker(tongue)("no document", key=document))
