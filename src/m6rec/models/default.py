@@ -38,8 +38,8 @@ class M6Rec(Recipe):
     and (see ``deep``) towers where events have an order, the text model where items have texts,
     and, where users come with words, "questions" and (see ``deep``) "intent".
     metric, weights, words, new_items: as of "blend". seeds: as of "seeds".
-    deep: whether towers and "intent" may be chosen: where torch is installed (the extra `deep`), up to a
-    million events. With `parts` it says nothing.
+    deep: whether towers and "intent" may be chosen: where torch is installed (the extra `deep`),
+    up to a million events. With `parts` it says nothing.
     """
 
     kind: ClassVar[str] = "m6rec"
@@ -77,9 +77,7 @@ class M6Rec(Recipe):
         return model
 
     def _whole(self) -> Fallback:
-        blend = Blend(
-            parts=self.parts, metric=self.metric, weights=self.weights, words=self.words
-        )
+        blend = Blend(parts=self.parts, metric=self.metric, weights=self.weights, words=self.words)
         return Fallback(parts=(blend, self.seeds))
 
 

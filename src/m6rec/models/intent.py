@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State, nest, unnest
+from m6rec.arrays import Floats, Ids, Mask, Scores, State, nest, unnest
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query
 from m6rec.data.splits import Split, holdout
@@ -56,9 +56,7 @@ class Intent(Recipe):
     id_dropout: float = 0.05
     epochs: int | None = None
     training: Training = field(
-        default_factory=lambda: Training(
-            lr=1e-3, batch=64, epochs=60, patience=10
-        )
+        default_factory=lambda: Training(lr=1e-3, batch=64, epochs=60, patience=10)
     )
 
     def __post_init__(self) -> None:
@@ -114,7 +112,8 @@ class _Network(nn.Module):
         x = self.drop(x)
         users = x + self.second(self.drop(torch.relu(self.first(x))))
         items = self.share * self.texts + self.own * shown[:, None]
-        return SCALE * users @ items.T + self.bias * shown
+        scores: Tensor = SCALE * users @ items.T + self.bias * shown
+        return scores
 
 
 class _Learner:
@@ -265,4 +264,3 @@ class IntentModel(Model):
 
     def state(self) -> State:
         return self._state | nest("reader", self.reader.state())
-

@@ -34,9 +34,7 @@ async def desk(
     able = await here.run(answering.answers, here)
     found = said = draft = None
     if able and question:
-        ask = Ask(
-            user=user.strip() or None, text=question, k=SHOWN, seen=True, language=tongue
-        )
+        ask = Ask(user=user.strip() or None, text=question, k=SHOWN, seen=True, language=tongue)
         found, said = await answering.answer(here, question, ask)
         draft = await answering.drafted(here, said, tongue)
     return render.page(
