@@ -12,6 +12,7 @@ import numpy as np
 
 from m6rec.cli import show
 from m6rec.cli.answer import show_reply
+from m6rec.pipeline import Trained
 from m6rec.recommender import Recommender
 
 ASKED = ("I ordered last week and the postman brought nothing so far", "家里的网速特别慢怎么办")
@@ -26,7 +27,6 @@ def demo(out: Path) -> None:
     from m6rec.cli.training import show_evaluations, show_learned
     from m6rec.experiment import load
     from m6rec.pipeline import save
-    from m6rec.report import write
     from m6rec.scenarios import faq
     from m6rec.support.answers import ask
 
@@ -34,7 +34,7 @@ def demo(out: Path) -> None:
     toml = Path(str(files("m6rec.scenarios").joinpath("support.toml")))
     experiment = load(toml, [f"base={str(folder.absolute())!r}", 'test="test.csv"'])
     say = show.teller()
-    trained = save(experiment, out, bars=show.bars(), say=say, extras=write)
+    trained = save(experiment, out, bars=show.bars(), say=say, extras=_report)
     say("done")
     show_evaluations(trained.evaluations)
     show_learned(trained)
@@ -51,6 +51,12 @@ def demo(out: Path) -> None:
         show.heading("Go on")
         show.whole(f'm6rec answer {run} "怎么修改无线网密码"')
         show.whole(f"m6rec serve {run}    # then open http://127.0.0.1:8088/support")
+
+
+def _report(trained: Trained, folder: Path) -> None:
+    from m6rec.report import write
+
+    write(trained, folder)
 
 
 def _pairs(folder: Path, name: str) -> Iterator[tuple[str, str]]:

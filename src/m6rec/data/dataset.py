@@ -284,8 +284,8 @@ class Dataset:
     def query(self, users: Ids, now: Ids | None = None, length: int = SEQUENCE) -> Query:
         """Return the requests of these users (B,) with all their events here as history.
 
-        A user of -1, or one without events, has an empty history, and -1 no words. ``now`` (B,) is in unix
-        seconds; without it, it is the time of the newest event of the whole dataset.
+        A user of -1, or one without events, has an empty history, and -1 no words. ``now`` (B,)
+        is in unix seconds; without it, it is the time of the newest event of the whole dataset.
         """
         users = np.asarray(users, dtype=np.int32)
         known = np.where(users >= 0, users, 0)

@@ -179,19 +179,20 @@ def learn_weights(
         found = fusion.least_squares(np.hstack(predictions), np.concatenate(ratings))
         return np.tile(found, (N_BUCKETS, 1)), untold
     pool, bucket, words = fusion.Pool.joined(pools), np.concatenate(buckets), np.concatenate(read)
-    row = untold
+    of_words: Array = untold
     if words.sum() >= fusion.FEWEST:
-        row = fusion.simplex_search(pool, metric, np.flatnonzero(words))[None]
+        of_words = fusion.simplex_search(pool, metric, np.flatnonzero(words))[None]
     rest = ~words if (~words).any() else np.ones_like(words)
     table = fusion.learn(pool.take(np.flatnonzero(rest)), bucket[rest], N_BUCKETS, metric)
-    of_row = np.where(words & bool(len(row)), N_BUCKETS, bucket)
-    own = fusion.learn_new(pool, np.vstack([table, row]), of_row, metric, new_items)
-    return table if own is None else np.vstack([table, own]), row
+    of_row = np.where(words & bool(len(of_words)), N_BUCKETS, bucket)
+    own = fusion.learn_new(pool, np.vstack([table, of_words]), of_row, metric, new_items)
+    return table if own is None else np.vstack([table, own]), of_words
 
 
 class BlendModel(Model):
     """State: the parts' states under their numbers; weights (D, buckets + 1, P), the last row of
-    new items, zeros = as of the others; words (D, P), zeros = not learned; calibration (P, D, buckets, 2) = mean and deviation;
+    new items, zeros = as of the others; words (D, P), zeros = not learned;
+    calibration (P, D, buckets, 2) = mean and deviation;
     item_domain, explicit, new (n_items,); personal (P,) = the part says nothing of somebody of
     whom nothing is known."""
 
@@ -301,9 +302,9 @@ class BlendModel(Model):
         learned = self.words.any(axis=1)
         for p, part in enumerate(self.parts):
             if isinstance(part, Reads):
-                asked = np.ix_(np.flatnonzero(part.reads(query)), np.flatnonzero(~learned))
-                picked[asked] *= 1 - WORDS
-                picked[(*asked, p)] += WORDS
+                half = WORDS * (part.reads(query)[:, None] & ~learned).astype(np.float32)
+                picked *= 1 - half[..., None]
+                picked[:, :, p] += half
         asked = self.reads(query)
         if learned.any() and asked.any():
             words = np.maximum(self.words, np.float32(FLOOR))

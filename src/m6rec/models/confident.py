@@ -31,9 +31,10 @@ class Confident(Recipe):
 
     p = σ(w · (1, l, z)), where l is the log-odds of the best item in a softmax of the scores at a
     temperature, and z its score in deviations of all; the temperature (Guo et al. 2017) and w
-    (Platt 1999) are learned in half of a holdout, the part's options in the other half. Requests
-    in words alone if the data has some. ``threshold`` is the least p at which the share of wrong
-    best items among all that are as sure was no more than ``risk`` there.
+    (Platt 1999) are learned on the holdout on which the part's options were chosen, which are too
+    few to make it look better by much; from requests in words alone, if the data has some.
+    ``threshold`` is the least p at which the share of wrong best items among all that are as sure
+    was no more than ``risk`` there.
 
     part: the model. risk: share of wrong answers that is put up with among those that are given.
     """
@@ -51,27 +52,15 @@ class Confident(Recipe):
 
     def fit(self, train: Dataset, run: Run) -> ConfidentModel:
         split = holdout(train, run.rng("confidence"))
-        one, other = halves(split, run.rng("halves"))
-        chosen = self.part.choose(one, run.child("part"))
+        chosen = self.part.choose(split, run.child("part"))
         tried = chosen.fit(split.train, run.child("part"))
-        state = judged(tried, other, self.risk, run)
+        state = judged(tried, split, self.risk, run)
         part = chosen.fit(train, run.child("part"))
         return ConfidentModel(replace(self, part=part.recipe), part, state)
 
     def restore(self, state: State) -> ConfidentModel:
         own = {name: value for name, value in state.items() if not name.startswith("part/")}
         return ConfidentModel(self, self.part.restore(unnest("part", state)), own)
-
-
-def halves(split: Split, rng: np.random.Generator) -> tuple[Split, Split]:
-    """Return two splits of the same train, each with the test events of half of the users."""
-    test = split.test
-    users = rng.permutation(np.unique(test.user))
-    mask = np.zeros(test.n_users, np.bool_)
-    mask[users[: (len(users) + 1) // 2]] = True
-    first = mask[test.user]
-    parts = [replace(split, test=test.take(rows)) for rows in (first, ~first)]
-    return parts[0], parts[1]
 
 
 def judged(model: Model, split: Split, risk: float, run: Run) -> State:

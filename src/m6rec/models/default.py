@@ -40,8 +40,7 @@ class M6Rec(Recipe):
     model where items have texts, and, where users come with words, "questions" and (see ``deep``)
     "intent". metric, weights, words, new_items: as of "blend". seeds: as of "seeds".
     deep: whether towers and "intent" may be chosen: where torch is installed (the extra `deep`),
-    up to a
-    million events. With `parts` it says nothing.
+    up to a million events. With `parts` it says nothing.
     """
 
     kind: ClassVar[str] = "m6rec"

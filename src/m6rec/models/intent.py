@@ -112,7 +112,8 @@ class _Network(nn.Module):
         x = self.drop(x)
         users = x + self.second(self.drop(torch.relu(self.first(x))))
         items = self.share * self.texts + self.own * shown[:, None]
-        return SCALE * users @ items.T + self.bias * shown
+        scores: Tensor = SCALE * users @ items.T + self.bias * shown
+        return scores
 
 
 class _Learner:

@@ -27,7 +27,8 @@ def write(folder: Path) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     columns = ("key", "language", "category", "product", "title", "text")
-    listed, asked = [], []
+    listed: list[list[str]] = []
+    asked: list[tuple[str, str]] = []
     rows: dict[str, list[tuple[str, str]]] = {"history": [], "test": [], "other": []}
     for each in answers():
         listed.append([each[name] for name in columns])

@@ -24,11 +24,11 @@ KEY = "M6REC_DRAFT_KEY"
 LARGEST = 1_000_000  # bytes of a reply
 CITED = re.compile(r"\[(\d{1,3})\]")
 ORDER = {
-    "en": "You answer a customer. Use only the numbered answers below, in at most four sentences of "
-    "English. After each sentence name the answer it is from, as [1]. If they do not answer the "
+    "en": "You answer a customer. Use only the numbered answers below, in at most four sentences "
+    "of English. After each sentence name the answer it is from, as [1]. If they do not answer the "
     "question, reply with NONE.",
-    "zh": "你在回答一位顾客。只能使用下面编号的答案，用中文，不超过四句话。每句话后面注明出自哪一条，"
-    "写成[1]。如果这些答案都回答不了问题，就只回复 NONE。",
+    "zh": "你在回答一位顾客。只能使用下面编号的答案，用中文，不超过四句话。"
+    "每句话后面注明出自哪一条，写成[1]。如果这些答案都回答不了问题，就只回复 NONE。",
 }
 
 log = logging.getLogger("m6rec")

@@ -82,10 +82,10 @@ class BothText:
     def joined(self, meaning: Floats, words: Floats) -> Floats:
         """Return (n, dim) of the vectors by each encoder, of length 1 again."""
         a, b = self._scales()
-        vectors = np.hstack([meaning * a, words * b]).astype(np.float32)
+        vectors: Floats = np.hstack([meaning * a, words * b]).astype(np.float32)
         norm = np.linalg.norm(vectors, axis=1, keepdims=True)
-        found: Floats = vectors / np.where(norm > 0, norm, 1)
-        return found
+        vectors /= np.where(norm > 0, norm, 1)
+        return vectors
 
     def _scales(self) -> tuple[np.float32, np.float32]:
         share = self.recipe.spelling
