@@ -23,7 +23,7 @@ import numpy as np
 from m6rec.data.splits import Split, holdout
 from m6rec.evaluation import Rows, evaluate
 from m6rec.models.base import Recipe
-from m6rec.models.compose import Fallback
+from m6rec.models.fallback import Fallback
 from m6rec.models.neighbours import Neighbours
 from m6rec.models.pct import Pct
 from m6rec.models.popular import Popular

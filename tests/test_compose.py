@@ -12,8 +12,9 @@ from m6rec.data.query import ACTIVITY_NAMES
 from m6rec.data.splits import Split
 from m6rec.metrics import ranked
 from m6rec.models import fusion
-from m6rec.models.compose import Blend, Fallback
+from m6rec.models.compose import Blend
 from m6rec.models.default import M6Rec, default_parts
+from m6rec.models.fallback import Fallback
 from m6rec.models.neighbours import Neighbours
 from m6rec.models.pct import Pct
 from m6rec.models.popular import Popular

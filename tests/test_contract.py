@@ -31,6 +31,7 @@ OPTIONS: dict[str, dict[str, object]] = {
     "blend": {"parts": [{"kind": "neighbours", "k": 10}, {"kind": "pct", "dim": 16}]},
     "fallback": {"parts": [{"kind": "neighbours", "k": 10}, {"kind": "popular"}]},
     "m6rec": {"parts": [{"kind": "neighbours", "k": 10}, {"kind": "pct", "dim": 16}]},
+    "confident": {"part": {"kind": "neighbours", "k": 10}},
 }
 ANSWERS_NOBODY = {"popular", "seeds", "fallback", "m6rec"}  # kinds that answer an empty query
 KNOWS_NOTHING_PERSONAL = {"popular", "seeds"}
@@ -40,7 +41,8 @@ EXPLICIT = ["popular", "neighbours", "pct", "normalised", "deepfm", "blend", "m6
 # Kinds whose training changes by the mere listing of an item without events: texts of all items
 # fit an encoder, calibration is over all unseen items, and initial weights are drawn for all.
 HEARS_OF_NEW_ITEMS = {
-    "text", "towers", "distilled", "onnx", "deepfm", "blend", "fallback", "m6rec",
+    "text", "questions", "intent", "towers", "distilled", "onnx", "deepfm", "blend", "fallback",
+    "m6rec", "confident",
 }  # fmt: skip
 ROUNDED = {"distilled"}  # kinds in which items at the fit are rounded and later ones are not
 X = 39  # an item, the last, that is listed but has no events

@@ -21,7 +21,7 @@ FLOORS: dict[str, float] = {
     "comparison": 5.5, "experiment": 5.5, "arrivals": 5.5,
     "pipeline": 6, "recommender": 6, "export": 6,
     "tune": 7, "report": 7,
-    "scenarios": 8, "serving": 8,
+    "support": 7, "scenarios": 8, "serving": 8,
     "api": 8, "client": 8, "cli": 9, "__init__": 9.5, "__main__": 9.5,
 }  # fmt: skip
 

@@ -131,10 +131,38 @@ class RetrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DraftConfig:
+    """The ``[serve.draft]`` table: who writes a draft of an answer from those that were found.
+
+    endpoint: of an OpenAI-compatible service, up to and without "/chat/completions"; "" = nobody,
+    and answers are the passages as they stand. The key is read from the environment variable
+    M6REC_DRAFT_KEY. model: its name there. timeout: seconds after which the passage answers
+    instead. tokens: most of a draft. answers: how many of those found it is given.
+    """
+
+    endpoint: str = ""
+    model: str = ""
+    timeout: float = 5.0
+    tokens: int = 300
+    answers: int = 3
+
+    def __post_init__(self) -> None:
+        if self.endpoint and not self.endpoint.startswith(("http://", "https://")):
+            raise ValueError(f'endpoint = "{self.endpoint}": must begin with http:// or https://')
+        if self.endpoint and not self.model:
+            raise ValueError('endpoint needs model = "…", the name of the model there')
+        if not 0 < self.timeout <= 60:
+            raise ValueError(f"timeout = {self.timeout}: must be above 0 and at most 60 seconds")
+        if self.tokens < 1 or not 1 <= self.answers <= 10:
+            raise ValueError("tokens must be at least 1, and answers 1 to 10")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServeConfig:
-    """The ``[serve]`` table: what `m6rec serve` reads of a run; see RetrainConfig."""
+    """The ``[serve]`` table: what `m6rec serve` reads of a run; see RetrainConfig, DraftConfig."""
 
     retrain: RetrainConfig = RetrainConfig()
+    draft: DraftConfig = DraftConfig()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,8 +19,9 @@ from m6rec.data.splits import Split, leave_last
 from m6rec.errors import RunError
 from m6rec.metrics import ranked
 from m6rec.models.base import Model
-from m6rec.models.compose import Blend, BlendModel, Fallback
+from m6rec.models.compose import Blend, BlendModel
 from m6rec.models.default import M6Rec
+from m6rec.models.fallback import Fallback
 from m6rec.models.onnx import WRITABLE, OnnxModel
 
 ASKED = 2000  # most users whose scores are compared

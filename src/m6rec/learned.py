@@ -9,12 +9,15 @@ import polars as pl
 
 from m6rec.data.query import ACTIVITY_NAMES
 from m6rec.models.base import Model
-from m6rec.models.compose import BlendModel, FallbackModel
+from m6rec.models.compose import BlendModel
+from m6rec.models.confident import ConfidentModel
+from m6rec.models.fallback import FallbackModel
 from m6rec.models.pct import Pct
 from m6rec.models.pct_model import PctModel
 from m6rec.models.transfer import Local
 
 NEW = "new items"  # the row of items without events
+WORDS = "none, but words"  # the row of requests in words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,8 @@ class Learned:
 
 def learned(model: Model, domains: Sequence[str]) -> Iterator[Learned]:
     """Yield what a model and its parts learned, the model's own first."""
+    if isinstance(model, ConfidentModel):
+        yield from learned(model.part, domains)
     if isinstance(model, BlendModel):
         if not isinstance(model, FallbackModel):
             yield _lambda(model, domains)
@@ -52,11 +57,17 @@ def _lambda(model: BlendModel, domains: Sequence[str]) -> Learned:
         for b, bucket in enumerate([*ACTIVITY_NAMES, NEW][: model.weights.shape[1]])
         if bucket != NEW or model.weights[d, b].any()
     ]
+    rows += [
+        {"domain": domain, "history": WORDS}
+        | {n: f"{w:.2f}" for n, w in zip(columns, model.words[d], strict=True)}
+        for d, domain in enumerate(domains)
+        if model.words[d].any()
+    ]
     return Learned(
         symbol="λ",
         heading="λ: how much each part counts",
         text="By domain, and by how many items of it are in the history, or for new items, where "
-        "theirs differ; learned on a holdout.",
+        "theirs differ, or for requests in words; learned on a holdout.",
         frame=pl.DataFrame(rows),
     )
 

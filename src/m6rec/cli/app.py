@@ -8,7 +8,7 @@ import sys
 import typer
 
 from m6rec import __version__
-from m6rec.cli import ask, data, demo, doctor, export, serve, training
+from m6rec.cli import answer, ask, data, demo, doctor, export, serve, training
 from m6rec.errors import M6RecError
 
 app = typer.Typer(
@@ -49,6 +49,7 @@ for verb, epilog in (
     (ask.similar, ask.SIMILAR),
     (ask.score, ask.SCORE),
     (ask.explain, ask.EXPLAIN),
+    (answer.answer, answer.EXAMPLES),
     (training.tune, training.TUNE),
     (export.export, export.EXAMPLES),
     (serve.serve, serve.SERVE),

@@ -52,12 +52,13 @@ class Attributes:
         return cls(fitted["users"], fitted["items"], derived, tuple(figures))
 
     def attach(self, dataset: Dataset, prepared: Prepared) -> Dataset:
-        """Return a dataset of the same vocabularies with feature blocks, and text columns added
-        to the items' text."""
-        frame = attributes(prepared.items)
+        """Return a dataset of the same vocabularies with feature blocks, text columns added to
+        the items' text, and those of users as the words that they come with."""
+        frame, people = attributes(prepared.items), attributes(prepared.users)
         return replace(
             dataset,
-            user_attributes=self.users.apply(attributes(prepared.users)),
+            user_attributes=self.users.apply(people),
+            user_text=self.users.text(people),
             item_attributes=self.items.apply(frame),
             item_text=_both(dataset.item_text, self.items.text(frame)),
             derivation=self.derived.derivation(frame, dataset) if self.derived else None,

@@ -34,6 +34,8 @@ class Dataset:
         ``user_features`` and ``item_features``.
     derivation: how requests and items are described by events; None = not at all.
     item_text: n_items texts, "" where there is none; None where no item has any.
+    user_text: n_users texts, the words that a user comes with: a question, a profile. Of a past
+        question that was answered, the user is the question; "" = none; None where nobody has any.
     hidden: (n_items,) items that train but are never recommended.
     ordered: a user's rows stand in the order in which they happened.
     """
@@ -51,6 +53,7 @@ class Dataset:
     user_attributes: Mapping[str, Array] = field(default_factory=dict)
     item_attributes: Mapping[str, Array] = field(default_factory=dict)
     item_text: tuple[str, ...] | None = None
+    user_text: tuple[str, ...] | None = None
     hidden: Mask
     ordered: bool = False
     derivation: Derivation | None = None
@@ -72,6 +75,7 @@ class Dataset:
         user_attributes: Mapping[str, Array] | None = None,
         item_attributes: Mapping[str, Array] | None = None,
         item_text: tuple[str, ...] | None = None,
+        user_text: tuple[str, ...] | None = None,
         hidden: Mask | None = None,
         ordered: bool | None = None,
     ) -> Dataset:
@@ -106,6 +110,7 @@ class Dataset:
             user_attributes=user_attributes or {},
             item_attributes=item_attributes or {},
             item_text=item_text,
+            user_text=user_text,
             hidden=np.zeros(n_items, np.bool_) if hidden is None else hidden,
             ordered=timed if ordered is None else ordered,
         )
@@ -124,6 +129,12 @@ class Dataset:
     @property
     def n_domains(self) -> int:
         return len(self.domains)
+
+    @cached_property
+    def worded(self) -> Mask:
+        """(n_users,) users who come with words."""
+        texts = self.user_text or ("",) * self.n_users
+        return np.array([bool(text) for text in texts], np.bool_)
 
     @cached_property
     def explicit(self) -> Mask:
@@ -273,8 +284,8 @@ class Dataset:
     def query(self, users: Ids, now: Ids | None = None, length: int = SEQUENCE) -> Query:
         """Return the requests of these users (B,) with all their events here as history.
 
-        A user of -1, or one without events, has an empty history. ``now`` (B,) is in unix
-        seconds; without it, it is the time of the newest event of the whole dataset.
+        A user of -1, or one without events, has an empty history, and -1 no words. ``now`` (B,)
+        is in unix seconds; without it, it is the time of the newest event of the whole dataset.
         """
         users = np.asarray(users, dtype=np.int32)
         known = np.where(users >= 0, users, 0)
@@ -295,6 +306,7 @@ class Dataset:
             events=self.events,
             explicit=self.explicit,
             features={n: np.where(present, b[known], 0) for n, b in self.user_attributes.items()},
+            text=self._words(users),
             length=length,
         )
         if self.kept_apart is not None:
@@ -302,6 +314,13 @@ class Dataset:
             rows.eliminate_zeros()
             query = replace(query, withheld=rows)
         return self.described(query)
+
+    def _words(self, users: Ids) -> tuple[str, ...] | None:
+        """The words that these users come with; None where none of them has any."""
+        if self.user_text is None:
+            return None
+        words = tuple(self.user_text[u] if u >= 0 else "" for u in users.tolist())
+        return words if any(words) else None
 
     def described(self, query: Query) -> Query:
         """Return the requests with their histories' block of derived features, if there is one.

@@ -15,6 +15,8 @@ from m6rec.data.dataset import Dataset
 from m6rec.data.vocab import Vocab
 from m6rec.errors import ConfigError, DataError, suggestion
 
+WORDED = 600  # users with words that a holdout has at least, if that is no more than a third
+
 Kind = Literal[
     "temporal", "leave-last", "random", "k-fold", "cold-user", "cold-item", "target-domain"
 ]
@@ -208,7 +210,9 @@ def given(train: Dataset, test: Dataset) -> Split:
         name: np.pad(block, ((0, len(new)), (0, 0)))
         for name, block in train.user_attributes.items()
     }
-    train = replace(train, users=users, user_attributes=padded) if len(new) else train
+    if len(new):
+        text = train.user_text and train.user_text + ("",) * len(new)
+        train = replace(train, users=users, user_attributes=padded, user_text=text)
     types = Vocab([event.name for event in train.events])
     item = train.items.encode(test.items.keys)[test.item]
     event = types.encode([event.name for event in test.events])[test.event]
@@ -227,6 +231,7 @@ def given(train: Dataset, test: Dataset) -> Split:
         user_attributes=train.user_attributes,
         item_attributes=train.item_attributes,
         item_text=train.item_text,
+        user_text=train.user_text,
         hidden=train.hidden,
         ordered=test.ordered,
     )
@@ -265,7 +270,9 @@ def holdout(
     random events; about ``fraction`` of all and at most about ``max_events``. No user loses
     their only event that way. So that cold buckets are learned too, all events in one domain of
     ``cold_users`` of the users with several domains are held, and all events of ``cold_items``
-    of the items where items have text or attributes (each at most a quarter of the bound).
+    of the items where items have text or attributes (each at most a quarter of the bound). Users
+    who come with words are held whole, so that they are asked with nothing but their words: about
+    ``fraction`` of them, more where that are few, but no more than a third.
     Never empty on either side; raises DataError where train has fewer than two events.
     """
     n = len(train)
@@ -284,6 +291,8 @@ def holdout(
         held |= _cold_users(train, min(cold_users, quarter), rng)
     if cold_items and (train.item_features or train.item_text is not None):
         held |= (rng.random(train.n_items) < min(cold_items, quarter))[train.item]
+    if train.worded.any():
+        held |= _worded(train, fraction, max_events, rng)[train.user]
     if not held.any() or held.all():  # then the newest event of the busiest user
         from_end, size = _places(train.user)
         held = np.zeros(n, np.bool_)
@@ -294,6 +303,13 @@ def holdout(
 def _by_link(dataset: Dataset, drawn: Array) -> Array:
     """(N,) what was drawn for each event, the same for both directions of a link."""
     return drawn if dataset.links is None else drawn[dataset.links]
+
+
+def _worded(train: Dataset, fraction: float, most: int, rng: np.random.Generator) -> Mask:
+    """(n_users,) users with words and events that are held whole."""
+    asked = np.unique(train.user[train.worded[train.user]])
+    n = min(max(fraction * len(asked), WORDED), len(asked) / 3, most)
+    return _some(asked, n / max(1, len(asked)), rng, train.n_users)
 
 
 def _leave_one(train: Dataset, held: Mask) -> Mask:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
+
+from scipy.sparse import csr_array
 
 from m6rec import config
 from m6rec.arrays import Floats, Ids, Mask, Scores, State
@@ -31,10 +33,13 @@ KINDS: dict[str, str] = {
     "onnx": "m6rec.models.onnx:Onnx",
     "deepfm": "m6rec.models.deepfm:DeepFM",
     "text": "m6rec.models.text:Text",
+    "questions": "m6rec.models.questions:Questions",
+    "intent": "m6rec.models.intent:Intent",
     "normalised": "m6rec.models.normalised:Normalised",
+    "confident": "m6rec.models.confident:Confident",
     "seeds": "m6rec.models.seeds:Seeds",
     "blend": "m6rec.models.compose:Blend",
-    "fallback": "m6rec.models.compose:Fallback",
+    "fallback": "m6rec.models.fallback:Fallback",
     "m6rec": "m6rec.models.default:M6Rec",
 }
 
@@ -116,11 +121,11 @@ def recipe_class(kind: str, where: str = "model") -> type[Recipe]:
 class Reason:
     """One additive contribution to a score, in score units.
 
-    kind: what contributed. item: code of the history item, else -1. name: attribute, word or
-    event. part: kind of the model part inside a blend.
+    kind: what contributed. item: code of the history item, else -1. name: attribute, word,
+    past question or event. part: kind of the model part inside a blend.
     """
 
-    kind: Literal["history", "attribute", "text", "popularity", "bias", "seed", "other"]
+    kind: Literal["history", "attribute", "text", "question", "popularity", "bias", "seed", "other"]
     value: float
     item: int = -1
     name: str = ""
@@ -158,6 +163,19 @@ class Reads(Protocol):
 
 
 @runtime_checkable
+class Hears(Protocol):
+    """A model that takes in answered questions without a refit."""
+
+    def heard(self, users: Ids, texts: Sequence[str], answers: csr_array) -> Model:
+        """Return the model that also knows these questions.
+
+        users: (Q,) their codes, -1 = unknown at the fit; what was known of such a user, or of the
+        same words that came later, is replaced. texts: Q questions. answers: (Q, n_items) weights,
+        below 0 = it did not help.
+        """
+
+
+@runtime_checkable
 class Updates(Protocol):
     """A model that takes in new items without a refit."""
 
@@ -169,6 +187,11 @@ class Updates(Protocol):
         the old items as this one does, and the new ones as if they had been known at the fit, or
         abstains on them. The cost must not grow with more than a copy of what there is.
         """
+
+
+def heard(model: Model, users: Ids, texts: Sequence[str], answers: csr_array) -> Model:
+    """Return ``model.heard(…)``, or the model itself where it has no use for questions."""
+    return model.heard(users, texts, answers) if isinstance(model, Hears) else model
 
 
 def updated(model: Model, dataset: Dataset) -> Model:

@@ -1,4 +1,4 @@
-"""Models made of models: Blend (Σ λ · calibrated score), Fallback (the first that speaks)."""
+"""Models made of models: Blend, Σ λ · calibrated score."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query, activity_bucket
 from m6rec.data.splits import Split, holdout
 from m6rec.models import fusion
-from m6rec.models.base import Explains, Model, Reads, Reason, Recipe, updated
+from m6rec.models.base import Explains, Model, Reads, Reason, Recipe, heard, updated
 from m6rec.models.calibration import N_BUCKETS, calibrate
 from m6rec.tracking import Run
 
 ROWS = 3000  # most holdout users that λ of a domain is learned from
 BATCH = 256
-WORDS = 0.5  # share of λ that a part gets for reading a request's words; holdouts have none
-OWN = ("weights", "calibration", "item_domain", "explicit", "personal", "new")  # beside parts
+WORDS = 0.5  # share of λ by a request's words, beside that by its history
+OWN = ("weights", "words", "calibration", "item_domain", "explicit", "personal", "new")
 FLOOR = 1e-6  # λ of a part that was given none: it still speaks where all others abstain
 Table = Mapping[str, tuple[tuple[float, ...], ...]]
+Rows = Mapping[str, tuple[float, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,9 @@ class Blend(Recipe):
     parts: the recipes that are blended. metric: what λ is chosen by (implicit domains); the
     squared error in explicit ones. weights: domain → rows of λ over the parts, one for each
     activity bucket (0, 1-4, 5-19, 20+ history items there), and a fifth for items without events
-    where theirs differ; learned on a holdout if left out.
+    where theirs differ; learned on a holdout if left out. words: domain → λ of requests in words
+    without a history, learned with them where users come with words; of requests that have both,
+    half counts by the words and half by the history.
     new_items: share of the metric of other items that may be given up so that items without
     events are found.
     """
@@ -45,6 +48,7 @@ class Blend(Recipe):
     parts: tuple[Recipe, ...]
     metric: str = "ndcg@50"
     weights: Table = field(default_factory=dict)
+    words: Rows = field(default_factory=dict)
     new_items: float = 0.02
 
     def __post_init__(self) -> None:
@@ -58,6 +62,9 @@ class Blend(Recipe):
                     f"weights.{name}: must be {N_BUCKETS} rows, or {N_BUCKETS + 1} with new items, "
                     f"of {n} numbers, one for each part"
                 )
+        for name, row in self.words.items():
+            if len(row) != n:
+                raise ValueError(f"words.{name}: must be {n} numbers, one for each part")
 
     def choose(self, split: Split, run: Run) -> Self:
         """Fix the parts' open options, then learn λ on the same holdout."""
@@ -68,16 +75,21 @@ class Blend(Recipe):
         even = {d.name: ((1 / len(parts),) * len(parts),) * N_BUCKETS for d in split.train.domains}
         model = replace(chosen, weights={**even, **self.weights}).fit(split.train, run)
         with threads(run.threads):
-            learned = {
-                d.name: _rows(learn_weights(model, split, i, self.metric, self.new_items, run))
+            found = {
+                d.name: learn_weights(model, split, i, self.metric, self.new_items, run)
                 for i, d in enumerate(split.train.domains)
                 if d.name not in self.weights
             }
+        learned = {name: _rows(table) for name, (table, _) in found.items()}
+        words = {name: _rows(row)[0] for name, (_, row) in found.items() if len(row)}
         for name, rows in learned.items():
             for bucket, row in enumerate(rows):
                 for i, (part, weight) in enumerate(zip(parts, row, strict=True)):
                     run.scalar(f"lambda/{name}/{i}-{part.kind}", weight, bucket)
-        return replace(chosen, weights={**learned, **self.weights})
+        for name, row in words.items():
+            for i, (part, weight) in enumerate(zip(parts, row, strict=True)):
+                run.scalar(f"lambda/{name}/{i}-{part.kind}/words", weight, 0)
+        return replace(chosen, weights={**learned, **self.weights}, words={**words, **self.words})
 
     def fit(self, train: Dataset, run: Run) -> BlendModel:
         if any(domain.name not in self.weights for domain in train.domains):
@@ -88,10 +100,14 @@ class Blend(Recipe):
         table = np.zeros((train.n_domains, N_BUCKETS + 1, len(models)), np.float32)
         for d, domain in enumerate(train.domains):
             table[d, : len(self.weights[domain.name])] = self.weights[domain.name]
+        words = np.zeros((train.n_domains, len(models)), np.float32)
+        for d, domain in enumerate(train.domains):
+            words[d] = self.words.get(domain.name, 0)
         fixed = replace(self, parts=tuple(m.recipe for m in models))
         nobody = train.query(np.array([-1]))
         state = {
             "weights": table,
+            "words": words,
             "calibration": calibration,
             "item_domain": train.item_domain,
             "explicit": train.explicit,
@@ -126,20 +142,21 @@ def _rows(table: Array) -> tuple[tuple[float, ...], ...]:
 
 def learn_weights(
     model: BlendModel, split: Split, domain: int, metric: str, new_items: float, run: Run
-) -> Array:
-    """Return λ (buckets, P) of one domain, learned on the test part of a holdout split; with one
-    more row for new items where theirs differ."""
+) -> tuple[Array, Array]:
+    """Return λ (buckets, P) of one domain, learned on the test part of a holdout split, with one
+    more row for new items where theirs differ; and λ (1, P) of requests in words, or (0, P)."""
     data, rng = split.test, run.rng("weights", str(domain))
     items = np.flatnonzero(data.item_domain == domain)
     targets = csr_array(data.positives[:, items])
     users = np.flatnonzero(np.diff(targets.indptr))
     users = np.sort(rng.permutation(users)[:ROWS])
     n_parts, new = len(model.parts), without_events(split.train)[items]
+    untold = np.zeros((0, n_parts))
     if not len(users):
-        return np.full((N_BUCKETS, n_parts), 1 / n_parts)
+        return np.full((N_BUCKETS, n_parts), 1 / n_parts), untold
     explicit = data.domains[domain].feedback == "explicit"
     pools: list[fusion.Pool] = []
-    buckets, predictions, ratings = [], [], []
+    buckets, read, predictions, ratings = [], [], [], []
     with run.progress(f"λ of {data.domains[domain].name}", len(users)) as advance:
         for at in range(0, len(users), BATCH):
             rows = users[at : at + BATCH]
@@ -148,6 +165,7 @@ def learn_weights(
             liked = csr_array(targets[rows])
             counts = query.activity(data.item_domain, data.n_domains)[:, domain]
             buckets.append(activity_bucket(counts))
+            read.append(model.reads(query) & (counts == 0))
             if explicit:
                 row = np.repeat(np.arange(len(rows)), np.diff(liked.indptr))
                 predictions.append(np.stack([s[row, liked.indices] for s in scores]))
@@ -158,25 +176,35 @@ def learn_weights(
             advance(len(rows))
     if explicit:
         found = fusion.least_squares(np.hstack(predictions), np.concatenate(ratings))
-        return np.tile(found, (N_BUCKETS, 1))
-    pool, bucket = fusion.Pool.joined(pools), np.concatenate(buckets)
-    table = fusion.learn(pool, bucket, N_BUCKETS, metric)
-    own = fusion.learn_new(pool, table, bucket, metric, new_items)
-    return table if own is None else np.vstack([table, own])
+        return np.tile(found, (N_BUCKETS, 1)), untold
+    pool, bucket, words = fusion.Pool.joined(pools), np.concatenate(buckets), np.concatenate(read)
+    of_words: Array = untold
+    if words.sum() >= fusion.FEWEST:
+        of_words = fusion.simplex_search(pool, metric, np.flatnonzero(words))[None]
+    rest = ~words if (~words).any() else np.ones_like(words)
+    table = fusion.learn(pool.take(np.flatnonzero(rest)), bucket[rest], N_BUCKETS, metric)
+    of_row = np.where(words & bool(len(of_words)), N_BUCKETS, bucket)
+    own = fusion.learn_new(pool, np.vstack([table, of_words]), of_row, metric, new_items)
+    return table if own is None else np.vstack([table, own]), of_words
 
 
 class BlendModel(Model):
     """State: the parts' states under their numbers; weights (D, buckets + 1, P), the last row of
-    new items, zeros = as of the others; calibration (P, D, buckets, 2) = mean and deviation;
+    new items, zeros = as of the others; words (D, P), zeros = not learned;
+    calibration (P, D, buckets, 2) = mean and deviation;
     item_domain, explicit, new (n_items,); personal (P,) = the part says nothing of somebody of
     whom nothing is known."""
 
     def __init__(self, recipe: Recipe, parts: Sequence[Model], state: State) -> None:
         self.recipe = recipe
         self.parts = tuple(parts)
-        missing: State = {"new": np.zeros(len(state["item_domain"]), np.bool_)}  # in older runs
+        missing: State = {  # in older runs
+            "new": np.zeros(len(state["item_domain"]), np.bool_),
+            "words": np.zeros_like(state["weights"][:, 0]),
+        }
         self._state = {name: (missing | state)[name] for name in OWN}
         self.weights: Floats = state["weights"]
+        self.words: Floats = self._state["words"]
         self.calibration: Floats = state["calibration"]
         self.item_domain: Ids = state["item_domain"]
         self.personal: Mask = state["personal"]
@@ -202,6 +230,10 @@ class BlendModel(Model):
             "new": np.concatenate([self.new, new]),
         }
         return type(self)(self.recipe, parts, state)
+
+    def heard(self, users: Ids, texts: Sequence[str], answers: csr_array) -> Self:
+        parts = [heard(part, users, texts, answers) for part in self.parts]
+        return self.with_parts(self.recipe, parts)
 
     def score(self, query: Query, items: Ids | None = None) -> Scores:
         domain, new = self.item_domain, self.new
@@ -249,20 +281,30 @@ class BlendModel(Model):
         """Return λ (B, D, P) of the parts, in the order of ``parts``, for items with events or
         new ones.
 
-        Half goes to a part that reads the words of a request, where there are any.
+        Requests whose words are read get λ as learned of such requests; where that could not be
+        learned, half goes to each part that reads. With a history, half is as of that.
         """
         table: Floats = np.maximum(self.weights, np.float32(FLOOR))
         table = table / table.sum(axis=2, keepdims=True)
-        picked: Floats = table[np.arange(len(table)), self._buckets(query)]
+        buckets = self._buckets(query)
+        picked: Floats = table[np.arange(len(table)), buckets]
         if new and self.weights.shape[1] > N_BUCKETS:
             differ = self.weights[:, N_BUCKETS].any(axis=1)
             picked[:, differ] = table[differ, N_BUCKETS]
-        if query.text is not None:
-            for p, part in enumerate(self.parts):
-                if isinstance(part, Reads):
-                    asked = part.reads(query)
-                    picked[asked] *= 1 - WORDS
-                    picked[asked, :, p] += WORDS
+        if query.text is None:
+            return picked
+        learned = self.words.any(axis=1)
+        for p, part in enumerate(self.parts):
+            if isinstance(part, Reads):
+                half = WORDS * (part.reads(query)[:, None] & ~learned).astype(np.float32)
+                picked *= 1 - half[..., None]
+                picked[:, :, p] += half
+        asked = self.reads(query)
+        if learned.any() and asked.any():
+            words = np.maximum(self.words, np.float32(FLOOR))
+            words /= words.sum(axis=1, keepdims=True)
+            share = np.where((buckets == 0) & (not new), 1, WORDS) * (asked[:, None] & learned)
+            picked += share[..., None].astype(np.float32) * (words - picked)
         return picked
 
     def part_scores(self, query: Query, items: Ids) -> list[Floats]:
@@ -331,70 +373,3 @@ class BlendModel(Model):
     def _buckets(self, query: Query) -> Ids:
         """(B, D) activity bucket of each request in each domain."""
         return activity_bucket(query.activity(self.item_domain, len(self.weights)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fallback(Recipe):
-    """The first part, in order, that does not abstain for a cell; calibrated to one scale.
-
-    parts: the recipes, first choice first.
-    """
-
-    kind: ClassVar[str] = "fallback"
-    parts: tuple[Recipe, ...]
-
-    def choose(self, split: Split, run: Run) -> Self:
-        parts = tuple(p.choose(split, scope(run, i, p)) for i, p in enumerate(self.parts))
-        return replace(self, parts=parts)
-
-    def fit(self, train: Dataset, run: Run) -> FallbackModel:
-        models = [p.fit(train, scope(run, i, p)) for i, p in enumerate(self.parts)]
-        chosen = replace(self, parts=tuple(m.recipe for m in models))
-        with threads(run.threads):
-            calibration = np.stack([calibrate(m, train, run.rng("calibrate")) for m in models])
-        state = {
-            "weights": np.zeros((train.n_domains, N_BUCKETS, len(models)), np.float32),
-            "calibration": calibration,
-            "item_domain": train.item_domain,
-            "explicit": train.explicit,
-            "personal": np.zeros(len(models), np.bool_),
-            "new": without_events(train),
-        }
-        return FallbackModel(chosen, models, state)
-
-    def restore(self, state: State) -> FallbackModel:
-        models = [p.restore(unnest(str(i), state)) for i, p in enumerate(self.parts)]
-        return FallbackModel(self, models, state)
-
-
-class FallbackModel(BlendModel):
-    """A blend in which only the first part that speaks counts; weights stay 0."""
-
-    def score(self, query: Query, items: Ids | None = None) -> Scores:
-        domain = self.item_domain if items is None else self.item_domain[items]
-        found = np.full((len(query), len(domain)), np.nan, np.float32)
-        for part, of_cell in zip(self.parts, self._calibrations(query), strict=True):
-            silent = np.isnan(found)
-            if not silent.any():
-                break
-            scores = fusion.calibrated(part.score(query, items), of_cell, domain)
-            found = scores if silent.all() else np.where(silent, scores, found)
-        return found
-
-    def explain(self, query: Query, items: Ids) -> list[list[list[Reason]]]:
-        result: list[list[list[Reason]]] = [[[] for _ in row] for row in items]
-        for p, part in enumerate(self.parts):
-            alone = BlendModel(
-                self.recipe,
-                [part],
-                self._state
-                | {
-                    "weights": np.ones_like(self.weights[:, :, :1]),
-                    "calibration": self.calibration[p : p + 1],
-                    "personal": self.personal[p : p + 1],
-                },
-            )
-            for b, row in enumerate(alone.explain(query, items)):
-                for c, reasons in enumerate(row):
-                    result[b][c] = result[b][c] or reasons
-        return result

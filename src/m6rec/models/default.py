@@ -12,13 +12,15 @@ from m6rec.arrays import State
 from m6rec.data.dataset import Dataset
 from m6rec.data.splits import Split, holdout
 from m6rec.models.base import Recipe
-from m6rec.models.compose import Blend, Fallback, FallbackModel, Table, check_share
+from m6rec.models.compose import Blend, Rows, Table, check_share
+from m6rec.models.fallback import Fallback, FallbackModel
 from m6rec.models.graph import Graph
 from m6rec.models.linear import Linear
 from m6rec.models.neighbours import Neighbours
 from m6rec.models.pct import Pct
 from m6rec.models.peers import Peers
 from m6rec.models.popular import Popular
+from m6rec.models.questions import Questions
 from m6rec.models.seeds import Seeds
 from m6rec.models.text import Text
 from m6rec.models.window import Window
@@ -34,17 +36,18 @@ class M6Rec(Recipe):
 
     parts: what is blended; left out, they are chosen by the data: PCT, neighbours, popularity,
     the linear model where its closed form is quick, else the graph filter, "peers" where items
-    are people, the window model
-    and (see ``deep``) towers where events have an order, and the text model where items have
-    texts. metric, weights, new_items: as of "blend". seeds: as of "seeds".
-    deep: whether towers may be chosen: where torch is installed (the extra `deep`), up to a
-    million events. With `parts` it says nothing.
+    are people, the window model and (see ``deep``) towers where events have an order, the text
+    model where items have texts, and, where users come with words, "questions" and (see ``deep``)
+    "intent". metric, weights, words, new_items: as of "blend". seeds: as of "seeds".
+    deep: whether towers and "intent" may be chosen: where torch is installed (the extra `deep`),
+    up to a million events. With `parts` it says nothing.
     """
 
     kind: ClassVar[str] = "m6rec"
     parts: tuple[Recipe, ...] = ()
     metric: str = "ndcg@50"
     weights: Table = field(default_factory=dict)
+    words: Rows = field(default_factory=dict)
     new_items: float = 0.02
     seeds: Seeds = field(default_factory=Seeds)
     deep: bool = True
@@ -55,9 +58,10 @@ class M6Rec(Recipe):
     def choose(self, split: Split, run: Run) -> Self:
         parts = self.parts or default_parts(split.train, self.deep)
         blend = Blend(
-            parts=parts, metric=self.metric, weights=self.weights, new_items=self.new_items
-        ).choose(split, run)
-        return replace(self, parts=blend.parts, weights=blend.weights)
+            parts=parts, metric=self.metric, weights=self.weights, words=self.words,
+            new_items=self.new_items,
+        ).choose(split, run)  # fmt: skip
+        return replace(self, parts=blend.parts, weights=blend.weights, words=blend.words)
 
     def fit(self, train: Dataset, run: Run) -> FallbackModel:
         if not self.parts or any(d.name not in self.weights for d in train.domains):
@@ -74,7 +78,7 @@ class M6Rec(Recipe):
         return model
 
     def _whole(self) -> Fallback:
-        blend = Blend(parts=self.parts, metric=self.metric, weights=self.weights)
+        blend = Blend(parts=self.parts, metric=self.metric, weights=self.weights, words=self.words)
         return Fallback(parts=(blend, self.seeds))
 
 
@@ -103,4 +107,8 @@ def default_parts(train: Dataset, deep: bool = True) -> tuple[Recipe, ...]:
             parts.append(Recipe.from_table({"kind": "towers"}))
     if train.item_text is not None and len({*train.item_text} - {""}) > 1:
         parts.append(Text())
+    if train.worded.any():
+        parts.append(Questions())
+        if deep and find_spec("torch"):
+            parts.append(Recipe.from_table({"kind": "intent"}))
     return tuple(parts)

@@ -85,6 +85,10 @@ class Pool:
             np.concatenate([np.pad(p.new, ((0, 0), (0, width - p.new.shape[1]))) for p in pools]),
         )
 
+    def take(self, rows: Ids) -> Pool:
+        """Return these rows."""
+        return Pool(self.scores[:, rows], csr_array(self.targets[rows]), self.new[rows])
+
     def values(self, weights: Array, metric: str, rows: Ids) -> Array:
         """Return the metric of each row (R,) under weights (P,)."""
         blended = blend(self.scores[:, rows], weights.astype(np.float32)[:, None])

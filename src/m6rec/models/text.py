@@ -33,8 +33,9 @@ class Text(Recipe):
     domain. Abstains on items without text and in explicit domains; reads no ratings.
 
     encoder: what turns texts into vectors: "hashed" words, or "sentence", a pretrained
-    multilingual network (an extra: text); "auto" = "sentence" where that is installed, as the
-    saved run then says. dim: length of the vectors; None = 128 of "hashed", 512 of "sentence",
+    multilingual network (an extra: text), or "both" side by side; "auto" = "sentence" where that
+    is installed, as the saved run then says. It is fitted on the texts of items, and on the words
+    of users with events. dim: length of the vectors; None = 128 of "hashed", 512 of "sentence",
     less where the texts span less. half_life: events back after which what was read counts
     half; None = all the same, as where the data has no order. history: weight of p beside words.
     scope: "domain" = only history of the item's domain counts.
@@ -57,10 +58,12 @@ class Text(Recipe):
 
     def fit(self, train: Dataset, run: Run) -> TextModel:
         texts = train.item_text or ("",) * train.n_items
+        said = said_by_users(train)
         name = resolve(self.encoder)
         fixed = replace(self, encoder=name)
         with threads(run.threads):
-            encoder, vectors = encoder_of(name, self.dim).fit_encode(texts, run)
+            encoder, vectors = encoder_of(name, self.dim).fit_encode((*texts, *said), run)
+        vectors = vectors[: train.n_items].copy() if said else vectors
         vectors[train.explicit] = 0
         least = encoder.least(texts, run.rng("words"))
         return TextModel(fixed, encoder, vectors, train.item_domain, train.ordered, least)
@@ -148,6 +151,26 @@ class TextModel(Model):
             reasons.append(cells)
         return reasons
 
+    def shares(self, query: Query) -> list[tuple[Reason, Floats]]:
+        """Return each word and each history item of one request with its (dim,) share of the
+        vector of ``embed_query``, where the scope is "all"; the values of the reasons are 0."""
+        words, read = self._words(query), self._read(query)
+        pull = self._history(words) * self._pooled(read)
+        length = _length(words + pull)
+        if length <= CANCELLED:
+            return []
+        text = query.text[0] if query.text is not None else ""
+        said = self.encoder.parts(text) if words.any() else []
+        whole = _length(np.sum([share for _, share in said], axis=0)) * length
+        found = [(Reason(kind="text", value=0, name=n), share / whole) for n, share in said]
+        if pull.any():
+            scale = _length(pull) / (_length(read.data @ self.vectors[read.indices]) * length)
+            found += [
+                (Reason(kind="history", value=0, item=int(i)), w * scale * self.vectors[i])
+                for i, w in zip(read.indices, read.data, strict=True)
+            ]
+        return found
+
     def _reasons(
         self, text: str, words: Floats, read: csr_array, targets: Floats
     ) -> list[list[Reason]]:
@@ -225,6 +248,13 @@ class TextModel(Model):
     def _asked(self, words: Floats, read: csr_array) -> Floats:
         """(B, dim) query vectors of length 1; zeros where nothing is known."""
         return _unit(words + self._history(words) * self._pooled(read), CANCELLED)
+
+
+def said_by_users(train: Dataset) -> tuple[str, ...]:
+    """Return the words of the users who have events, by code; of nobody else is anything known."""
+    if train.user_text is None:
+        return ()
+    return tuple(train.user_text[u] for u in np.unique(train.user).tolist() if train.worded[u])
 
 
 def spoken(vectors: Floats) -> Mask:

@@ -14,12 +14,21 @@ from starlette.staticfiles import StaticFiles
 
 from m6rec import __version__
 from m6rec.errors import M6RecError, QueryError, RunError, StoreError
-from m6rec.serving import api_gorse, api_v1, logs
+from m6rec.serving import answering, api_gorse, api_support, api_v1, logs
 from m6rec.serving.guard import Guard, is_page
 from m6rec.serving.monitor import Monitor
 from m6rec.serving.service import Service
 from m6rec.serving.settings import Settings
-from m6rec.serving.web import entry, explore, items, models, onboarding, operations, render
+from m6rec.serving.web import (
+    entry,
+    explore,
+    items,
+    models,
+    onboarding,
+    operations,
+    render,
+    support,
+)
 
 log = logging.getLogger("m6rec")
 
@@ -33,6 +42,7 @@ def create(settings: Settings | None = None) -> FastAPI:
         logs.set_up(chosen.log, chosen.requests)
         app.state.service = service = Service(chosen, monitor)
         app.state.guard.store = service.store
+        app.state.answers = answering.answers(service)
         try:
             yield
         finally:
@@ -50,8 +60,9 @@ def create(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(app.state.guard.middleware)
     app.add_middleware(monitor.middleware)
     app.include_router(api_v1.router)
+    app.include_router(api_support.router)
     app.include_router(api_gorse.router)
-    for door in (entry, explore, onboarding, items, models, operations):
+    for door in (entry, explore, onboarding, items, models, operations, support):
         app.include_router(door.router)
     app.mount("/static", StaticFiles(directory=render.HERE / "static"), name="static")
     app.add_exception_handler(M6RecError, _ours)

@@ -74,6 +74,7 @@ class Answer:
 
     parts: by domain of the items, each part's kind and its λ; empty where the model has none.
     history: how many of the asker's events counted. page: token of the next page, "" at the end.
+    confidence: chance that the first item is wanted; None where the run has not learned it.
     """
 
     request: str
@@ -84,3 +85,4 @@ class Answer:
     items: tuple[Ranked, ...]
     parts: Mapping[str, Mapping[str, float]]
     page: str
+    confidence: float | None = None

@@ -17,6 +17,7 @@ from m6rec.arrays import Floats, Scores
 from m6rec.data.query import Query
 from m6rec.errors import M6RecError, QueryError
 from m6rec.explanation import Explanation, explain
+from m6rec.models.confident import ConfidentModel
 from m6rec.rank import no_items, rank, with_items, with_twins
 from m6rec.serving import pages
 from m6rec.serving.asks import Answer, Ask, Ranked
@@ -68,7 +69,7 @@ class Engine:
 
     def live_of(self, arm: str) -> Live:
         """Return the run of an arm, with every item that the store has."""
-        if self.store.item_rev() != self._lives[arm].rev:
+        if self._lives[arm].behind(self.store):
             with self._changing:
                 self._lives[arm] = self._lives[arm].caught_up(self.store)
         return self._lives[arm]
@@ -296,6 +297,11 @@ class Engine:
         codes = lists.items[0][lists.items[0] >= 0]
         why = self._why(live, query, codes[None], ask.language) if ask.explain else None
         keys = data.items.decode(codes)
+        model = live.recommender.model
+        sure = None
+        if isinstance(model, ConfidentModel):
+            shut = ~allowed | (exclude[[0]].toarray()[0] != 0)
+            sure = float(model.confidence(np.where(shut, np.float32(np.nan), scores))[0])
         items = tuple(
             Ranked(
                 item=key,
@@ -316,6 +322,7 @@ class Engine:
             items=items,
             parts=_lambdas(live, names, weights[0], {item.domain for item in items}),
             page=pages.token(np.r_[shown, pages.fingerprints(keys)]) if len(codes) == ask.k else "",
+            confidence=None if sure is None or np.isnan(sure) else sure,
         )
         self.journal.note(answer, now)
         return answer

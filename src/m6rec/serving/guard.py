@@ -111,6 +111,8 @@ class Guard:
         """Return the scope that a request needs."""
         if path.startswith("/v1/models/") and method == "POST":
             return "admin"
+        if path.startswith("/v1/answer/helped"):
+            return "write"
         asks = method in ("GET", "HEAD", "OPTIONS") or path.startswith(ASKING)
         if asks and path.startswith("/api/recommend/"):
             asks = "write-back-type" not in dict(parse_qsl(query.decode("latin-1")))
@@ -171,7 +173,9 @@ class Guard:
         return left >= 1
 
 
-ASKING = ("/v1/recommend", "/v1/explain", "/v1/similar", "/api/session/recommend")
+ASKING = (
+    "/v1/recommend", "/v1/explain", "/v1/similar", "/v1/answer", "/api/session/recommend",
+)  # fmt: skip
 
 
 class _Body:

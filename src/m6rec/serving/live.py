@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,14 +22,18 @@ from m6rec.data.schema import EventType
 from m6rec.errors import M6RecError
 from m6rec.filters import Filter
 from m6rec.models.base import Model
-from m6rec.models.compose import BlendModel, FallbackModel
+from m6rec.models.compose import BlendModel
+from m6rec.models.confident import ConfidentModel
+from m6rec.models.fallback import mixture
 from m6rec.models.seeds import Seeds
 from m6rec.recommender import Recommender
+from m6rec.serving.hearing import Heard, columns, news, taught
 from m6rec.store import Item, Store
 
 log = logging.getLogger("m6rec")
 
 MICRO = 1_000_000  # of a second: the store's unit of time
+AHEAD = 3600  # seconds by which another machine's clock may be ahead
 MASKS = 256  # filters whose items are remembered
 Row = dict[str, Any]  # column → value
 NEVER = np.iinfo(np.int64).min  # time of an item that has none
@@ -65,7 +70,7 @@ class Live:
 
     shelves: of the items that the store has got or changed since they came from a run. base: the
     run as it was opened, None = this is it. changed, come: what the store says of items that the
-    run had, and of those that came later, by key.
+    run had, and of those that came later, by key. heard: the questions answered since.
     """
 
     recommender: Recommender
@@ -74,6 +79,7 @@ class Live:
     base: Recommender | None = None
     changed: Mapping[str, Row] = field(default_factory=dict)
     come: Mapping[str, Row] = field(default_factory=dict)
+    heard: Heard = field(default_factory=Heard)
     _masks: dict[tuple[str | None, str | None, tuple[str, ...]], Mask] = field(default_factory=dict)
 
     @classmethod
@@ -87,7 +93,50 @@ class Live:
         path = self.recommender.fitted.path
         return path.name if path else ""
 
+    def behind(self, store: Store) -> bool:
+        """Whether the store has items or answered questions that this does not know; quick."""
+        if store.item_rev() != self.rev:
+            return True
+        return bool(self._words) and store.user_rev() != self.heard.rev
+
     def caught_up(self, store: Store) -> Live:
+        """Return this with the items that the store has got, changed or lost since, and with the
+        questions that were answered."""
+        stocked = self._stocked(store)
+        if not self._words:
+            return stocked
+        rebuilt = stocked is not self and len(stocked.come) > 0
+        return stocked._told(store, rebuilt)
+
+    def _told(self, store: Store, rebuilt: bool) -> Live:
+        """Return this with the questions that were answered since; rebuilt: the model may have
+        lost those that it had heard."""
+        now, come, lost = news(store, self.heard, self._words)
+        live = self
+        if lost:  # rows are only added, so begin with the run and what the store says of items
+            fitted = (self.base or self.recommender).fitted
+            fitted = _taken_in(fitted, self.changed, arrivals.changed)
+            live = self._of(_taken_in(fitted, self.come, arrivals.extended))
+        keys = list(now.words) if rebuilt or lost else come
+        if keys:
+            moment = int(time.time())
+            asked = [
+                Asker(item=past.item, type=past.type, value=past.value, time=past.time)
+                for past in store.histories(keys, (moment + AHEAD) * MICRO)
+            ]
+            answers = live.query(asked, moment).history
+            questions = {key: now.words[key] for key in keys}
+            live = live._of(taught(live.recommender.fitted, questions, answers))
+        return replace(live, heard=now, base=self.base or self.recommender, _masks={})
+
+    def _of(self, fitted: Fitted) -> Live:
+        return replace(self, recommender=Recommender(fitted), _masks={})
+
+    @cached_property
+    def _words(self) -> tuple[str, ...]:
+        return columns(self.recommender.fitted)
+
+    def _stocked(self, store: Store) -> Live:
         """Return this with the items that the store has got, changed or lost since.
 
         An item that came after the training and changes is taken in anew, by what it is now, so
@@ -117,7 +166,7 @@ class Live:
         fitted = _taken_in(fitted, changed if anew else changes, arrivals.changed)
         new = come if anew else {key: come[key] for key in there if key in come}
         fitted = _taken_in(fitted, new, arrivals.extended)
-        return Live(Recommender(fitted), rev, shelves, base, changed, come)
+        return Live(Recommender(fitted), rev, shelves, base, changed, come, self.heard)
 
     def allowed(
         self, domain: str | None, filter: str | None, categories: tuple[str, ...] = ()
@@ -182,10 +231,8 @@ class Live:
     def parts(self, query: Query) -> tuple[list[str], Floats]:
         """Return the names of the parts and λ (B, D, P); none and an empty array where the model
         is not a blend."""
-        model: Model = self.recommender.model
-        while isinstance(model, FallbackModel):
-            model = model.parts[0]
-        if not isinstance(model, BlendModel):
+        model = mixture(self.recommender.model)
+        if model is None:
             return [], np.zeros((len(query), 0, 0), np.float32)
         kinds = [part.recipe.kind for part in model.parts]
         names = [k if kinds.count(k) == 1 else f"{k} {i + 1}" for i, k in enumerate(kinds)]
@@ -262,6 +309,12 @@ class Live:
         return data.events[int(count.argmax())].name if count.any() else self.liking
 
     @cached_property
+    def disliking(self) -> str | None:
+        """The type of event that says that an item was of no use; None without one."""
+        events = self.recommender.dataset.events
+        return next((e.name for e in events if e.sign == "negative"), None)
+
+    @cached_property
     def user_events(self) -> Array:
         """(n_users,) how many events the run has of each."""
         data = self.recommender.dataset
@@ -305,7 +358,7 @@ def _seeds(model: Model) -> Seeds | None:
     """The recipe of seeds among the parts of a model."""
     if isinstance(model.recipe, Seeds):
         return model.recipe
-    parts = model.parts if isinstance(model, BlendModel) else ()
+    parts = model.parts if isinstance(model, (BlendModel, ConfidentModel)) else ()
     return next((found for part in parts if (found := _seeds(part)) is not None), None)
 
 

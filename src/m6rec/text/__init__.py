@@ -1,15 +1,16 @@
-"""Text encoders: hashed words, or a pretrained network of sentences; chosen by name."""
+"""Text encoders: hashed words, a pretrained network of sentences, or both; chosen by name."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 from m6rec.text.base import FittedText, TextEncoder
+from m6rec.text.both import BothEncoder, BothText
 from m6rec.text.hashed import HashedEncoder, HashedText
 from m6rec.text.sentence import PACKAGE, SentenceEncoder, SentenceText, installed
 
-Choice = Literal["auto", "hashed", "sentence"]
-Name = Literal["hashed", "sentence"]
+Choice = Literal["auto", "hashed", "sentence", "both"]
+Name = Literal["hashed", "sentence", "both"]
 HASHED_DIM = 128
 
 
@@ -26,12 +27,18 @@ def plain(choice: Choice) -> Name:
 
 
 def encoder_of(name: Name, dim: int | None = None) -> TextEncoder:
-    """Return the recipe of an encoder. dim: length of its vectors; None = 128 hashed, else 512."""
-    return HashedEncoder(dim=dim or HASHED_DIM) if name == "hashed" else SentenceEncoder(dim=dim)
+    """Return the recipe of an encoder. dim: length of its vectors; None = 128 hashed, 512 of the
+    network; of both it is that of the network."""
+    if name == "hashed":
+        return HashedEncoder(dim=dim or HASHED_DIM)
+    meaning = SentenceEncoder(dim=dim)
+    return meaning if name == "sentence" else BothEncoder(meaning=meaning)
 
 
 __all__ = [
     "PACKAGE",
+    "BothEncoder",
+    "BothText",
     "Choice",
     "FittedText",
     "HashedEncoder",

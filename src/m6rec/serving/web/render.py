@@ -25,6 +25,7 @@ LANGUAGE = "m6rec_language"  # cookie
 NAV = (
     ("explore", "/"),
     ("onboarding", "/onboarding"),
+    ("support", "/support"),
     ("items", "/items"),
     ("models", "/models"),
     ("operations", "/operations"),
@@ -50,8 +51,10 @@ def page(request: HTTPConnection, template: str, status: int = 200, **values: An
     """Return a page in the reader's language."""
     tongue = language(request)
     here = request.url.path
+    shown = [each for each in NAV if each[0] != "support" or request.app.state.answers]
     nav = [
-        (name, path, here == path or (path != "/" and here.startswith(path))) for name, path in NAV
+        (name, path, here == path or (path != "/" and here.startswith(path)))
+        for name, path in shown
     ]
     html = (
         environment()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from m6rec.errors import QueryError
+from m6rec.serving.web.texts_support import SUPPORT
 
 LANGUAGES = {"en": "English", "zh": "中文"}
 Say = Callable[..., str]
@@ -276,6 +277,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "for minutes": ("{n} min", "{n} 分钟"),
     "for hours": ("{n} h", "{n} 小时"),
     "for days": ("{n} d", "{n} 天"),
+    **SUPPORT,
 }
 
 

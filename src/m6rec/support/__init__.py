@@ -1,0 +1,1 @@
+"""Customer service: answers to questions, from what a run knows; on top of the recommender."""
