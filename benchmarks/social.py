@@ -1,10 +1,11 @@
 """Friends and music of the same people in one run, beside the same system on each alone.
 
-    python benchmarks/social.py [--seeds 5] [--only NAME …] [--out FILE.npz]
+    python benchmarks/social.py [--seeds 5] [--keep 0.2] [--only NAME …] [--out FILE.npz]
 
 lastfm-hetrec, random 80/20 of the events of both domains, a friendship held in both directions or
 none; full ranking, nobody to themselves, nobody whom they have. "alone" models see one domain.
-λ, ω and all open options come from a holdout of train. Intervals are a paired bootstrap over the
+--keep: share of the music in train that is left. λ, ω and all open options come from a holdout
+of train. Intervals are a paired bootstrap over the
 users of all seeds.
 """
 
@@ -48,12 +49,13 @@ TOGETHER = {"peers": {"kind": "peers"}, "m6rec": SYSTEM}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--keep", type=float, default=1.0)
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     found: dict[str, list[np.ndarray]] = {}
     for seed in range(options.seeds):
-        split = wordless(datasets.lastfm(seed))
+        split = thinned(wordless(datasets.lastfm(seed)), options.keep, seed)
         for name, (recipe, part) in asked(split, options.only).items():
             start = time.time()
             model = Recipe.from_table(recipe).fit(part.train, Run(seed=seed))
@@ -79,6 +81,15 @@ def wordless(split: Split) -> Split:
     """The split without the names of artists, which say little of them and take time to read."""
     sides = (replace(side, item_text=None) for side in (split.train, split.test, split.context))
     return Split(**dict(zip(("train", "test", "context"), sides, strict=True)))
+
+
+def thinned(split: Split, keep: float, seed: int) -> Split:
+    """The split with this share of the music in train."""
+    train = split.train
+    music = train.item_domain[train.item] == train.domain("music")
+    drawn = np.random.default_rng([seed, 20]).random(len(train))
+    train = train.take(~music | (drawn < keep))
+    return Split(train=train, test=split.test, context=train)
 
 
 def asked(split: Split, only: list[str]) -> dict[str, tuple[dict[str, object], Split]]:

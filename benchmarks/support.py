@@ -1,6 +1,7 @@
-"""Customer service on banking77: accuracy and MRR of the preset beside simpler ways; escalation.
+"""Customer service: accuracy and MRR of the preset on banking77 beside simpler ways; escalation;
+finding the mate of a Chinese question on atec.
 
-    python benchmarks/support.py [few] [all] [--seeds 5]
+    python benchmarks/support.py [few] [all] [atec] [--seeds 5]
 
 The model is that of the preset (scenarios/support.toml); λ, confidence and every option are learned
 on holdouts inside train. The test file is read once, to be asked.
@@ -14,11 +15,13 @@ import json
 import time
 import tomllib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
 from m6rec.arrays import Array, Ids, Scores
 from m6rec.data.dataset import Dataset
@@ -26,7 +29,7 @@ from m6rec.data.vocab import Vocab
 from m6rec.models.base import Recipe
 from m6rec.models.confident import ConfidentModel, calibration_error
 from m6rec.models.fallback import mixture
-from m6rec.text import SentenceEncoder
+from m6rec.text import BothEncoder, HashedEncoder, SentenceEncoder
 from m6rec.tracking import Run
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -62,25 +65,40 @@ def ranks(scores: Scores | Array, wanted: Ids) -> Array:
     return places
 
 
-def bm25(past: Sequence[str], asked: Sequence[str], k1: float = 1.2, b: float = 0.75) -> Array:
-    """(asked, past) scores by Robertson & Zaragoza 2009, on lower-case words."""
-    words = [text.lower().replace("?", " ").replace(",", " ").split() for text in past]
-    length = np.array([len(w) for w in words])
-    vocabulary = {w: i for i, w in enumerate(sorted({w for each in words for w in each}))}
-    counts = np.zeros((len(past), len(vocabulary)), np.float32)
-    for row, each in enumerate(words):
-        for w in each:
-            counts[row, vocabulary[w]] += 1
-    df = (counts > 0).sum(axis=0)
-    idf = np.log(1 + (len(past) - df + 0.5) / (df + 0.5))
-    norm = k1 * (1 - b + b * length / length.mean())[:, None]
-    weight = (idf * counts * (k1 + 1) / (counts + norm)).astype(np.float32)
-    found = np.zeros((len(asked), len(past)), np.float32)
-    for row, text in enumerate(asked):
-        for w in text.lower().replace("?", " ").replace(",", " ").split():
-            if w in vocabulary:
-                found[row] += weight[:, vocabulary[w]]
-    return found
+def english(text: str) -> list[str]:
+    return text.lower().replace("?", " ").replace(",", " ").split()
+
+
+def bm25(
+    past: Sequence[str], asked: Sequence[str], words: Callable[[str], list[str]] = english,
+    k1: float = 1.2, b: float = 0.75,
+) -> csr_array:  # fmt: skip
+    """(asked, past) scores by Robertson & Zaragoza 2009."""
+    told, questions = [words(text) for text in past], [words(text) for text in asked]
+    place = {w: i for i, w in enumerate(sorted({w for each in told for w in each}))}
+    counts, wanted = (
+        csr_array(
+            (
+                np.ones(sum(map(len, known)), np.float32),
+                (
+                    np.repeat(np.arange(len(known)), [len(each) for each in known]),
+                    np.array([place[w] for each in known for w in each], np.int64),
+                ),
+            ),
+            shape=(len(known), len(place)),
+        )
+        for known in (told, [[w for w in each if w in place] for each in questions])
+    )
+    counts.sum_duplicates()
+    length = counts.sum(axis=1)
+    df = np.bincount(counts.indices, minlength=len(place))
+    idf = np.log(1 + (len(told) - df + 0.5) / (df + 0.5))
+    row = np.repeat(np.arange(len(told)), np.diff(counts.indptr))
+    norm = k1 * (1 - b + b * length / length.mean())
+    counts.data = (idf[counts.indices] * counts.data * (k1 + 1) / (counts.data + norm[row])).astype(
+        np.float32
+    )
+    return csr_array(wanted @ counts.T)
 
 
 def best_of(similarity: Array, answer: Ids, n: int) -> Array:
@@ -156,13 +174,56 @@ def once(size: str, seed: int, baselines: bool) -> dict[str, dict[str, float]]:
         encoder, vectors = SentenceEncoder().fit_encode(past, run)
         test = encoder.encode(asked)
         found["BM25, best past question"] = figures(
-            best_of(bm25(past, asked), known, len(names)), wanted
+            best_of(bm25(past, asked).toarray(), known, len(names)), wanted
         )
         found["encoder, best past question"] = figures(
             best_of(test @ vectors.T, known, len(names)), wanted
         )
         found["logistic regression"] = figures(regression(vectors, known, test), wanted)
     return found
+
+
+def atec(asked: int = 1000, batch: int = 100) -> None:
+    """Is a question of the same meaning found among all others? Clusters are made of the pairs that
+    people called alike; nothing is trained on them."""
+    import jieba
+
+    path = DATA / "atec" / "atec_nlp_sim_train.csv"
+    if not path.is_file():
+        raise SystemExit(f"{path} is missing; see the README of the data folder")
+    pairs = [line.split("\t")[1:4] for line in path.read_text("utf-8-sig").splitlines()]
+    texts = sorted({text.strip() for a, b, _ in pairs for text in (a, b)})
+    code = {text: i for i, text in enumerate(texts)}
+    same = np.array([(code[a.strip()], code[b.strip()]) for a, b, label in pairs if label == "1"])
+    links = csr_array((np.ones(len(same)), same.T), shape=(len(texts), len(texts)))
+    _, cluster = connected_components(links, directed=False)
+    mates = np.flatnonzero(np.bincount(cluster)[cluster] > 1)
+    chosen = np.sort(np.random.default_rng(0).permutation(mates)[:asked])
+    print(f"atec: {asked} questions, a mate among {len(texts):,}; recall@1, recall@10")
+    jieba.setLogLevel(60)
+    words = bm25(texts, [texts[i] for i in chosen], lambda text: [*jieba.cut(text)])
+    run = Run(threads=1)
+    ways: dict[str, Callable[[Array], Array]] = {
+        "BM25 on words by jieba": lambda rows: words[rows].toarray()
+    }
+    made = {
+        "hashed": HashedEncoder(dim=384), "sentence": SentenceEncoder(), "both": BothEncoder(),
+    }  # fmt: skip
+    for name, recipe in made.items():
+        _, vectors = recipe.fit_encode(texts, run)
+        ways[name] = lambda rows, v=vectors: v[chosen[rows]] @ v.T
+    for name, scores_of in ways.items():
+        hits = []
+        for at in range(0, len(chosen), batch):
+            rows = np.arange(at, min(at + batch, len(chosen)))
+            scores = np.asarray(scores_of(rows), np.float32)
+            scores[np.arange(len(rows)), chosen[rows]] = -np.inf
+            best = np.argsort(-scores, axis=1, kind="stable")[:, :10]
+            hits.append(cluster[best] == cluster[chosen[rows]][:, None])
+        found = np.concatenate(hits)
+        spread = [1.96 * f.std() / np.sqrt(len(f)) for f in (found[:, 0], found.any(axis=1))]
+        print(f"  {name:28s} {found[:, 0].mean():.4f} ±{spread[0]:.4f}   "
+              f"{found.any(axis=1).mean():.4f} ±{spread[1]:.4f}", flush=True)  # fmt: skip
 
 
 def risk(sure: Array, right: Array) -> Array:
@@ -183,6 +244,9 @@ def main() -> None:
     options.add_argument("--no-baselines", action="store_true")
     given = options.parse_args()
     for size in given.sizes:
+        if size == "atec":
+            atec()
+            continue
         seeds = given.seeds if size == "few" else 1
         runs = [once(size, seed, not given.no_baselines) for seed in range(seeds)]
         print(f"banking77, {f'{FEW} of each' if size == 'few' else 'all'}, {seeds} seeds")

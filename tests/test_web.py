@@ -35,7 +35,7 @@ PAGES = (
     "/", "/?user=u1", "/?liked=films/i1&domain=books&words=castle",
     "/onboarding?liked=films/i1", "/items",
     "/items?words=castle", "/items/films/i0", "/models", "/models/{run}", "/models/compare",
-    "/operations?paused=1",
+    "/operations?paused=1", "/support?question=parcel",
 )  # fmt: skip
 OURS = {"Origin": "http://127.0.0.1"}
 
