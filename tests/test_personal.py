@@ -8,13 +8,13 @@ from m6rec.errors import DataError
 from m6rec.opinion.personal import ALERTS, NEWS, Personal
 
 DOCUMENTS = {
-    "d/1": "Nokia network equipment orders grow",
-    "d 2": "SAP cloud revenue grows",
-    "d3": "Nokia wins a network contract",
-    "d4": "Moutai liquor prices fall",
+    "d/1": ("Nokia network equipment orders grow", ""),
+    "d 2": ("SAP cloud revenue grows", ""),
+    "d3": ("Nokia wins a network contract", ""),
+    "d4": ("Moutai liquor prices fall", ""),
 }
-NAMES = {"Nokia": "Nokia NOK 诺基亚", "SAP": "SAP", "Moutai": "Moutai 茅台"}
-WARNINGS = {"a1": "SAP: opinion fell", "a2": "Nokia: opinion rose"}
+NAMES = {"Nokia": ("Nokia", "NOK 诺基亚"), "SAP": ("SAP", ""), "Moutai": ("Moutai", "茅台")}
+WARNINGS = {"a1": ("SAP: opinion fell", ""), "a2": ("Nokia: opinion rose", "")}
 
 
 @pytest.fixture(scope="module")

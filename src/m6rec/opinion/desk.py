@@ -29,7 +29,9 @@ from m6rec.store.records import Alert
 LEASE = 120  # seconds in which nobody else watches; a step takes the turn again and again
 BATCH = 500  # documents that are read between two looks at the turn
 BACK = 1000  # windows that a report looks at
+RECENT = 60  # newest windows in which alerts are raised; texts are at hand for twice as many
 SHOWN = 400  # windows that are kept of each entity
+TITLE = 80  # characters that stand for a title
 SPARK = 30  # windows of a summary
 WEEK = 7  # windows over which a summary counts documents
 REFIT = 86_400  # seconds after which forecasters are fitted again
@@ -64,6 +66,11 @@ class Desk:
         self._models: tuple[float, tuple[str, ...], Mapping[str, Forecaster]] = (0.0, (), {})
         self._ranking: tuple[float, Any, Personal | None] = (float("-inf"), None, None)
         self._guard = threading.Lock()
+        self._ending = False
+
+    def end(self) -> None:
+        """Have a step that is being made read no further."""
+        self._ending = True
 
     def step(self, now: int | None = None) -> Done:
         """Do what there is to do, if it is this desk's turn."""
@@ -74,7 +81,8 @@ class Desk:
         read = 0
         while n := catch_up(self.store, self.entities, reader, self.config.copies, BATCH):
             read += n
-            if not self.store.opinions.take_turn(self._name, int(time.time()), LEASE):
+            mine = self.store.opinions.take_turn(self._name, int(time.time()), LEASE)
+            if self._ending or not mine:
                 return Done(read=read)
         window = round(self.config.windows.hours * 3600)
         state = (self.store.opinions.size(), now // window, reader.fingerprint)
@@ -112,17 +120,20 @@ class Desk:
         newest = self.store.opinions.newest(now)
         if newest is None:
             return 0
-        since = max(0, newest - BACK * round(self.config.windows.hours * 3600))
+        window = round(self.config.windows.hours * 3600)
+        since = max(0, newest - BACK * window)
         kept = self.store.opinions
         readings = kept.readings(since=since, until=now)
         prices = kept.prices(since=since, until=now)
-        documents = kept.documents(since=since, until=now, n=10**9)
+        texts = max(0, newest - 2 * RECENT * window)
+        documents = kept.documents(since=texts, until=now, n=10**9)
         try:
             entities = build(readings, prices, self.config.windows, now).entities
             fitted, known, models = self._models
             fresh = known == entities and now - fitted < REFIT
             report = watch(
                 readings, prices, self.config, documents=documents, until=now,
+                since=newest - RECENT * window,
                 models=models if fresh else None,
             )  # fmt: skip
         except DataError as error:  # no window has ended yet
@@ -150,16 +161,16 @@ class Desk:
         newest = self.store.opinions.documents(n=CANDIDATES)
         named = self.named(newest["document"].to_list())
         documents = {
-            key: " ".join((title, *named.get(key, {}), text))
+            key: (title or text[:TITLE], " ".join((*named.get(key, {}), text)))
             for key, title, text in newest.select("document", "title", "text").iter_rows()
         }
         told = {
-            alert.key: " ".join((*self.entities.aliases.get(alert.entity, ()), alert.text))
+            alert.key: (alert.text, " ".join(self.entities.aliases.get(alert.entity, ())))
             for alert in alerts
         }
         if not documents and not told:
             return None
-        names = {entity: " ".join(of) for entity, of in self.entities.aliases.items()}
+        names = {entity: (entity, " ".join(of[1:])) for entity, of in self.entities.aliases.items()}
         return Personal.of(documents, told, names, self.config.sentiment.encoder)
 
     def named(self, documents: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -26,6 +26,8 @@ WATCHED = 15.0  # how much an entity on the watch list weighs: log2(1 + 15) = 4 
 NEWEST = 20  # documents of a history that count
 LENGTH = 600  # characters of a text that are read
 
+Told = tuple[str, str]  # title and text
+
 
 @dataclass(frozen=True, eq=False)
 class Personal:
@@ -37,19 +39,19 @@ class Personal:
     @classmethod
     def of(
         cls,
-        documents: Mapping[str, str],
-        alerts: Mapping[str, str],
-        entities: Mapping[str, str],
+        documents: Mapping[str, Told],
+        alerts: Mapping[str, Told],
+        entities: Mapping[str, Told],
         encoder: Choice = "auto",
         run: Run | None = None,
     ) -> Personal:
-        """Make it of the texts of documents and alerts, the names of their entities included, and
-        of those of entities: all that they are called. Raises DataError without any."""
+        """Make it of what documents, alerts and entities are called, and of their texts, which hold
+        all names of the entities that they are about. Raises DataError without any."""
         listed = {NEWS: documents, ALERTS: alerts, ENTITIES: entities}
         rows = [
-            {"domain": domain, "item": str(place), "title": text[:LENGTH]}
+            {"domain": domain, "item": str(place), "title": title, "text": text[:LENGTH]}
             for domain, texts in listed.items()
-            for place, text in enumerate(texts.values())
+            for place, (title, text) in enumerate(texts.values())
         ]
         if not rows:
             raise DataError("there is nothing to rank")
@@ -57,7 +59,8 @@ class Personal:
         log = {"domain": [rows[0]["domain"]], "item": [rows[0]["item"]], "user": ["nobody"]}
         domains = {name: {"feedback": "implicit"} for name, texts in listed.items() if texts}
         run = run or Run()
-        prepared = from_frames(pl.DataFrame(log), pl.DataFrame(rows), run=run, domains=domains)
+        prepared = from_frames(pl.DataFrame(log), pl.DataFrame(rows), run=run, domains=domains,
+                               columns={"text": ["title", "text"]})  # fmt: skip
         experiment = Experiment(data=prepared.config, model=Text(encoder=encoder))
         fitted = pipeline.fit(experiment, prepared, run=run)
         return cls(Recommender(fitted), {name: list(texts) for name, texts in listed.items()})

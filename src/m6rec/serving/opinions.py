@@ -33,6 +33,7 @@ class OpinionService:
         """Finish the step that is being made."""
         self._stop.set()
         self._new.set()
+        self.desk.end()
         self._thread.join()
 
     def wake(self) -> None:
