@@ -39,7 +39,12 @@ CHROMIUM = which("chromium")
 
 def trained(folder: Path, *more: str) -> Path:
     faq.write(folder)
-    options = ["model.risk=0.4", f'base="{folder}"', f'run.out="{folder / "runs"}"', "evaluate.baselines=[]"]
+    options = [
+        "model.risk=0.4",
+        f'base="{folder}"',
+        f'run.out="{folder / "runs"}"',
+        "evaluate.baselines=[]",
+    ]
     made = experiment.load(PRESET, [*options, 'test="test.csv"', MODEL, *more])
     path = pipeline.save(made).fitted.path
     assert path is not None
