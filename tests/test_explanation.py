@@ -10,7 +10,7 @@ import pytest
 from m6rec.arrays import Array, Ids
 from m6rec.data.dataset import Dataset
 from m6rec.errors import QueryError
-from m6rec.explanation import combine, explain
+from m6rec.explanation import TIES, combine, explain
 from m6rec.models.base import Model, Reason
 from m6rec.models.compose import Blend, BlendModel
 from m6rec.models.neighbours import Neighbours
@@ -146,8 +146,9 @@ def test_the_same_reasons_in_chinese() -> None:
 
 
 def test_every_language_has_every_phrase() -> None:
+    kinds = {*get_args(get_type_hints(Reason)["kind"]), *TIES}
     for say in LANGUAGES.values():
-        assert set(say.speaks) == set(say.against) == set(get_args(get_type_hints(Reason)["kind"]))
+        assert set(say.speaks) == set(say.against) == kinds
 
 
 def test_an_unknown_language_is_refused_in_one_sentence() -> None:

@@ -19,6 +19,7 @@ NAMED = 3  # history items or attributes that a sentence names
 SMALL = 0.05  # share below which a sentence leaves a group to "the rest"
 AVERAGE = "average"  # name that models give to the bias that no reason explains
 START = "starting point"  # its label here: what any item would score, all parts together
+TIES = ("shared", "mutual", "circle", "contact")  # kinds of reasons between people; see Ties
 EXACT = 1e-4  # of the score: reasons that add up within this add up
 
 
