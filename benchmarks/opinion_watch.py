@@ -285,8 +285,8 @@ def shocks(n: int) -> None:
     for documents, size, burst in ((8, 0.5, 3), (20, 0.3, 3), (20, 0.5, 3), (20, 0.5, 1)):
         print(f"\n{documents} documents a window, {burst} times as many in the first 3 of a shock "
               f"of {size}; {n} worlds of 60 shocks")  # fmt: skip
-        calm = [series for series, _ in worlds(1000, n, documents=documents, shocks=0)]
-        shaken = list(worlds(0, n, documents=documents, shocks=60, size=size,
+        calm = [series for series, _ in worlds(5000, n, documents=documents, shocks=0)]
+        shaken = list(worlds(6000, n, documents=documents, shocks=60, size=size,
                              burst=burst))  # fmt: skip
         for name, detect in DETECTORS.items():
             at = limit(partial(on_all, detect, calm), BUDGET, COOLDOWN, SINCE)

@@ -20,10 +20,11 @@ import m6rec
 from m6rec import config
 from m6rec.experiment import Experiment
 from m6rec.models.base import KINDS
+from m6rec.opinion.config import OpinionConfig
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "CHANGELOG.md", *DOCS.glob("*.md")]
+PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")]
 NAMES = sorted(str(page.relative_to(ROOT)) for page in PAGES)
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RUN = {"python", "sh", "toml"}  # "console" is for commands that a test must not run
@@ -74,7 +75,10 @@ def test_code_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         if block.file:
             Path(block.file).write_text(block.text, encoding="utf-8")
         if block.language == "toml":
-            config.from_table(Experiment, tomllib.loads(block.text))
+            table = tomllib.loads(block.text)
+            if "opinion" in table:
+                config.from_table(OpinionConfig, table.pop("opinion"), "opinion")
+            config.from_table(Experiment, table)
         elif block.language == "python" and not block.file:
             shown = run_python(block, name, namespace)
         elif block.language == "sh":

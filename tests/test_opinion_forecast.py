@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from m6rec.opinion import forecast as forecasting
 from m6rec.opinion import saved
 from m6rec.opinion.across import Across
 from m6rec.opinion.base import Base, levels, profile
-from m6rec.opinion.forecast import Forecaster, Forecasting, fit
+from m6rec.opinion.forecast import Forecasting, fit
 from m6rec.tracking import Run
 
 DAY = 86_400
@@ -120,7 +121,7 @@ def test_nothing_looks_ahead() -> None:
     x, ends = led()
     x[0, ::7] = np.nan
     model = fit(x[:, :200], ends[:200], Forecasting(epochs=2), Run(threads=1))
-    model = Forecaster(**{**vars(model), "lam": 0.5, "gain": (1.0, 1.0)})
+    model = replace(model, lam=0.5, gain=(1.0, 1.0))
     whole = model.forecast(x, ends)
     changed = x.copy()
     changed[:, 220:] = 99.0
@@ -137,6 +138,18 @@ def test_without_torch_lambda_is_1(monkeypatch: pytest.MonkeyPatch) -> None:
     model = fit(x, ends, Forecasting(), Run(threads=1))
     assert model.lam == 1.0
     assert not model.network
+
+
+def test_a_gru_without_torch_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, ends = led(100)
+    model = fit(x, ends, Forecasting(epochs=2), Run(threads=1))
+    noise = np.random.default_rng(4).normal(size=(3, 60))
+    silent = fit(noise, (np.arange(60) + 1) * DAY, Forecasting(epochs=1, lr=1e-9), Run(threads=1))
+    monkeypatch.setattr(forecasting, "find_spec", lambda name: None)
+    assert silent.gain[1] == 0
+    assert silent.forecast(noise, (np.arange(60) + 1) * DAY).value.shape == noise.shape
+    with pytest.raises(RunError, match="fit it again"):
+        replace(model, network={"gru.weight_hh_l0": x}).forecast(x, ends)
 
 
 def test_the_same_seed_gives_the_same_model() -> None:

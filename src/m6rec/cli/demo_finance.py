@@ -14,7 +14,7 @@ from m6rec.opinion.notice import NOTICE
 from m6rec.opinion.shocks import World
 
 CONFIG = "finance.toml"
-WORLD = World(windows=180, documents=10, shocks=10, size=0.6, quiet=70, seed=7)
+WORLD = World(windows=150, documents=8, shocks=10, size=0.7, quiet=60, apart=30, seed=7)
 SHOWN = 45  # newest windows whose alerts are shown
 
 

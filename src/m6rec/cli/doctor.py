@@ -32,6 +32,9 @@ EXTRAS = {
     "onnxruntime": "deep models without torch",
     "tensorboard": "scalars of a training",
     "wandb": "scalars of a training",
+    "ruptures": "change points of opinions",
+    "river": "drift of opinions",
+    "jieba": "Chinese words in what drove an alert",
 }
 
 

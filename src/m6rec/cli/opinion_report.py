@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from m6rec.opinion.watch import Report
 
 NEWEST = 6  # windows of the series table
+ALERTS = 8  # alerts that are shown in full
 
 
 def show_report(report: Report, since: int = 30) -> None:
@@ -22,7 +23,7 @@ def show_report(report: Report, since: int = 30) -> None:
     series = report.series
     say_notice()
     show.heading(f"Opinion in the newest windows, to {day(int(series.ends[-1]))}")
-    show.caption("From -1 to 1; – where nothing was written.")
+    show.caption("From -1 to 1, by the end of the window; – where nothing was written.")
     days = [day(int(end)) for end in series.ends[-NEWEST:]]
     opinion, documents = series.values["opinion"], series.values["documents"]
     rows = [
@@ -49,9 +50,10 @@ def show_report(report: Report, since: int = 30) -> None:
         moments = [pl.col(name).map_elements(day, pl.String) for name in ("time", "known")]
         show.frame(recent.with_columns(*moments))
     show.heading(f"Alerts of the last {since} windows")
+    show.caption("The newest first, each with the end of its window, when it could be known.")
     if not report.events:
         show.line("none")
-    for event in report.events:
+    for event in report.events[:ALERTS]:
         a = event.alert
         show.line(f"{day(a.time)}  {a.severity.upper()}  {event.text()}  [{a.rule}]")
         for title, source, share in event.documents.select("title", "source", "share").rows():
@@ -61,6 +63,8 @@ def show_report(report: Report, since: int = 30) -> None:
         if event.along:
             show.line("    moved along: " + ", ".join(name for name, _ in event.along))
         show.line(f"    {event.suggestion()}")
+    if len(report.events) > ALERTS:
+        show.line(f"… and {len(report.events) - ALERTS} before; --json shows all")
     for text in report.notes:
         show.note(f"note: {text}")
     say_notice()

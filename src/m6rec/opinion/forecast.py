@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import numpy as np
 
 from m6rec.arrays import Array, Ids, State, nest, unnest
-from m6rec.errors import DataError
+from m6rec.errors import DataError, RunError
 from m6rec.opinion.across import Across
 from m6rec.opinion.base import ALPHAS, Base
 from m6rec.tracking import Run
@@ -156,7 +156,9 @@ def fit(x: Array, ends: Ids, options: Forecasting, run: Run) -> Forecaster:
     base = Base.fit(x, place, base.alpha, season)
     _, z = base.of(x, place, after)
     across = _across(z, options)
-    if epochs and gain[1] > 0 and lam < 1:
+    if gain[1] == 0:
+        network = {}
+    elif lam < 1:
         again = replace(options, epochs=epochs)
         network, _ = _train(z, place, after, season, again, run.child("gru"), None)
     return Forecaster(options, season, base, across, network, lam, gain, band, error)
@@ -204,6 +206,8 @@ def _train(
 def _gru(network: State, z: Array, place: Ids, after: int, season: int) -> Array:
     if not network:
         return np.zeros(z.shape)
+    if find_spec("torch") is None:
+        raise RunError('the forecaster has a GRU: pip install "m6rec[deep]", or fit it again')
     from m6rec.models import recurrent
 
     return recurrent.forecast(network, _inputs(z, place, after, season))
