@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
@@ -15,6 +16,7 @@ import uvicorn
 from fastapi.testclient import TestClient
 
 from m6rec import experiment, pipeline
+from m6rec.cli.answer import answer as answer_verb
 from m6rec.models.confident import ConfidentModel
 from m6rec.recommender import Recommender
 from m6rec.scenarios import faq
@@ -39,7 +41,12 @@ CHROMIUM = which("chromium")
 
 def trained(folder: Path, *more: str) -> Path:
     faq.write(folder)
-    options = ["model.risk=0.4", f'base="{folder}"', f'run.out="{folder / "runs"}"', "evaluate.baselines=[]"]
+    options = [
+        "model.risk=0.4",
+        f'base="{folder}"',
+        f'run.out="{folder / "runs"}"',
+        "evaluate.baselines=[]",
+    ]
     made = experiment.load(PRESET, [*options, 'test="test.csv"', MODEL, *more])
     path = pipeline.save(made).fitted.path
     assert path is not None
@@ -124,6 +131,11 @@ def test_what_helped_outlives_a_restart_a_new_answer_and_is_forgotten(settings: 
         assert answer(http, NEW)["answers"][0]["item"] == "items/bikes"
         http.put("/v1/items/items/bikes", json={"title": "Bikes", "text": "Sold in June."})
         assert answer(http, NEW)["answers"][0]["item"] == "items/bikes"
+        http.delete("/v1/items/items/bikes")
+        http.post("/v1/answer/helped", json={"question": NEW, "item": "items/hub-voice"})
+        http.put("/v1/items/items/cars", json={"title": "Cars", "text": "None."})
+        http.delete("/v1/items/items/cars")
+        assert answer(http, NEW)["answers"][0]["item"] == "items/hub-voice"
         http.delete(f"/v1/users/{as_user(NEW)[0]}")
         assert NEW not in answer(http, f"{NEW} really")["related"]
 
@@ -182,11 +194,17 @@ def test_a_draft_comes_from_the_endpoint_of_the_toml(
     assert seen
 
 
-def test_the_command_line_says_the_same(run: Path) -> None:
+def test_the_command_line_says_the_same(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recommender = Recommender.open(run)
     said = ask(recommender, PARCEL)
     assert said.answers[0].item == "items/order-where" and not said.escalate
     assert isinstance(recommender.model, ConfidentModel)
+    answer_verb(str(run), PARCEL)
+    told = "".join(capsys.readouterr())
+    assert said.answers[0].title in told and "others asked" in told
+    answer_verb(str(run), "Quarterly dividends of bonds, zebra?", language="zh", json=True)
+    table = json.loads(capsys.readouterr().out)
+    assert table["escalate"] and len(table["answers"]) == 3
 
 
 # The page
