@@ -105,7 +105,7 @@ class Live:
         stocked = self._stocked(store)
         if not self._words:
             return stocked
-        rebuilt = stocked is not self and len(stocked.come) > 0
+        rebuilt = stocked is not self and bool(self.come or stocked.come)
         return stocked._told(store, rebuilt)
 
     def _told(self, store: Store, rebuilt: bool) -> Live:
