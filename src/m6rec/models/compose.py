@@ -40,8 +40,8 @@ class Blend(Recipe):
     activity bucket (0, 1-4, 5-19, 20+ history items there), and a fifth for items without events
     where theirs differ; learned on a holdout if left out. words: domain → λ of requests in words
     without a history, learned with them where users come with words (a fifth at least for parts
-    that take in questions as they are answered, so that what helped is heeded at once); of requests that have both,
-    half counts by the words and half by the history.
+    that take in questions as they are answered, so that what helped is heeded at once); of
+    requests that have both, half counts by the words and half by the history.
     new_items: share of the metric of other items that may be given up so that items without
     events are found.
     """
