@@ -15,7 +15,7 @@ from m6rec.cli.answer import show_reply
 from m6rec.pipeline import Trained
 from m6rec.recommender import Recommender
 
-ASKED = ("I ordered last week and the postman brought nothing so far", "家里的网速特别慢怎么办")
+ASKED = ("I ordered last week and the postman brought nothing so far", "我的包裹怎么还没到")
 AWAY = "Which of your shareholders live in Norway?"  # nothing answers it
 BATCH = 256
 

@@ -16,13 +16,14 @@ from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query, activity_bucket
 from m6rec.data.splits import Split, holdout
 from m6rec.models import fusion
-from m6rec.models.base import Model, Reads, Reason, Recipe, heard, updated
+from m6rec.models.base import Hears, Model, Reads, Reason, Recipe, heard, updated
 from m6rec.models.calibration import N_BUCKETS, calibrate
 from m6rec.models.reasons import FLOOR, Voices
 from m6rec.tracking import Run
 
 ROWS = 3000  # most holdout users that λ of a domain is learned from
 BATCH = 256
+HEARD = 0.2  # least λ, for requests in words, of parts that take in answered questions
 WORDS = 0.5  # share of λ by a request's words, beside that by its history
 OWN = ("weights", "words", "calibration", "item_domain", "explicit", "personal", "new")
 Table = Mapping[str, tuple[tuple[float, ...], ...]]
@@ -39,8 +40,9 @@ class Blend(Recipe):
     squared error in explicit ones. weights: domain → rows of λ over the parts, one for each
     activity bucket (0, 1-4, 5-19, 20+ history items there), and a fifth for items without events
     where theirs differ; learned on a holdout if left out. words: domain → λ of requests in words
-    without a history, learned with them where users come with words; of requests that have both,
-    half counts by the words and half by the history.
+    without a history, learned with them where users come with words (a fifth at least for parts
+    that take in questions as they are answered, so that what helped is heeded at once); of
+    requests that have both, half counts by the words and half by the history.
     new_items: share of the metric of other items that may be given up so that items without
     events are found.
     """
@@ -182,6 +184,11 @@ def learn_weights(
     of_words: Array = untold
     if words.sum() >= fusion.FEWEST:
         of_words = fusion.simplex_search(pool, metric, np.flatnonzero(words))[None]
+        hears = np.array([isinstance(part, Hears) for part in model.parts])
+        if hears.any() and not hears.all():  # a holdout never repeats a question, people do
+            short = max(0.0, HEARD - float(of_words[0, hears].sum()))
+            of_words = of_words * (1 - short)
+            of_words[0, hears] += short / hears.sum()
     rest = ~words if (~words).any() else np.ones_like(words)
     table = fusion.learn(pool.take(np.flatnonzero(rest)), bucket[rest], N_BUCKETS, metric)
     of_row = np.where(words & bool(len(of_words)), N_BUCKETS, bucket)
