@@ -18,7 +18,7 @@ from shop import write_shop
 
 VERBS = (
     *("demo", "fetch", "init", "check", "train", "evaluate", "compare"),
-    *("recommend", "similar", "score", "explain", "tune", "export"),
+    *("recommend", "similar", "score", "explain", "answer", "tune", "export"),
     *("serve", "retrain", "keys", "store", "doctor", "opinion"),
 )
 

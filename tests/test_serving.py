@@ -7,8 +7,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from scipy.sparse import csr_array
 
 from m6rec import artifacts, experiment, pipeline
 from m6rec.errors import StoreError
@@ -261,6 +263,8 @@ def test_who_came_after_the_training_is_alike_too(runs: Path, tmp_path: Path) ->
     found = dict(engine.like_minded("u1", 5))
     assert max(found, key=found.__getitem__) == "late" and found["late"] > 0.95
     assert "u1" in dict(engine.like_minded("late", 5)) and "other" not in found
+    fewer = csr_array(np.ones((1, 3), np.float32))  # a request from before the newest items
+    assert len(engine._nearest(engine.live).best(fewer, 5)[0])
     engine.close()
     store.close()
 

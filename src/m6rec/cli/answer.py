@@ -28,7 +28,7 @@ def answer(
     language: Language = "en",
     json: Json = False,
 ) -> None:
-    """Answer a question from the texts of items and from what helped others.
+    """Answer a question in words.
 
     Says how sure it is, and whether a person should answer instead.
     """

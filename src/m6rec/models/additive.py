@@ -110,12 +110,12 @@ class Additive(Model):
         active = self.active(inputs)
         if items is None:
             scores = self.product(inputs)
-            _silence(scores, active, self.item_domain, self.trained)
+            _silence(scores, active, self.group, self.trained)
             return widened(scores, self.n_items)
         fitted = np.asarray(items) < len(self.trained)
         safe = np.where(fitted, items, 0)
         scores = self.some(inputs, safe)
-        scores[~(active[:, self.item_domain[safe]] & self.trained[safe] & fitted)] = np.nan
+        scores[~(active[:, self.group[safe]] & self.trained[safe] & fitted)] = np.nan
         return scores
 
     def some(self, inputs: csr_array, items: Ids) -> Scores:
@@ -127,8 +127,13 @@ class Additive(Model):
         longer.n_items = dataset.n_items
         return longer
 
+    @property
+    def group(self) -> Ids:
+        """(n,) the items of which a history says something, or nothing, together: a domain."""
+        return self.item_domain
+
     def active(self, inputs: csr_array) -> Mask:
-        """Return the domains (B, D) of whose items that it knows the model says something."""
+        """Return the groups (B, D) of whose items that it knows the model says something."""
         n, n_domains = inputs.shape[0], int(self.item_domain.max(initial=0)) + 1
         has = np.zeros((n, n_domains), np.bool_)
         has[row_of(inputs), self.item_domain[inputs.indices]] = True
@@ -144,7 +149,7 @@ class Additive(Model):
             one = inputs[[b]]
             fitted = (row >= 0) & (row < len(self.trained))
             safe = np.where(fitted, row, 0)
-            silent = ~(fitted & self.trained[safe] & active[b, self.item_domain[safe]])
+            silent = ~(fitted & self.trained[safe] & active[b, self.group[safe]])
             table = self.contributions(one, safe)
             reasons.append(
                 [
@@ -156,10 +161,10 @@ class Additive(Model):
 
 
 @compiled(parallel=True)
-def _silence(scores, active, item_domain, trained):  # type: ignore[no-untyped-def]
+def _silence(scores, active, group, trained):  # type: ignore[no-untyped-def]
     for b in prange(scores.shape[0]):
         for i in range(scores.shape[1]):
-            if not (trained[i] and active[b, item_domain[i]]):
+            if not (trained[i] and active[b, group[i]]):
                 scores[b, i] = np.nan
 
 

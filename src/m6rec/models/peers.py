@@ -74,7 +74,7 @@ class PeersModel(Additive):
         self.joint, self.binary, self.n_items = True, recipe.binary, len(person)
         known = np.where(person >= 0, person, 0)
         self.knows = (person >= 0) & (np.diff(told.indptr) > 0)[known]  # people with a history
-        self.trained = (trained_items(told) | self.knows) & ~explicit
+        self.trained = np.where(person >= 0, self.knows, trained_items(told)) & ~explicit
         self.matrix = self._matrix(recipe)
 
     def _matrix(self, recipe: Peers) -> csr_array:
@@ -117,14 +117,18 @@ class PeersModel(Additive):
         table *= inputs.data[:, None]
         return table
 
-    def abstains(self, inputs: csr_array) -> Mask:
+    @property
+    def group(self) -> Ids:
+        return (self.person >= 0).astype(np.int32)
+
+    def active(self, inputs: csr_array) -> Mask:
+        """Of people it says something where there is a history, of other items where that holds
+        somebody."""
         n = inputs.shape[0]
         row, people = row_of(inputs), self.knows[inputs.indices]
         anything = np.bincount(row, minlength=n) > 0
         somebody = np.bincount(row[people], minlength=n) > 0
-        things = self.trained & (self.person < 0)
-        cells: Mask = ~((anything[:, None] & self.knows) | (somebody[:, None] & things))
-        return cells
+        return np.stack([somebody, anything], axis=1)
 
     def update(self, dataset: Dataset) -> PeersModel:
         shape = (self.told.shape[0], dataset.n_items)

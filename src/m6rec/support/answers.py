@@ -13,7 +13,6 @@ from m6rec.errors import QueryError
 from m6rec.explanation import explain
 from m6rec.models.base import Model
 from m6rec.models.confident import ConfidentModel
-from m6rec.models.intent import IntentModel
 from m6rec.models.questions import QuestionsModel
 from m6rec.models.text import TextModel
 from m6rec.rank import rank
@@ -125,8 +124,9 @@ def encoder_of(model: Model) -> FittedText | None:
     for part in parts(model):
         if isinstance(part, TextModel):
             return part.encoder
-        if isinstance(part, (QuestionsModel, IntentModel)):
-            return part.reader.encoder
+        reader = getattr(part, "reader", None)  # of "questions" and "intent"
+        if isinstance(reader, TextModel):
+            return reader.encoder
     return None
 
 
