@@ -161,10 +161,11 @@ def verdict(evaluations: Mapping[str, Evaluation]) -> str:
     else:
         relation = "better than" if sign * found.difference > 0 else "worse than"
         size = f", by {size}"
+    chance = " This may be chance." if size and found.low <= 0 <= found.high else ""
     return (
         f"On {metric}, {own} is {relation} {best}, the best of the others{size} "
         f"(95 % interval of the difference "
-        f"{found.low:+.4f} … {found.high:+.4f}, {p}, paired bootstrap over users)."
+        f"{found.low:+.4f} … {found.high:+.4f}, {p}, paired bootstrap over users).{chance}"
     )
 
 

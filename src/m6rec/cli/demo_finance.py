@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 import polars as pl
 
 from m6rec.cli import show
 from m6rec.cli.opinion_report import say_notice, show_report
+from m6rec.errors import ConfigError
 from m6rec.opinion.notice import NOTICE
 from m6rec.opinion.shocks import World
 
@@ -27,6 +29,10 @@ def demo(out: Path) -> None:
     from m6rec.opinion.watch import watch
     from m6rec.tracking import Run
 
+    if find_spec("ruptures") is None or find_spec("river") is None:
+        raise ConfigError(
+            'the scenario finance needs the extra opinion: pip install "m6rec[opinion]"'
+        )
     folder = out / "finance"
     say = show.teller()
     say_notice()

