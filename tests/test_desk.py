@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -44,6 +45,17 @@ def test_what_was_read_is_reported(filled: Desk) -> None:
     assert {"opinion", "volume"} <= {row["measure"] for row in body["forecast"]}
     assert all(row["known"] > row["time"] for row in body["changes"])
     assert filled.store.opinions.report("Nobody") is None
+
+
+def test_an_empty_store_takes_in_the_files_once(tmp_path: Path) -> None:
+    store = Store.open(f"sqlite:///{tmp_path}/s.db")
+    news = tmp_path / "news.csv"
+    news.write_text("id,time,title\na,2024-01-02,Vega Electric sales rise\nb,,no time\n")
+    config = replace(OpinionConfig.read(write_config(tmp_path)), documents=(news,))
+    assert Desk(store, config).step(NOW).read == 1
+    news.write_text("id,time,title\nc,2024-01-02,Vega Electric sales fall\n")
+    assert Desk(store, config).step(NOW + 2 * LEASE).read == 0  # by now the store is the truth
+    store.close()
 
 
 def test_nothing_new_is_nothing_to_do(filled: Desk) -> None:

@@ -24,13 +24,13 @@ def show_report(report: Report, since: int = 30) -> None:
     say_notice()
     show.heading(f"Opinion in the newest windows, to {day(int(series.ends[-1]))}")
     show.caption("From -1 to 1, by the end of the window; – where nothing was written.")
-    days = [day(int(end)) for end in series.ends[-NEWEST:]]
+    days = [day(int(end))[5:] for end in series.ends[-NEWEST:]]  # the heading says the year
     opinion, documents = series.values["opinion"], series.values["documents"]
     rows = [
         (entity, *opinion[e, -NEWEST:].tolist(), int(documents[e, -NEWEST:].sum()))
         for e, entity in enumerate(series.entities)
     ]
-    show.table(("entity", *days, "documents"), rows)
+    show.table(("entity", *days, "texts"), rows)
     show.heading("Forecast of the next window")
     for measure, model in report.models.items():
         told = f"λ {model.lam:.2f} of neighbours, the rest GRU" if any(model.gain) else "base alone"

@@ -66,7 +66,7 @@ class Desk:
         self._models: tuple[float, tuple[str, ...], Mapping[str, Forecaster]] = (0.0, (), {})
         self._ranking: tuple[float, Any, Personal | None] = (float("-inf"), None, None)
         self._guard = threading.Lock()
-        self._ending = False
+        self._ending = self._begun = False
 
     def end(self) -> None:
         """Have a step that is being made read no further."""
@@ -77,6 +77,9 @@ class Desk:
         now = int(time.time()) if now is None else now
         if not self.store.opinions.take_turn(self._name, now, LEASE):
             return Done()
+        if not self._begun:
+            self._take_in()
+            self._begun = True
         reader = self.reader()
         read = 0
         while n := catch_up(self.store, self.entities, reader, self.config.copies, BATCH):
@@ -92,6 +95,17 @@ class Desk:
             self._reported = state
         sent, failed = deliver(self.store, self.config.delivery, now)
         return Done(read=read, reported=reported, raised=raised, delivered=sent, failed=failed)
+
+    def _take_in(self) -> None:
+        """Give a store without documents those of the files; from then on it is the truth."""
+        if self.store.opinions.documents(n=1).height:
+            return
+        documents, problems = self.config.read_documents()
+        prices, more = self.config.read_prices()
+        for problem in (*problems, *more):
+            log.warning("left out: %s", problem)
+        self.store.opinions.add_prices(prices)
+        self.store.opinions.add_documents(documents)
 
     def reader(self) -> Reader:
         """Return the reader, with what the labels of the store taught it: it learns anew after
