@@ -51,7 +51,7 @@ async def learned(
 ) -> None:
     """Store that an answer helped, or did not: the question becomes a row of the matrix, which
     counts in the very next answer; and an event of the user, if it is known who asked."""
-    live = here.engine.live
+    live = await here.live()
     names = columns(live.recommender.fitted)
     if not names:
         raise QueryError(
@@ -64,7 +64,7 @@ async def learned(
         raise QueryError('the run knows no event type of sign = "negative", such as "useless"')
     kind = live.liking if helped else live.disliking or ""
     (item,) = await here.run(here.engine.full_keys, [item])
-    if item not in here.engine.live.recommender.dataset.items:
+    if item not in live.recommender.dataset.items:
         raise QueryError(f'there is no answer "{item}"')
     key, words = as_user(question)
     now = time.time_ns() // 1000
