@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,7 +10,9 @@ from m6rec.cli import show
 from m6rec.cli.ask import DomainName, Filter, Language, User, Which
 from m6rec.cli.data import Json
 from m6rec.recommender import Recommender
-from m6rec.support.answers import Reply, ask
+
+if TYPE_CHECKING:
+    from m6rec.support.answers import Reply
 
 EXAMPLES = show.examples(
     'm6rec answer current "My parcel has not arrived yet"',
@@ -32,6 +34,8 @@ def answer(
 
     Says how sure it is, and whether a person should answer instead.
     """
+    from m6rec.support.answers import ask
+
     said = ask(
         Recommender.open(run), question,
         user=user, domain=domain, filter=filter, k=k, language=language,
