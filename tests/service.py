@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -16,8 +17,9 @@ from pathlib import Path
 from shutil import copytree
 from socket import socket
 from tempfile import mkdtemp
-from typing import Any
+from typing import Any, Literal
 
+import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
@@ -47,6 +49,20 @@ def _runs() -> Path:
 def local_client(app: FastAPI, **options: Any) -> TestClient:
     """A client that asks by a name of this machine, as the guard wants it without API keys."""
     return TestClient(app, base_url="http://127.0.0.1", **options)
+
+
+@contextmanager
+def at_a_port(app: FastAPI, lifespan: Literal["on", "off"] = "on") -> Iterator[str]:
+    """The address of an application that a thread serves, for a browser."""
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", lifespan=lifespan))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.05)
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join()
 
 
 def free_port() -> int:

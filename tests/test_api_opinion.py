@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
@@ -18,7 +16,7 @@ from m6rec.opinion.notice import NOTICE
 from m6rec.serving.app import create
 from m6rec.serving.settings import Settings
 from newsroom import world, write_config
-from service import free_port, local_client, made_run
+from service import at_a_port, local_client, made_run
 from test_web import CHROMIUM, HOSTILE, OURS, SEVERE, WAYS, chromium, opened
 
 __all__ = ["chromium"]  # a fixture of another module
@@ -209,16 +207,8 @@ def test_forms_change_and_those_of_other_sites_do_not(http: TestClient) -> None:
 @pytest.fixture(scope="module")
 def served(http: TestClient) -> Iterator[str]:
     """The same service for a browser, at a port."""
-    port = free_port()
-    config = uvicorn.Config(http.app, port=port, log_level="warning", lifespan="off")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.05)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
+    with at_a_port(http.app, "off") as url:
+        yield url
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium")

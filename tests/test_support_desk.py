@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import socket
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import which
 from typing import Any
 
 import pytest
-import uvicorn
 from fastapi.testclient import TestClient
 
 from m6rec import experiment, pipeline
@@ -25,7 +21,7 @@ from m6rec.serving.retrain import from_store
 from m6rec.serving.settings import Settings
 from m6rec.serving.web.texts_support import SUPPORT
 from m6rec.support.answers import as_user, ask
-from service import local_client
+from service import at_a_port, local_client
 from test_support import model_service
 
 PRESET = Path(pipeline.__file__).with_name("scenarios") / "support.toml"
@@ -231,18 +227,8 @@ def test_the_page_escapes_and_takes_feedback(http: TestClient) -> None:
 
 @pytest.fixture
 def served(settings: Settings) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = uvicorn.Config(create(settings), port=port, log_level="warning", lifespan="on")
-    server = uvicorn.Server(options)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.05)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
+    with at_a_port(create(settings)) as url:
+        yield url
 
 
 def test_a_person_asks_and_says_that_it_helped(served: str) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +13,6 @@ from shutil import which
 from typing import Any
 
 import pytest
-import uvicorn
 from fastapi.testclient import TestClient
 
 from m6rec import artifacts, experiment, pipeline
@@ -25,7 +22,7 @@ from m6rec.serving.settings import Settings
 from m6rec.serving.web.charts import curves, marks
 from m6rec.serving.web.texts import TEXTS, speaker
 from m6rec.store import ApiKey, Event, Store
-from service import local_client
+from service import at_a_port, local_client
 from shop import write_shop
 
 CHROMIUM = which("chromium")
@@ -245,19 +242,8 @@ def test_curves_and_marks(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def served(settings: Settings, http: TestClient) -> Iterator[str]:
     """The address of a server of its own, on the store of ``http``."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = uvicorn.Server(
-        uvicorn.Config(create(settings), port=port, log_level="warning", lifespan="on")
-    )
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.05)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
+    with at_a_port(create(settings)) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
