@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from m6rec.pool import Here, Pool
 from m6rec.trackers import Tracker
 
 
@@ -27,6 +28,7 @@ class Run:
     bars: show progress bars on stderr.
     log_file: JSONL file that ``log`` appends to, or None.
     trackers: are given every ``scalar``; whoever opened them closes them.
+    pool: where work that falls into independent pieces is done.
     """
 
     seed: int = 0
@@ -34,6 +36,7 @@ class Run:
     bars: bool = False
     log_file: Path | None = None
     trackers: tuple[Tracker, ...] = ()
+    pool: Pool = field(default_factory=Here)
     scope: str = ""
 
     def rng(self, *names: str) -> np.random.Generator:

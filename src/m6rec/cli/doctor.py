@@ -35,6 +35,8 @@ EXTRAS = {
     "ruptures": "change points of opinions",
     "river": "drift of opinions",
     "jieba": "Chinese words in what drove an alert",
+    "ray": "training on several machines",
+    "faiss-cpu": "approximate search among millions of items",
 }
 
 
