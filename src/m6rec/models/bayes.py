@@ -20,7 +20,7 @@ from numba import prange
 from scipy.sparse import csr_array
 
 from m6rec.arrays import Array, Floats, Ids, State
-from m6rec.compiled import compiled
+from m6rec.compiled import compiled, plain
 from m6rec.models.als import ridge
 from m6rec.models.graph import right_basis
 from m6rec.models.kernels import transposed
@@ -101,13 +101,13 @@ def posterior(
     mean, variance = np.empty((rows, k), np.float32), np.empty((rows, k), np.float32)
     error = np.empty(rows, np.float32)
     _posterior(
-        np.ascontiguousarray(start, np.int64),
-        np.ascontiguousarray(index, np.int32),
-        np.ascontiguousarray(value, np.float32),
-        np.ascontiguousarray(partners.mean, np.float32),
-        np.ascontiguousarray(partners.variance, np.float32),
-        np.ascontiguousarray(partners.precision, np.float32),
-        np.ascontiguousarray(prior, np.float32),
+        plain(start, np.int64),
+        plain(index, np.int32),
+        plain(value, np.float32),
+        plain(partners.mean, np.float32),
+        plain(partners.variance, np.float32),
+        plain(partners.precision, np.float32),
+        plain(prior, np.float32),
         bounds,
         mean,
         variance,

@@ -9,7 +9,7 @@ from numba import prange
 from scipy.sparse import csr_array
 
 from m6rec.arrays import Array, Floats, Ids, Scores
-from m6rec.compiled import compiled
+from m6rec.compiled import compiled, plain
 
 Parts = tuple[Array, Array, Array]  # indptr int64, indices int32, data float32
 CHUNKS = 64  # rows are dealt out to this many chunks, so that heavy rows spread over threads
@@ -18,9 +18,9 @@ CHUNKS = 64  # rows are dealt out to this many chunks, so that heavy rows spread
 def parts(matrix: csr_array) -> Parts:
     """Return the arrays of a CSR matrix in the types that the kernels are compiled for."""
     return (
-        np.ascontiguousarray(matrix.indptr, np.int64),
-        np.ascontiguousarray(matrix.indices, np.int32),
-        np.ascontiguousarray(matrix.data, np.float32),
+        plain(matrix.indptr, np.int64),
+        plain(matrix.indices, np.int32),
+        plain(matrix.data, np.float32),
     )
 
 
@@ -158,7 +158,7 @@ def times_gram(left: csr_array, rows: csr_array, columns: csr_array) -> Scores:
 def spread(left: csr_array, dense: Floats) -> Floats:
     """Return left (B, n) times a dense matrix (n, d): (B, d) float32."""
     out = np.zeros((left.shape[0], dense.shape[1]), np.float32)
-    _spread(*parts(left), np.ascontiguousarray(dense, np.float32), out)
+    _spread(*parts(left), plain(dense, np.float32), out)
     return out
 
 

@@ -28,13 +28,15 @@ from m6rec.compiled import threads
 from m6rec.data.dataset import Dataset
 from m6rec.data.splits import Split, holdout
 from m6rec.models import bayes
-from m6rec.models.als import ridge, solve_all
+from m6rec.models.als import ridge
 from m6rec.models.base import Recipe
 from m6rec.models.bayes import Bayes
+from m6rec.models.blocks import Block, Side
 from m6rec.models.described import described
 from m6rec.models.newcomers import learn_ridges
 from m6rec.models.pct_model import Confidence, Events, PctModel, user_features, vectors_for
 from m6rec.models.transfer import HOLDOUTS, Local, choose
+from m6rec.pool import Pool
 from m6rec.text import Choice, FittedText, TextEncoder, encoder_of, plain
 from m6rec.tracking import Run
 
@@ -203,7 +205,7 @@ def fit(
                     alternate = rate if rated[d] else factorise
                     few = whole is not None and not whole[d]
                     one = replace(recipe, sweeps=min(BRIEF, recipe.sweeps)) if few else recipe
-                    found = alternate(one, model, d, parts[d], f, phi, rng, advance)
+                    found = alternate(one, model, d, parts[d], f, phi, rng, advance, run.pool)
                 place(state, stage, d, found, inside[d], k)
                 if given is not None and (stage == "own" or state["warm"][d]):
                     # only now: shrunk in every sweep, attributes would fade with their number
@@ -280,7 +282,7 @@ def text_encoder(recipe: Pct, n_items: int) -> TextEncoder | None:
 
 def factorise(
     recipe: Pct, model: PctModel, domain: int, part: Events, features: Floats, phi: Floats,
-    rng: np.random.Generator, advance: Callable[[int], None],
+    rng: np.random.Generator, advance: Callable[[int], None], pool: Pool,
 ) -> State:  # fmt: skip
     """Alternate over one domain; return its items, bias, gram and prior."""
     codes = np.flatnonzero(model.item_domain == domain)
@@ -293,39 +295,37 @@ def factorise(
         model.strength(domain, by_user.count),
         model.strength(domain, by_item.count),
     )
-    active = by_user.count > 0
-    on = np.ones(len(codes), np.bool_)
     k, alpha = recipe.dim, float(model.state()["options"][domain, 2])
-    items = (rng.standard_normal((len(codes), k)) * 0.1 / np.sqrt(k)).astype(np.float32)
-    prior = np.zeros((features.shape[1], k), np.float32)
-    phi_here = np.hstack([np.ones((len(codes), 1), np.float32), phi[codes]])
-    guess = np.zeros((len(codes), k), np.float32)
+    told = np.hstack([np.ones((len(codes), 1), np.float32), phi[codes]])
+    users = Side(
+        Block(by_user.start, by_user.item, weight, target, reg_user, features),
+        k, recipe.ridge, pool,
+    )  # fmt: skip
+    items = Side(
+        Block(by_item.start, by_item.item, weight[place], target[place], reg_item, told),
+        k, recipe.ridge, pool,
+    )  # fmt: skip
     seen = by_item.count > 0
+    vectors = (rng.standard_normal((len(codes), k)) * 0.1 / np.sqrt(k)).astype(np.float32)
+    gram = vectors[seen].T @ vectors[seen]
+    prior = np.zeros((features.shape[1], k), np.float32)
+    guess = np.zeros((told.shape[1], k), np.float32)
     for _ in range(recipe.sweeps):
-        gram = alpha * (items[seen].T @ items[seen])
-        users = solve_all(
-            by_user.start, by_user.item, weight, target, items, gram, active, reg_user,
-            features @ prior,
-        )  # fmt: skip
-        prior = ridge(features[active], users[active], reg_user[active], recipe.ridge)
-        gram_user = alpha * (users[active].T @ users[active])
-        items = solve_all(
-            by_item.start, by_item.item, weight[place], target[place], users, gram_user, on,
-            reg_item, guess,
-        )  # fmt: skip
+        user = users.solve(vectors, alpha * gram, prior)
+        prior = user.prior
+        item = items.solve(user.vectors, alpha * user.gram, guess)
+        vectors, gram = item.vectors, item.gram
         if phi.shape[1]:
-            w = ridge(phi_here[seen], items[seen], reg_item[seen], recipe.ridge)
-            guess = phi_here @ w
-        items[~seen] = guess[~seen]
+            guess = item.prior
+        vectors[~seen] = (told @ guess)[~seen]
         advance(1)
-    gram = alpha * (items[seen].T @ items[seen])
-    found = {"items": items, "gram": gram, "prior": prior}
-    return found | ({"guess": w} if phi.shape[1] else {})
+    found = {"items": vectors, "gram": alpha * gram, "prior": prior}
+    return found | ({"guess": guess} if phi.shape[1] else {})
 
 
 def rate(
     recipe: Pct, model: PctModel, domain: int, part: Events, features: Floats, phi: Floats,
-    rng: np.random.Generator, advance: Callable[[int], None],
+    rng: np.random.Generator, advance: Callable[[int], None], pool: Pool,
 ) -> State:  # fmt: skip
     """Factorise the ratings of one domain; return what ``bayes.factorise`` does."""
     inside = model.item_domain == domain
