@@ -27,8 +27,8 @@ class Pool(Protocol):
     def map(self, function: Callable[..., T], pieces: Iterable[tuple[Any, ...]]) -> Iterator[T]:
         """Yield function(*piece) of every piece, in order.
 
-        function: one of a module, not of a class or another function. A shared value stands for
-        itself where it is an argument, not inside one. Pieces are taken from the iterable as
+        function: one that can be imported. A shared value stands for itself where it is an
+        argument, not inside one. Pieces are taken from the iterable as
         they are begun; arrays in arguments and results may be read-only.
         """
 
@@ -43,6 +43,9 @@ class Here:
 
     def map(self, function: Callable[..., T], pieces: Iterable[tuple[Any, ...]]) -> Iterator[T]:
         return (function(*piece) for piece in pieces)
+
+
+HERE = Here()
 
 
 def cut(cost: Array, n: int) -> Ids:
