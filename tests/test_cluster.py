@@ -21,8 +21,9 @@ from m6rec.data.dataset import Dataset
 from m6rec.data.splits import Split
 from m6rec.errors import ConfigError
 from m6rec.evaluation import evaluate
+from m6rec.models import transfer
 from m6rec.models.base import Recipe
-from m6rec.models.neighbours import Neighbours
+from m6rec.models.neighbours import Neighbours, RP3Beta
 from m6rec.models.pct import Pct
 from m6rec.models.transfer import Local
 from m6rec.pool import HERE, Pool, cut
@@ -127,7 +128,7 @@ def test_pieces_come_back_in_order_and_errors_as_they_were(pool: Pool) -> None:
 
     shared = pool.share(np.array([100]))
     assert list(pool.map(piece, ((n, shared) for n in range(9)))) == list(range(100, 109))
-    with pytest.raises(ConfigError, match="^dim = 0: must be at least 1$"):
+    with pytest.raises(ConfigError, match=r"^dim = 0: must be at least 1$"):
         list(pool.map(piece, [(11, shared)]))
 
 
@@ -144,14 +145,17 @@ def test_pct_and_its_metrics_are_those_of_one_machine(pool: Pool, explicit: bool
             np.testing.assert_allclose(measured.slices[name].values[metric], values, atol=1e-6)
 
 
-def test_options_are_learned_alike(pool: Pool) -> None:
-    data = world(n_users=60)
+def test_options_are_learned_alike(monkeypatch: pytest.MonkeyPatch, pool: Pool) -> None:
+    monkeypatch.setattr(transfer, "STRENGTHS", transfer.STRENGTHS[:2])
+    monkeypatch.setattr(transfer, "ALPHAS", ())
+    monkeypatch.setattr(transfer, "HOLDOUTS", 1)
+    data = world(n_users=40)
     recipe = Pct(dim=4, sweeps=2, attributes=False)
     alone, found = (recipe.fit(data, run).recipe for run in (Run(), Run(pool=pool)))
     assert alone == found
 
 
-@pytest.mark.parametrize("recipe", [Neighbours(k=5)])
+@pytest.mark.parametrize("recipe", [Neighbours(k=5), RP3Beta(k=5)])
 def test_other_models_are_those_of_one_machine(pool: Pool, recipe: Recipe) -> None:
     data = world()
     alone = recipe.fit(data, Run(threads=1)).state()
