@@ -6,9 +6,10 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,16 +55,23 @@ class Checkpoint:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             save_file({n: np.ascontiguousarray(a) for n, a in self.state.items()}, part)
             part.replace(self.file)
-        except OSError:
-            part.unlink(missing_ok=True)
+        except (OSError, SafetensorError):
+            remove([part])
         self.written = time.monotonic()
 
     def done(self) -> None:
         """Remove the file; where it is part of a longer command, leave that to its end."""
         if self.held is None:
-            self.file.unlink(missing_ok=True)
+            remove([self.file])
         else:
             self.held.append(self.file)
+
+
+def remove(files: Iterable[Path]) -> None:
+    """Remove the files that are there and can be removed."""
+    for file in files:
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)

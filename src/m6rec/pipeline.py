@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
-from m6rec import artifacts, comparison, config, trackers
+from m6rec import artifacts, checkpoint, comparison, config, trackers
 from m6rec.arrays import Ids
 from m6rec.artifacts import Fitted
 from m6rec.data.attributes import Attributes
@@ -218,8 +218,7 @@ def save(
         artifacts.write(trained.fitted, folder)
         path = artifacts.publish(folder, out / name)
     artifacts.set_current(path)
-    for file in run.checkpoints or ():
-        file.unlink(missing_ok=True)
+    checkpoint.remove(run.checkpoints or ())
     return replace(trained, fitted=replace(trained.fitted, path=path))
 
 
