@@ -1,17 +1,19 @@
 """How time and memory grow with interactions, and time with the number of domains.
 
-    python benchmarks/growth.py sizes [--millions 1 5 20] [--stages pct graph …] [--out FILE.jsonl]
+    python benchmarks/growth.py sizes [--millions 1 5 20] [--stages pct graph …] [--threads 2]
+        [--out FILE.jsonl]
     python benchmarks/growth.py domains [--domains 2 5 10 20] [--users 5000] [--out FILE.jsonl]
         [--models pct fused]
 
 sizes: made-up interactions of users with three tastes of forty, popularity by Zipf's law; 40
 interactions a user and 100 an item, so that users and items grow in proportion. Each stage runs in
-a fresh process with two threads: prepare (Parquet of string keys → Dataset), pct (k = 64, 8 sweeps,
-options given), graph (dim 448), neighbours (items, k = 100), evaluate (2,000 users by PCT, full
-ranking; all users would be users × items). domains: the same number of events in each, all of the
-same users with one taste; choice of options and ω, and the fit.
+a fresh process: prepare (Parquet of string keys → Dataset), pct (k = 64, 8 sweeps, options given),
+graph (dim 448), neighbours (items, k = 100), evaluate (2,000 users by PCT, full ranking; all users
+would be users × items). domains: the same number of events in each, all of the same users with one
+taste; choice of options and ω, and the fit.
 Exponents are slopes of log processor seconds on log size; the processor's seconds, since other work
-may share the machine. --out keeps the figures, and what is there is not measured again.
+may share the machine (there, --threads 1: threads that wait for each other spin). --out keeps the
+figures, and what is there is not measured again.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ import numpy as np
 PER_USER, PER_ITEM, KINDS = 40, 100, 40
 STAGES = ("prepare", "pct", "graph", "neighbours", "evaluate")
 TESTED = 2000
+THREADS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
 
 
 def tastes(n: int, n_users: int, n_items: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -58,7 +61,7 @@ def measure(stage: str, n: int, parquet: str) -> dict[str, float]:
     """Run one stage in this process."""
     from m6rec.tracking import Run
 
-    run = Run(threads=2)
+    run = Run(threads=int(os.environ[THREADS[0]]))
     if stage == "prepare":
         from m6rec import config
         from m6rec.data.prepare import prepare
@@ -82,7 +85,10 @@ def measure(stage: str, n: int, parquet: str) -> dict[str, float]:
     pct = Pct(domains={"items": Local(reg=0.2, nu=1.0, alpha=0.2)})
     small = dataset(20_000)
     for recipe in (pct, Graph(), Neighbours()):  # compiles
-        evaluate(recipe.fit(small, run), Split(small, small, small.take(small.user < 5)))
+        evaluate(
+            recipe.fit(small, run),
+            Split(train=small, test=small.take(small.user < 5), context=small),
+        )
     data = dataset(n)
     if stage == "evaluate":
         model = Pct(sweeps=1, domains=pct.domains).fit(data, run)
@@ -124,7 +130,7 @@ def domains(n_domains: int, n_users: int, model: str) -> dict[str, float]:
     from m6rec.models.pct import Pct
     from m6rec.tracking import Run
 
-    each, run = 1000, Run()
+    each, run = 1000, Run(threads=int(os.environ[THREADS[0]]))
 
     def made_up(d: int, users: int) -> Dataset:
         parts = [tastes(20 * users, users, each, seed) for seed in range(d)]
@@ -148,8 +154,8 @@ def domains(n_domains: int, n_users: int, model: str) -> dict[str, float]:
 class Kept:
     """Figures by (what, size), in a file of JSON lines."""
 
-    def __init__(self, file: Path | None) -> None:
-        self.file, self.found = file, {}
+    def __init__(self, file: Path | None, threads: int) -> None:
+        self.file, self.threads, self.found = file, str(threads), {}
         if file and file.exists():
             lines = map(json.loads, file.read_text().splitlines())
             self.found = {(line["what"], line["size"]): line for line in lines}
@@ -157,7 +163,7 @@ class Kept:
     def get(self, what: str, size: int, arguments: list[str]) -> dict[str, float]:
         if (what, size) not in self.found:
             command = [sys.executable, __file__, "measure", *arguments]
-            here = os.environ | {"OMP_NUM_THREADS": "2", "NUMBA_NUM_THREADS": "2"}
+            here = os.environ | dict.fromkeys(THREADS, self.threads)
             done = subprocess.run(command, capture_output=True, text=True, env=here)
             if done.returncode:
                 print(f"{what} at {size:,}: {done.stderr.strip().splitlines()[-1]}", flush=True)
@@ -208,6 +214,7 @@ def main() -> None:
     parser.add_argument("--domains", nargs="+", type=int, default=[2, 5, 10, 20])
     parser.add_argument("--models", nargs="+", choices=("pct", "fused"), default=["pct", "fused"])
     parser.add_argument("--users", type=int, default=5000)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     if given.what == "measure":
@@ -219,7 +226,7 @@ def main() -> None:
         )
         print(json.dumps(found))
         return
-    kept = Kept(given.out)
+    kept = Kept(given.out, given.threads)
     if given.what == "domains":
         names = [f"{m}-domains" for m in given.models]
         show(kept, names, given.domains, lambda m, d: [m, str(d), str(given.users)])

@@ -1,6 +1,6 @@
 """What do 1 % of fake profiles that push one item change? Exposure of the item before and after.
 
-    python benchmarks/poisoning.py [ml-100k lastfm] [--targets 5] [--share .01] [--copies]
+    python benchmarks/poisoning.py [ml-100k lastfm] [--targets 5] [--share .01] [--copies .8]
 
 Fake users hold the target and as many fillers as the median user has items (Mobasher et al. 2007,
 for events instead of ratings):
@@ -14,13 +14,12 @@ Exposure: share of the real users who have the target in their top 10, of those 
 yet. Targets are drawn from the items with 5 to 20 events. PCT's and λ's options are learned once on
 the clean data and kept, so that the difference is the attack's. "caught": share of the fakes, and
 of the real users, whom the cleaning of [data.clean] drops: max_events at ten times the median, and
-max_copies as given here.
+near_copies as given here.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 
 import datasets
 import numpy as np
@@ -42,14 +41,12 @@ from m6rec.tracking import Run
 
 K = 10
 ATTACKS = ("random", "average", "bandwagon", "copied")
-ATTACKED = ("popular", "neighbours", "pct", "fused")
 
 
 def ml100k() -> Dataset:
     """All ratings as events."""
-    file = next(fetch("ml-100k", run=Run()).rglob("*.inter"))
-    rows = pl.read_csv(file, separator="\t", has_header=True).select(pl.nth(0, 1)).to_numpy()
-    return datasets.joined({"items": rows})
+    ratings = pl.read_csv(fetch("ml-100k", run=Run()) / "ratings.csv")
+    return datasets.joined({"items": ratings.select(pl.nth(0, 1)).to_numpy()})
 
 
 SETS = {
@@ -116,23 +113,23 @@ def exposure(model: Model, data: Dataset, target: int, n_real: int) -> float:
     return shown / asked
 
 
-def main(name: str, n_targets: int, share: float, copies: float | None) -> None:
+def main(name: str, n_targets: int, share: float, copies: float) -> None:
     data, run, rng = SETS[name](), Run(), np.random.default_rng(0)
     degree = np.bincount(data.item, minlength=data.n_items)
     targets = rng.choice(np.flatnonzero((degree >= 5) & (degree <= 20)), n_targets, replace=False)
     pct = Pct().fit(data, run).recipe
     parts = (pct, Neighbours(), Linear(), Popular())
     fused = M6Rec(parts=parts).fit(data, run).recipe
-    recipes: dict[str, Recipe] = dict(zip(ATTACKED, (Popular(), Neighbours(), pct, fused), strict=True))
-    print(f"\n**{name}**: {data.n_users:,} users, {len(data):,} events; {n_targets} targets; exposure "
-          f"at {K} in %, mean (least, most) over targets\n")  # fmt: skip
-    clean = replace(
-        Clean(max_events=10 * int(np.median(np.bincount(data.user)))), max_copies=copies
-    )
+    recipes: dict[str, Recipe] = {
+        "popular": Popular(), "neighbours": Neighbours(), "pct": pct, "fused": fused
+    }  # fmt: skip
+    print(f"\n**{name}**: {data.n_users:,} users, {len(data):,} events; {n_targets} targets;")
+    print(f"exposure at {K} in %, mean (least, most) over targets\n")
+    clean = Clean(max_events=10 * int(np.median(np.bincount(data.user))), near_copies=copies)
     base = {n: r.fit(data, run) for n, r in recipes.items()}
     before = {n: [exposure(m, data, t, data.n_users) for t in targets] for n, m in base.items()}
-    print("| attack | caught of fakes, of others |", " | ".join(ATTACKED), "|")
-    print("|---|---|" + "---|" * len(ATTACKED))
+    print("| attack | caught of fakes, of others |", " | ".join(recipes), "|")
+    print("|---|---|" + "---|" * len(recipes))
     print("| none | |", " | ".join(map(spread, before.values())), "|", flush=True)
     for attack in ATTACKS:
         after: dict[str, list[float]] = {n: [] for n in recipes}
@@ -160,7 +157,7 @@ if __name__ == "__main__":
     parser.add_argument("sets", nargs="*", metavar="SET", help=", ".join(SETS))
     parser.add_argument("--targets", type=int, default=5)
     parser.add_argument("--share", type=float, default=0.01)
-    parser.add_argument("--copies", type=float, default=0.8, help="max_copies of [data.clean]")
+    parser.add_argument("--copies", type=float, default=0.8, help="near_copies of [data.clean]")
     given = parser.parse_args()
     for one in given.sets or list(SETS):
         main(one, given.targets, given.share, given.copies)
