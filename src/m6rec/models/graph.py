@@ -21,10 +21,10 @@ from m6rec.models.additive import (
     trained_items,
     training_matrix,
 )
-from m6rec.models.base import Model, Recipe
+from m6rec.models.base import Recipe
 from m6rec.models.kernels import compact, spread, times_gram, transposed
 from m6rec.models.rounded import Rounded
-from m6rec.models.scope import Scope, Sources
+from m6rec.models.scope import Grouped, Scope, Sources
 from m6rec.models.search import AUTO, is_open, search
 from m6rec.tracking import Run
 
@@ -79,7 +79,7 @@ class Graph(Recipe):
             chosen = replace(self, sources=scope.learn(replace(self, **guess), split, run))
         return search(chosen, split, run, GRID)
 
-    def fit(self, train: Dataset, run: Run) -> Model:
+    def fit(self, train: Dataset, run: Run) -> GraphModel | Grouped:
         if is_open(self, GRID):
             return self.choose(holdout(train, run.rng("holdout")), run).fit(train, run)
         if self.scope == "auto":
@@ -97,7 +97,7 @@ class Graph(Recipe):
             degree, train.n_items,
         )  # fmt: skip
 
-    def restore(self, state: State) -> Model:
+    def restore(self, state: State) -> GraphModel | Grouped:
         if self.scope == "auto":
             return scope.restore(self, state)
         parts = (state["data"], state["indices"], state["indptr"])

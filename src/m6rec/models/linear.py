@@ -16,9 +16,9 @@ from m6rec.data.splits import Split, holdout
 from m6rec.errors import ConfigError
 from m6rec.models import scope
 from m6rec.models.additive import Additive, n_items_of, trained_items, training_matrix
-from m6rec.models.base import Model, Recipe
+from m6rec.models.base import Recipe
 from m6rec.models.kernels import compact, times, transposed
-from m6rec.models.scope import Scope, Sources
+from m6rec.models.scope import Grouped, Scope, Sources
 from m6rec.models.search import AUTO, is_open, search
 from m6rec.tracking import Run
 
@@ -65,7 +65,7 @@ class Linear(Recipe):
             chosen = replace(self, sources=scope.learn(first, split, run))
         return search(chosen, split, run, GRID)
 
-    def fit(self, train: Dataset, run: Run) -> Model:
+    def fit(self, train: Dataset, run: Run) -> LinearModel | Grouped:
         if is_open(self, GRID):
             return self.choose(holdout(train, run.rng("holdout")), run).fit(train, run)
         if self.scope == "auto":
@@ -84,7 +84,7 @@ class Linear(Recipe):
                 step(1)
         return LinearModel(self, train.item_domain, trained, tuple(blocks), train.n_items)
 
-    def restore(self, state: State) -> Model:
+    def restore(self, state: State) -> LinearModel | Grouped:
         if self.scope == "auto":
             return scope.restore(self, state)
         n_blocks = len({name.split("/")[0] for name in state if name.startswith("block")})

@@ -19,7 +19,7 @@ from m6rec.models.base import Model, Recipe
 from m6rec.models.kernels import Side, nearest_rows, transposed
 from m6rec.models.rankings import ItemRanking, UserRanking, similarities
 from m6rec.models.ratings import Measure, Rating, Ratings
-from m6rec.models.scope import Scope, Sources
+from m6rec.models.scope import Grouped, Scope, Sources
 from m6rec.tracking import Run
 
 
@@ -71,7 +71,7 @@ class Neighbours(Recipe):
             return self
         return replace(self, sources=scope.learn(self, split, run))
 
-    def fit(self, train: Dataset, run: Run) -> Model:
+    def fit(self, train: Dataset, run: Run) -> NeighboursModel | Grouped:
         if self.scope == "auto":
             return scope.fit(self, train, run)
         liked = training_matrix(train, binary=self.binary)
@@ -84,7 +84,7 @@ class Neighbours(Recipe):
                     parts.append(Ratings.fit(only(train.matrix, mask), self._rating()))
         return NeighboursModel(self, train.n_items, tuple(parts))
 
-    def restore(self, state: State) -> Model:
+    def restore(self, state: State) -> NeighboursModel | Grouped:
         if self.scope == "auto":
             return scope.restore(self, state)
         parts = [
