@@ -94,7 +94,8 @@ def models() -> str:
     lines = ["| kind | what it does | reasons | vectors | code |", "|---|---|---|---|---|"]
     for kind, target in KINDS.items():
         cls = recipe_class(kind)
-        model = typing.get_type_hints(cls.fit)["return"]
+        hint = typing.get_type_hints(cls.fit)["return"]
+        model = (typing.get_args(hint) or (hint,))[0]  # of several, the first
         path = Path(target.partition(":")[0].replace(".", "/")).with_suffix(".py")
         row = (
             f"[`{kind}`](configuration.md#kind--{kind})",

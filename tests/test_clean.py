@@ -94,6 +94,26 @@ def test_bots() -> None:
     assert set(cleaner(max_events=5).apply(with_more)["user"]) == {0}
 
 
+def test_near_copies() -> None:
+    rng = np.random.default_rng(0)
+    own = [rng.choice(1000, 20, replace=False) for _ in range(60)]
+    script = rng.choice(1000, 20, replace=False)
+    for fake in range(3):  # each changes two of twenty: likeness .67 to .9
+        own[fake] = np.r_[script[:18], 1000 + 2 * fake, 1001 + 2 * fake]
+    own[10] = own[11].copy()  # two accounts of one person
+    own[20] = own[21] = own[22] = np.arange(3)  # too few items to tell
+    log = frame([(u, int(i), 0, 0, 1.0, -1) for u, items in enumerate(own) for i in items])
+    clean = cleaner(near_copies=0.6)
+    kept = set(clean.apply(log)["user"])
+    assert kept == set(range(60)) - {0, 1, 2}
+    assert clean.drops.count("bots") == 60
+    assert clean.drops.entries[0].reason == "user whose items are nearly those of others"
+    assert cleaner(near_copies=0.95).apply(log).height == log.height
+    assert cleaner(near_copies=0.6).apply(log.head(0)).height == 0
+    with pytest.raises(ValueError, match="near_copies = 2"):
+        Clean(near_copies=2)
+
+
 def test_sessions() -> None:
     rows = [(0, i, 0, 0, 1.0, t) for i, t in enumerate([0, 60, 120, 10_000, 50_000, 50_060])]
     log = frame([*rows, (1, 0, 0, 0, 1.0, 50_070)])

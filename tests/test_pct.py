@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from m6rec.data.dataset import Dataset
-from m6rec.data.schema import EventType
+from m6rec.data.schema import Domain, EventType
 from m6rec.data.splits import Split, cold_user, holdout
 from m6rec.models.newcomers import learn_ridges
 from m6rec.models.pct import Pct
-from m6rec.models.transfer import Local, left_out, likely_sources
+from m6rec.models.pct_model import Events
+from m6rec.models.popular import Popular
+from m6rec.models.transfer import Judge, Local, left_out, likely_sources
 from m6rec.tracking import Run
 from world import GROUPS, own_group_share, world
 
@@ -255,3 +257,40 @@ def test_options_out_of_range_are_refused() -> None:
         Local(reg=0)
     with pytest.raises(ValueError, match="ridge must be at least 0"):
         Local(ridge=-1)
+
+
+def test_events_are_split_by_domain_in_one_pass() -> None:
+    data = world(n_users=60)
+    history = data.query(np.array([3, 7, 3, -1])).history
+    for d, part in enumerate(Events.split(history, data.item_domain, data.n_domains)):
+        expected = Events.of(history, data.item_domain == d)
+        for name in ("start", "item", "value"):
+            np.testing.assert_array_equal(getattr(part, name), getattr(expected, name))
+
+
+def test_a_judge_asks_with_the_domains_that_are_heard() -> None:
+    data = bare(world(n_users=200))
+    split = holdout(data, np.random.default_rng(0))
+    judge = Judge(split, Popular().fit(split.train, Run()), np.random.default_rng(1))
+    model = Pct(dim=8, domains=OPTIONS | {"books": SHARED["books"]}).fit(split.train, Run())
+    for d, heard in enumerate((("films",), ("books", "films"))):
+        np.testing.assert_allclose(judge(model, d, heard), judge(model, d), atol=1e-6)
+    assert not np.allclose(judge(model, 1, ("books",)), judge(model, 1))
+
+
+def test_noise_hides_no_source_that_helps() -> None:
+    data = bare(world(n_users=300))
+    rng = np.random.default_rng(3)
+    data = data.take((data.item < 20) | (rng.random(len(data)) < 0.35))
+    noisy = Dataset.build(
+        user=np.r_[data.user, np.repeat(np.arange(300), 10)],
+        item=np.r_[data.item, 40 + rng.integers(0, 40, 3000)],
+        users=data.users,
+        items=80,
+        domains=(*data.domains, Domain(name="noise")),
+        item_domain=np.r_[data.item_domain, np.full(40, 2)],
+        ordered=False,
+    )
+    given = {"films": OPTIONS["films"], "noise": OPTIONS["films"]}
+    learned = Pct(dim=8, domains=given).choose(holdout(noisy, rng), Run()).domains["books"]
+    assert learned.omega.keys() == {"films"}

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from m6rec.arrays import Array, Mask
+from m6rec.data.copies import copied
 from m6rec.data.drops import SAMPLES, Drops
 from m6rec.data.schema import Clean
 
@@ -80,7 +81,7 @@ class Cleaner:
         return events.filter(~pl.Series(older))
 
     def bots(self, events: pl.DataFrame) -> pl.DataFrame:
-        """Drop users with more events than a person has."""
+        """Drop users with more events than a person has, and near copies of each other."""
         user = events["user"].to_numpy()
         if self.clean.max_events is not None:
             many = np.bincount(user) > self.clean.max_events
@@ -100,6 +101,11 @@ class Cleaner:
             reason = f"user with more than {self.clean.max_per_day} events on one day"
             keep = ~events["user"].is_in(busy.implode()).to_numpy()
             events = self._keep(events, keep, "bots", reason)
+        if self.clean.near_copies is not None:
+            user = events["user"].to_numpy()
+            same = copied(user, events["item"].to_numpy(), self.clean.near_copies)
+            reason = "user whose items are nearly those of others"
+            events = self._keep(events, ~same[user], "bots", reason)
         return events
 
     def sessions(self, events: pl.DataFrame) -> pl.DataFrame:

@@ -199,6 +199,8 @@ class Clean:
     in the future are always dropped.
     core_users, core_items: k-core: fewest events of a user and of an item in a domain.
     max_events, max_per_day: users with more events in all, or on one day, are taken for bots.
+    near_copies: likeness (Jaccard index of their items) from which two users are copies; users of
+        at least 5 items with two such copies are taken for bots.
     session_gap: minutes without events that end a session. min_session, max_session: events
     of a session; shorter ones are dropped, longer ones lose their oldest events.
     """
@@ -212,6 +214,7 @@ class Clean:
     core_items: int = 0
     max_events: int | None = None
     max_per_day: int | None = None
+    near_copies: float | None = None
     session_gap: float = 30.0
     min_session: int = 0
     max_session: int | None = None
@@ -219,6 +222,10 @@ class Clean:
     def __post_init__(self) -> None:
         if self.session_gap <= 0:
             raise ValueError(f"session_gap = {self.session_gap}: must be above 0 minutes")
+        if self.near_copies is not None and not 0 < self.near_copies <= 1:
+            raise ValueError(
+                f"near_copies = {self.near_copies}: must be above 0 and at most 1, such as 0.8"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -95,8 +95,8 @@ def default_parts(train: Dataset, deep: bool = True) -> tuple[Recipe, ...]:
     closed = min(int(sizes.max(initial=0)), users) <= SOLVABLE
     parts: list[Recipe] = [
         Pct(),
-        Neighbours(),
-        Linear(reg="auto") if closed else Graph(),
+        Neighbours(scope="auto"),
+        Linear(reg="auto", scope="auto") if closed else Graph(scope="auto"),
         Popular(),
     ]
     if any(domain.people for domain in train.domains):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -12,6 +12,7 @@ from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State
 from m6rec.compiled import threads
 from m6rec.data.dataset import Dataset
 from m6rec.data.splits import Split, holdout
+from m6rec.models import scope
 from m6rec.models.additive import (
     Additive,
     n_items_of,
@@ -23,7 +24,8 @@ from m6rec.models.additive import (
 from m6rec.models.base import Recipe
 from m6rec.models.kernels import compact, spread, times_gram, transposed
 from m6rec.models.rounded import Rounded
-from m6rec.models.search import is_open, search
+from m6rec.models.scope import Grouped, Scope, Sources
+from m6rec.models.search import AUTO, is_open, search
 from m6rec.tracking import Run
 
 EXTRA = 32  # columns beyond dim that make the randomised basis accurate
@@ -46,6 +48,9 @@ class Graph(Recipe):
     data is sparse. R̃ is scaled to σ_1 = 1. Options that are "auto" are chosen on a holdout of
     train. Abstains in explicit domains.
 
+    scope: "all" = one graph of all domains; "auto" = one for each domain and its ``sources``.
+    sources: domain → other domains whose history counts for it; "auto" learns those left out on a
+        holdout.
     sweeps: power iterations of the randomised basis. binary: histories count as 0/1.
     """
 
@@ -56,6 +61,8 @@ class Graph(Recipe):
     user_power: float | Literal["auto"] = 0.5
     item_power: float | Literal["auto"] = 0.5
     lift: float = 0.5
+    scope: Scope = "all"
+    sources: Sources = field(default_factory=dict)
     sweeps: int = 2
     binary: bool = True
 
@@ -66,11 +73,17 @@ class Graph(Recipe):
             raise ValueError(f"sweeps = {self.sweeps}: must be 0 or more")
 
     def choose(self, split: Split, run: Run) -> Graph:
-        return search(self, split, run, GRID)
+        chosen = self
+        if self.scope == "auto":
+            guess: dict[str, Any] = {n: GRID[n][0] for n in GRID if getattr(self, n) == AUTO}
+            chosen = replace(self, sources=scope.learn(replace(self, **guess), split, run))
+        return search(chosen, split, run, GRID)
 
-    def fit(self, train: Dataset, run: Run) -> GraphModel:
+    def fit(self, train: Dataset, run: Run) -> GraphModel | Grouped:
         if is_open(self, GRID):
             return self.choose(holdout(train, run.rng("holdout")), run).fit(train, run)
+        if self.scope == "auto":
+            return scope.fit(self, train, run)
         matrix = training_matrix(train, binary=self.binary)
         degree = np.asarray(matrix.sum(axis=0), np.float32)
         rows = normalised(matrix, float(self.user_power), float(self.item_power))
@@ -84,7 +97,9 @@ class Graph(Recipe):
             degree, train.n_items,
         )  # fmt: skip
 
-    def restore(self, state: State) -> GraphModel:
+    def restore(self, state: State) -> GraphModel | Grouped:
+        if self.scope == "auto":
+            return scope.restore(self, state)
         parts = (state["data"], state["indices"], state["indptr"])
         n = len(state["trained"])
         rows = csr_array(parts, shape=(len(state["indptr"]) - 1, n))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -14,9 +14,11 @@ from m6rec.compiled import threads
 from m6rec.data.dataset import Dataset
 from m6rec.data.splits import Split, holdout
 from m6rec.errors import ConfigError
+from m6rec.models import scope
 from m6rec.models.additive import Additive, n_items_of, trained_items, training_matrix
 from m6rec.models.base import Recipe
 from m6rec.models.kernels import compact, times, transposed
+from m6rec.models.scope import Grouped, Scope, Sources
 from m6rec.models.search import AUTO, is_open, search
 from m6rec.tracking import Run
 
@@ -31,7 +33,10 @@ class Linear(Recipe):
     Abstains in explicit domains.
 
     reg: λ, added to the diagonal of the Gram matrix; "auto" = chosen on a holdout of train.
-    scope: "all" = one regression over all domains; "domain" = one for each.
+    scope: "all" = one regression over all domains; "domain" = one for each; "auto" = one for each
+        and its ``sources``.
+    sources: domain → other domains whose history counts for it; "auto" learns those left out on a
+        holdout.
     top: keep only this many of the largest |weights| towards each item; None = all.
     binary: histories count as 0/1, whatever their weights.
     precision: of the inversion; "float32" halves memory and time.
@@ -40,7 +45,8 @@ class Linear(Recipe):
 
     kind: ClassVar[str] = "linear"
     reg: float | Literal["auto"] = 500.0
-    scope: Literal["all", "domain"] = "all"
+    scope: Scope = "all"
+    sources: Sources = field(default_factory=dict)
     top: int | None = None
     binary: bool = True
     precision: Literal["float32", "float64"] = "float64"
@@ -53,11 +59,17 @@ class Linear(Recipe):
             raise ValueError(f"top = {self.top}: must be at least 1")
 
     def choose(self, split: Split, run: Run) -> Linear:
-        return search(self, split, run, GRID)
+        chosen = self
+        if self.scope == "auto":
+            first = replace(self, reg=GRID["reg"][0] if self.reg == AUTO else self.reg)
+            chosen = replace(self, sources=scope.learn(first, split, run))
+        return search(chosen, split, run, GRID)
 
-    def fit(self, train: Dataset, run: Run) -> LinearModel:
+    def fit(self, train: Dataset, run: Run) -> LinearModel | Grouped:
         if is_open(self, GRID):
             return self.choose(holdout(train, run.rng("holdout")), run).fit(train, run)
+        if self.scope == "auto":
+            return scope.fit(self, train, run)
         matrix = training_matrix(train, binary=self.binary)
         trained = trained_items(matrix)
         joint = self.scope == "all"
@@ -72,7 +84,9 @@ class Linear(Recipe):
                 step(1)
         return LinearModel(self, train.item_domain, trained, tuple(blocks), train.n_items)
 
-    def restore(self, state: State) -> LinearModel:
+    def restore(self, state: State) -> LinearModel | Grouped:
+        if self.scope == "auto":
+            return scope.restore(self, state)
         n_blocks = len({name.split("/")[0] for name in state if name.startswith("block")})
         blocks = tuple(_block(unnest(f"block{b}", state)) for b in range(n_blocks))
         domain, trained = state["item_domain"], state["trained"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -12,11 +12,14 @@ from m6rec.arrays import Ids, Mask, Scores, State, nest, unnest
 from m6rec.compiled import threads
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query
+from m6rec.data.splits import Split
+from m6rec.models import scope
 from m6rec.models.additive import Reasons, normalised, only, power, trained_items, training_matrix
 from m6rec.models.base import Model, Recipe
 from m6rec.models.kernels import Side, nearest_others, transposed
 from m6rec.models.rankings import ItemRanking, UserRanking, similarities
 from m6rec.models.ratings import Measure, Rating, Ratings
+from m6rec.models.scope import Grouped, Scope, Sources
 from m6rec.pool import Pool
 from m6rec.tracking import Run
 
@@ -37,7 +40,10 @@ class Neighbours(Recipe):
     pool: in explicit domains, the nearest rows among which the k are looked for.
     shrink: s_ij is multiplied by n_ij / (n_ij + shrink), n_ij being what both have in common.
     reg_item, reg_user: ratings of no bias that each bias is averaged with.
-    scope: "all" = history of all domains counts; "domain" = only that of the item's domain.
+    scope: "all" = history of all domains counts; "domain" = only that of the item's domain; "auto"
+        = also that of the domains in ``sources``.
+    sources: domain → other domains whose history counts for it; "auto" learns those left out on a
+        holdout.
     binary: implicit histories count as 0/1, whatever their weights.
     """
 
@@ -49,7 +55,8 @@ class Neighbours(Recipe):
     shrink: float = 0.0
     reg_item: float = 10.0
     reg_user: float = 15.0
-    scope: Literal["all", "domain"] = "all"
+    scope: Scope = "all"
+    sources: Sources = field(default_factory=dict)
     binary: bool = False
 
     def __post_init__(self) -> None:
@@ -60,7 +67,14 @@ class Neighbours(Recipe):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} = {getattr(self, name)}: must be 0 or more")
 
-    def fit(self, train: Dataset, run: Run) -> NeighboursModel:
+    def choose(self, split: Split, run: Run) -> Neighbours:
+        if self.scope != "auto":
+            return self
+        return replace(self, sources=scope.learn(self, split, run))
+
+    def fit(self, train: Dataset, run: Run) -> NeighboursModel | Grouped:
+        if self.scope == "auto":
+            return scope.fit(self, train, run)
         liked = training_matrix(train, binary=self.binary)
         parts: list[Part] = []
         with threads(run.threads):
@@ -71,7 +85,9 @@ class Neighbours(Recipe):
                     parts.append(Ratings.fit(only(train.matrix, mask), self._rating()))
         return NeighboursModel(self, train.n_items, tuple(parts))
 
-    def restore(self, state: State) -> NeighboursModel:
+    def restore(self, state: State) -> NeighboursModel | Grouped:
+        if self.scope == "auto":
+            return scope.restore(self, state)
         parts = [
             Ratings.restore(self._rating(), part)
             if "rated" in part

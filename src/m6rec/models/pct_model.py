@@ -47,6 +47,20 @@ class Events:
         before = np.r_[0, np.cumsum(keep)]
         return cls(before[history.indptr], history.indices[keep], history.data[keep])
 
+    @classmethod
+    def split(cls, history: csr_array, item_domain: Ids, n_domains: int) -> list[Events]:
+        """Return the entries of each domain, in one pass over all of them."""
+        n_rows, domain = history.shape[0], item_domain[history.indices]
+        order = np.argsort(domain, kind="stable")
+        row = np.repeat(np.arange(n_rows), np.diff(history.indptr))
+        cell = domain.astype(np.int64) * n_rows + row
+        count = np.bincount(cell, minlength=n_domains * n_rows).reshape(n_domains, n_rows)
+        at = np.split(order, np.cumsum(count.sum(axis=1))[:-1])
+        return [
+            cls(np.r_[0, np.cumsum(n)], history.indices[rows], history.data[rows])
+            for n, rows in zip(count, at, strict=True)
+        ]
+
     def rows(self, first: int, last: int) -> Events:
         """Return some rows alone."""
         at, start = slice(self.start[first], self.start[last]), self.start[first : last + 1]
@@ -174,8 +188,9 @@ class PctModel(Model):
     def score(self, query: Query, items: Ids | None = None) -> Scores:
         codes = np.arange(self.n_items) if items is None else np.asarray(items)
         scores = np.full((len(query), len(codes)), np.nan, np.float32)
-        parts, attributes, own = self.read(query)
-        for d in np.flatnonzero(np.bincount(self.item_domain[codes])).tolist():
+        domains = np.flatnonzero(np.bincount(self.item_domain[codes]))
+        parts, attributes, own = self.read(query, domains)
+        for d in domains.tolist():
             users, informed = self.users(d, parts, attributes, own)
             factors, bias = self.item_factors(d)
             if items is None:
@@ -193,7 +208,7 @@ class PctModel(Model):
 
     def embed_query(self, query: Query, domain: int) -> Floats:
         """Return (B, k + 1): the user's vector in the domain, and a 1 for the item's bias."""
-        users, informed = self.users(domain, *self.read(query))
+        users, informed = self.users(domain, *self.read(query, np.array([domain])))
         users[~informed] = np.nan
         return np.hstack([users, np.ones((len(users), 1), np.float32)])
 
@@ -301,11 +316,15 @@ class PctModel(Model):
         stage = self.stage(domain)
         return self._state[f"{stage}/items"], self._state[f"{stage}/bias"]
 
-    def read(self, query: Query) -> tuple[list[Events], Floats, list[Floats]]:
-        """Return the history by domain, user attributes, and the vectors û by domain."""
-        parts = [Events.of(query.history, self.item_domain == d) for d in range(self.n_domains)]
+    def read(
+        self, query: Query, domains: Ids | None = None
+    ) -> tuple[list[Events], Floats, list[Floats]]:
+        """Return the history by domain, user attributes, and the vectors û by domain: of the
+        sources of these domains, by default of all."""
+        parts = Events.split(query.history, self.item_domain, self.n_domains)
         attributes = user_features(query.features, len(query), self.attributes)
-        wanted: Mask = np.asarray(self.omega.any(axis=0))
+        omega = self.omega if domains is None else self.omega[domains]
+        wanted: Mask = np.asarray(omega.any(axis=0))
         return parts, attributes, self.own_vectors(parts, attributes, wanted)
 
     def users(

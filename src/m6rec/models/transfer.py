@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -78,8 +78,9 @@ def choose(
     holdouts: number, below ``HOLDOUTS`` → holdout. fit: options, number of a holdout, thin (D,) →
     the model of its train, in which only thin domains need all sweeps. saved: where what each
     attempt gives is kept.
-    First each domain alone: (reg, nu), then alpha. Then ω of its likeliest sources, all alike,
-    then each source left out in turn. ω > 0 is kept only where the paired gain over standing
+    First each domain alone: (reg, nu), then alpha. Then, where there are several, its likeliest
+    sources one by one: what does not help by itself must not hide what does. Then ω of the others,
+    all alike, then each left out in turn. ω > 0 is kept only where the paired gain over standing
     alone exceeds ``SURE`` standard errors: transfer is never forced where it hurts. Elsewhere
     sources inform only users without history in the domain, and only if users fare better by
     them, their own history in the domain being kept from the model, than by popularity; again by
@@ -102,7 +103,7 @@ def choose(
                 best[name], values[name] = open_[name], found
         run.log(options={n: to_table(open_[n]) for n in open_})
 
-    with run.progress("options", 1 + len(steps) + len(SHARED) + SOURCES) as advance:
+    with run.progress("options", 1 + len(steps) + len(SHARED) + 2 * SOURCES) as advance:
         values = court.values(best, {n: best[n] for n in names if n not in given})
         advance(1)
         for changes in steps:
@@ -110,17 +111,29 @@ def choose(
             advance(1)
         if any(sources.values()):
             lonely = dict(best)
+            helping: dict[str, list[str]] = {n: [] for n in names}
+            for place in range(SOURCES):
+                single = {
+                    n: replace(lonely[n], omega={sources[n][place]: 1.0})
+                    for n in names
+                    if n not in given and len(sources[n]) > max(1, place)
+                }
+                for n, found in (court.values(lonely, single) if single else {}).items():
+                    if gain(found, values[n]) > 0:
+                        helping[n].append(sources[n][place])
+                advance(1)
+            tested = {n: helping[n] if len(sources[n]) > 1 else sources[n] for n in names}
             rivals: dict[str, tuple[Local, Array]] = {}
             for omega, factor in SHARED:
                 tried = {
                     n: replace(
                         changed(lonely[n], {"reg": factor * lonely[n].reg}),
-                        omega=dict.fromkeys(sources[n], omega),
+                        omega=dict.fromkeys(tested[n], omega),
                     )
                     for n in names
-                    if sources[n] and n not in given
+                    if tested[n] and n not in given
                 }
-                for n, found in court.values(lonely, tried).items():
+                for n, found in (court.values(lonely, tried) if tried else {}).items():
                     if n not in rivals or found.mean() > rivals[n][1].mean():
                         rivals[n] = tried[n], found
                 advance(1)
@@ -128,11 +141,11 @@ def choose(
                 if gain(found, values[n]) > SURE:
                     best[n], values[n] = candidate, found
             for place in range(SOURCES):
-                without = {n: left_out(best[n], sources[n], place) for n in names}
+                without = {n: left_out(best[n], tested[n], place) for n in names}
                 attempt({n: c for n, c in without.items() if c.omega})
                 advance(1)
             cold = {
-                n: replace(best[n], omega=dict.fromkeys(sources[n], 1.0), warm=False)
+                n: replace(best[n], omega=dict.fromkeys(tested[n] or sources[n], 1.0), warm=False)
                 for n in names
                 if sources[n] and n not in given and not best[n].omega
             }
@@ -242,7 +255,8 @@ class Court:
             others = {n: replace(local, omega={}) for n, local in best.items()}
             model = self.fit({**others, **here}, r, self.thin)
             for n in here:
-                found.setdefault(n, []).append(self.judges[r](model, self.names.index(n)))
+                judged = self.judges[r](model, self.names.index(n), (n, *here[n].omega))
+                found.setdefault(n, []).append(judged)
         return {n: np.concatenate(v) for n, v in found.items()}
 
     def serves_cold(self, best: Options, candidates: Options) -> list[str]:
@@ -271,6 +285,13 @@ class Judge:
         targets = split.test.positives
         self.items: list[Ids] = []
         self.rows: list[Ids] = []
+        domain = split.context.item_domain[split.context.item]
+        order, size = (
+            np.argsort(domain, kind="stable"),
+            np.bincount(domain, minlength=split.train.n_domains),
+        )
+        self._events = np.split(order, np.cumsum(size)[:-1])  # of each domain
+        self._contexts: dict[frozenset[str], Dataset] = {}
         for d in range(split.train.n_domains):
             items = np.flatnonzero(split.train.item_domain == d)
             users = np.flatnonzero(np.diff(csr_array(targets[:, items]).indptr))
@@ -284,34 +305,49 @@ class Judge:
         others = context.take(context.item_domain[context.item] != domain)
         rows = self.rows[domain]
         rows = rows[np.diff(others.start)[rows] > 0]
-        return self(model, domain, rows, others), self(self.popular, domain, rows, others)
+        asked = domain, rows, others, context
+        return self._values(model, *asked), self._values(self.popular, *asked)
 
-    def __call__(
-        self, model: Model, domain: int, rows: Ids | None = None, told: Dataset | None = None
-    ) -> Array:
+    def __call__(self, model: Model, domain: int, heard: Iterable[str] = ()) -> Array:
         """Return (R,) values, higher is better, of the domain's holdout users.
 
-        told: the events that requests are made of, by default those of the context.
+        heard: the domains whose history the model reads there, by default all: the others are
+        left out of the requests, which would grow with the number of domains.
         """
-        items = self.items[domain]
-        rows = self.rows[domain] if rows is None else rows
-        shared = [self.pool.share(value) for value in (model, self.popular, items)]
+        told = self._told(frozenset(heard))
+        return self._values(model, domain, self.rows[domain], told, told)
+
+    def _told(self, heard: frozenset[str]) -> Dataset:
+        """Return the events of the context in these domains; all, where users are described by
+        them."""
+        context = self.split.context
+        if not heard or context.derivation is not None or len(heard) == context.n_domains:
+            return context
+        if heard not in self._contexts:
+            of = [self._events[context.domain(name)] for name in sorted(heard)]
+            self._contexts[heard] = context.take(np.sort(np.concatenate(of)))
+        return self._contexts[heard]
+
+    def _values(self, model: Model, domain: int, rows: Ids, told: Dataset, known: Dataset) -> Array:
+        """Values of these users; told: what requests are made of, known: what is not asked for."""
+        shared = [self.pool.share(value) for value in (model, self.popular, self.items[domain])]
         parts = (
-            (*shared, *self._part(domain, rows[at : at + ASKED], told))
+            (*shared, *self._part(domain, rows[at : at + ASKED], told, known))
             for at in range(0, len(rows), ASKED)
         )
         return np.concatenate([np.zeros(0), *self.pool.map(judged, parts)])
 
     def _part(
-        self, domain: int, users: Ids, told: Dataset | None
+        self, domain: int, users: Ids, told: Dataset, known: Dataset
     ) -> tuple[Query, csr_array, csr_array | None]:
         """Return requests, targets, and what is seen; None = the targets are ratings."""
-        items = self.items[domain]
-        whole = self.split.context.query(users)
+        items, now = self.items[domain], np.full(len(users), self.split.context.now)
+        query = told.query(users, now)
         targets = csr_array(csr_array(self.split.test.positives[users])[:, items])
-        rated = self.split.train.domains[domain].feedback == "explicit"
-        seen = None if rated else csr_array(whole.seen[:, items])
-        return whole if told is None else told.query(users), targets, seen
+        if self.split.train.domains[domain].feedback == "explicit":
+            return query, targets, None
+        whole = query if known is told else known.query(users)
+        return query, targets, csr_array(whole.seen[:, items])
 
 
 def judged(
