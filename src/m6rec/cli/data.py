@@ -28,6 +28,15 @@ Set = Annotated[
     typer.Option("--set", metavar="a.b=VALUE", help="Override an entry of the TOML; repeatable."),
 ]
 
+Machines = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="ADDRESS",
+        help='Do it on a Ray cluster: "auto", or "ray://host:10001".',
+    ),
+]
+
 
 def fetch(
     name: Annotated[

@@ -1,0 +1,115 @@
+"""Around the core, a cluster does what one machine does: lists, search, towers, preparing."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import ray
+
+from m6rec import pipeline
+from m6rec.cluster import score as scoring
+from m6rec.errors import DataError, QueryError
+from m6rec.experiment import load
+from m6rec.recommender import Recommender
+from shop import write_shop
+
+# Ray's own: settings of its that it reads under old names, and processes that it leaves to the
+# end of the session.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
+    pytest.mark.filterwarnings("ignore::FutureWarning:ray"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A cluster of two nodes with one CPU each."""
+    from ray.cluster_utils import Cluster
+
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", paths)  # so that workers find what is defined here
+        head = {"num_cpus": 1, "include_dashboard": False}
+        made = Cluster(initialize_head=True, head_node_args=head)
+        made.add_node(num_cpus=1)
+    try:
+        yield str(made.address)
+    finally:
+        ray.shutdown()
+        made.shutdown()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shop")
+    write_shop(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def asked(folder: Path) -> Recommender:
+    trained = pipeline.save(load(folder / "shop.toml"), folder / "runs")
+    return Recommender.open(str(trained.fitted.path))
+
+
+# Lists of everybody
+
+
+class Dies(scoring.Scorer):
+    """Kills its own process once, before its first shard."""
+
+    def __call__(self, shard: dict[str, Any]) -> dict[str, Any]:
+        mark = Path(shard["path"]).with_name(".died")
+        if not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(shard)
+
+
+def test_lists_are_those_of_one_machine_though_a_worker_is_killed(
+    address: str, asked: Recommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users, out = [*asked.dataset.users.keys, "nobody"], tmp_path / "lists"
+    whole = pl.concat(list(asked.export(users, k=5, domain="books")))
+    monkeypatch.setattr(scoring, "Scorer", Dies)
+    n = scoring.score(address, asked, out, users, k=5, domain="books", shard=50)
+    assert (out / ".died").exists()
+    files = sorted(out.glob("*.parquet"))
+    assert [pl.scan_parquet(f).select(pl.col("user").n_unique()).collect().item() for f in files]
+    assert len(files) == 3 and n == whole.height
+    assert pl.concat([pl.read_parquet(f) for f in files]).equals(whole)
+
+
+def test_lists_that_are_there_are_not_made_again(
+    address: str, asked: Recommender, tmp_path: Path
+) -> None:
+    users, out = asked.dataset.users.keys.to_list(), tmp_path / "lists"
+    first = scoring.score(address, asked, out, users, shard=60)
+    kept, gone = sorted(out.glob("*.parquet"))
+    made = kept.stat().st_mtime_ns
+    whole = gone.read_bytes()
+    gone.unlink()  # as if the driver had been killed before it
+    told: list[int] = []
+    assert scoring.score(address, asked, out, users, shard=60, advance=told.append) == first
+    assert kept.stat().st_mtime_ns == made and gone.read_bytes() == whole
+    assert told == [60, 60]
+    with pytest.raises(DataError, match="holds lists of another k"):
+        scoring.score(address, asked, out, users, k=3, shard=60)
+
+
+def test_what_cannot_be_scored_is_said_at_once(
+    address: str, asked: Recommender, tmp_path: Path
+) -> None:
+    with pytest.raises(QueryError, match='did you mean "films"'):
+        scoring.score(address, asked, tmp_path / "lists", ["u1"], domain="film")
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(DataError, match="name an empty folder"):
+        scoring.score(address, asked, tmp_path, ["u1"])
