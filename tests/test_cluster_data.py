@@ -13,9 +13,11 @@ import pytest
 import ray
 
 from m6rec import pipeline
+from m6rec import tune as here
 from m6rec.cluster import score as scoring
-from m6rec.errors import DataError, QueryError
-from m6rec.experiment import load
+from m6rec.cluster import tune as searching
+from m6rec.errors import ConfigError, DataError, QueryError
+from m6rec.experiment import Experiment, load
 from m6rec.recommender import Recommender
 from shop import write_shop
 
@@ -113,3 +115,35 @@ def test_what_cannot_be_scored_is_said_at_once(
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(DataError, match="name an empty folder"):
         scoring.score(address, asked, tmp_path, ["u1"])
+
+
+# Searching options
+
+
+@pytest.fixture(scope="module")
+def searched(folder: Path) -> Experiment:
+    space = "tune.space={'model.k'={low=2,high=60},'model.shrink'={low=0.1,high=50.0,log=true}}"
+    return load(folder / "shop.toml", [space, "run.threads=1"])
+
+
+def test_a_search_finds_what_one_machine_finds_and_goes_on(
+    address: str, searched: Experiment, tmp_path: Path
+) -> None:
+    journal = tmp_path / "shop.trials.jsonl"
+    first = searching.tune(address, searched, 3, journal)
+    assert first.trials[0]["values"] == {}
+    told: list[int] = []
+    with journal.open("a") as file:
+        file.write('{"trial": 3, "val')  # killed here
+    more = searching.tune(address, searched, 5, journal, advance=told.append)
+    assert told == [3, 1, 1]  # three it had
+    # of random trials, the first ten of a search, the order of the results changes nothing
+    assert more.to_json() == here.tune(searched, 5).to_json()
+    with pytest.raises(ConfigError, match="trials of another search"):
+        searching.tune(address, load(Path(searched.base) / "shop.toml"), 3, journal)
+
+
+def test_what_a_trial_cannot_do_is_said(address: str, folder: Path, tmp_path: Path) -> None:
+    wrong = load(folder / "shop.toml", ["tune.space={'model.kk'={choices=[1]}}"])
+    with pytest.raises(ConfigError, match="kk"):
+        searching.tune(address, wrong, 3, tmp_path / "wrong.jsonl")
