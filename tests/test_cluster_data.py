@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import polars as pl
 import pytest
 import ray
 
 from m6rec import pipeline
 from m6rec import tune as here
+from m6rec.cluster import ddp
 from m6rec.cluster import score as scoring
 from m6rec.cluster import tune as searching
+from m6rec.cluster.nodes import connect
+from m6rec.data.splits import holdout
 from m6rec.errors import ConfigError, DataError, QueryError
 from m6rec.experiment import Experiment, load
+from m6rec.models.towers import Learner, Towers
+from m6rec.pool import Here, Pool
 from m6rec.recommender import Recommender
+from m6rec.tracking import Run
+from m6rec.training.group import Scalars
+from m6rec.training.loop import Training
 from shop import write_shop
+from world import world
+
+T = TypeVar("T")
 
 # Ray's own: settings of its that it reads under old names, and processes that it leaves to the
 # end of the session.
@@ -147,3 +159,40 @@ def test_what_a_trial_cannot_do_is_said(address: str, folder: Path, tmp_path: Pa
     wrong = load(folder / "shop.toml", ["tune.space={'model.kk'={choices=[1]}}"])
     with pytest.raises(ConfigError, match="kk"):
         searching.tune(address, wrong, 3, tmp_path / "wrong.jsonl")
+
+
+# Towers
+
+
+class Machines(Here):
+    """A pool that only trains together."""
+
+    def together(self, function: Callable[..., T], *arguments: Any) -> T:
+        return ddp.together(function, *arguments)
+
+
+def test_two_machines_train_the_towers_of_one(address: str) -> None:
+    connect(address)
+    data = world(n_users=200)
+    training = Training(epochs=3, batch=64, lr=2e-3)
+    recipe = Towers(
+        dim=16, text_dim=8, negatives=8, dropout=0.0, id_dropout=0.0, value_head=True,
+        event_heads=True, training=training,
+    )  # fmt: skip
+
+    def trained(pool: Pool) -> tuple[int, dict[str, list[float]], Any]:
+        scalars = Scalars()
+        run = Run(seed=1, threads=1, trackers=(scalars,), pool=pool)
+        split = holdout(data, run.rng("holdout"))
+        learner = Learner(recipe, split.train, run)
+        epochs = learner.learn(training, split)
+        told = {n: [v for each, v, _ in scalars.told if each == n] for n in ("loss", "holdout")}
+        return epochs, told, learner.model().score(split.context.query(np.arange(30)))
+
+    epochs, told, scores = trained(Here())
+    again, heard, found = trained(Machines())
+    assert again == epochs
+    assert len(heard["loss"]) == 3
+    np.testing.assert_allclose(heard["loss"], told["loss"], rtol=1e-4)
+    np.testing.assert_allclose(heard["holdout"], told["holdout"], atol=1e-3)
+    np.testing.assert_allclose(found, scores, atol=1e-3)
