@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -15,10 +16,11 @@ import ray
 
 from m6rec import pipeline
 from m6rec import tune as here
-from m6rec.cluster import ddp
+from m6rec.cluster import ddp, nodes
+from m6rec.cluster import prepare as preparing
 from m6rec.cluster import score as scoring
 from m6rec.cluster import tune as searching
-from m6rec.cluster.nodes import connect
+from m6rec.data.prepare import Prepared, prepare
 from m6rec.data.splits import holdout
 from m6rec.errors import ConfigError, DataError, QueryError
 from m6rec.experiment import Experiment, load
@@ -172,7 +174,7 @@ class Machines(Here):
 
 
 def test_two_machines_train_the_towers_of_one(address: str) -> None:
-    connect(address)
+    nodes.connect(address)
     data = world(n_users=200)
     training = Training(epochs=3, batch=64, lr=2e-3)
     recipe = Towers(
@@ -196,3 +198,154 @@ def test_two_machines_train_the_towers_of_one(address: str) -> None:
     np.testing.assert_allclose(heard["loss"], told["loss"], rtol=1e-4)
     np.testing.assert_allclose(heard["holdout"], told["holdout"], atol=1e-3)
     np.testing.assert_allclose(found, scores, atol=1e-3)
+
+
+# Preparing
+
+N = 4000
+MIXED = """\
+[data]
+interactions = ["log/*.parquet", {path = "more.csv", domain = "films"}]
+items = "items.csv"
+links = "links.csv"
+[data.domains.films]
+[data.domains.books]
+feedback = "explicit"
+[data.domains.games]
+users = "own"
+[data.events.view]
+[data.events.buy]
+weight = 3
+[data.clean]
+max_value = 5
+max_per_day = 12
+max_events = 150
+session_gap = 3000
+min_session = 2
+max_session = 20
+core_items = 3
+"""
+SUMMED = """\
+[data]
+[[data.interactions]]
+path = "log"
+format = "parquet"
+domain = "films"
+ordered = true
+columns = {time = "", value = ""}
+[data.clean]
+duplicates = "sum"
+max_events = 150
+"""
+MUTUAL = """\
+[data]
+interactions = ["log/*.parquet"]
+[data.domains.games]
+people = true
+[data.events.view]
+[data.events.buy]
+mutual = true
+"""
+
+
+def write_log(folder: Path) -> None:
+    """Events of three domains with rows that are dropped by every step, in several files."""
+    rng = np.random.default_rng(5)
+    user = rng.integers(0, 60, N) ** 2 // 60  # some are busy
+    time = np.sort(1_700_000_000 + rng.integers(0, 40 * 86_400, N) // 600 * 600)
+    nothing = rng.random((N, 4)) < 0.02
+    domain = rng.choice(["films", "books", "games"], N)
+    log = pl.DataFrame(
+        {
+            "user": pl.Series([f" u{u}" for u in user]).set(pl.Series(nothing[:, 0]), None),
+            "item": pl.Series([f"i{i}" for i in rng.integers(0, 40, N)]).set(
+                pl.Series(nothing[:, 1]), ""
+            ),
+            "domain": domain,
+            "event": rng.choice(["view", "buy", "hover"], N, p=[0.6, 0.38, 0.02]),
+            "time": pl.Series(time).set(pl.Series(nothing[:, 2]), None),
+            "value": pl.Series(rng.integers(1, 7, N)).cast(pl.Float64).set(
+                pl.Series(nothing[:, 3]), None
+            ),
+        }
+    )  # fmt: skip
+    (folder / "log").mkdir()
+    for i, at in enumerate(range(0, N, 1500)):
+        log.slice(at, 1500).write_parquet(folder / "log" / f"{i}.parquet")
+    log.filter(pl.col("domain") == "films").head(300).drop("domain").write_csv(folder / "more.csv")
+    titles = {"item": [f"i{i}" for i in range(45)], "domain": ["films"] * 45, "title": ["A"] * 45}
+    pl.DataFrame(titles).write_csv(folder / "items.csv")
+    links = {"domain": ["games", "films"], "user": ["u1", "u9"], "person": ["u40", "u41"]}
+    pl.DataFrame(links).write_csv(folder / "links.csv")
+
+
+def prepared(toml: Path) -> Prepared:
+    experiment = load(toml)
+    return prepare(experiment.data, Path(experiment.base), Run(threads=1))
+
+
+def same(found: Prepared, whole: Prepared) -> None:
+    a, b = found.dataset, whole.dataset
+    assert a.domains == b.domains and a.events == b.events and a.ordered == b.ordered
+    for name in ("user", "item", "weight", "time", "event", "item_domain", "hidden"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
+    assert found.users.equals(whole.users) and found.items.equals(whole.items)
+
+
+def dropped(*reports: dict[str, Any]) -> list[Any]:
+    """Everything that was left out, in an order of its own."""
+    found = [each for report in reports for each in report["dropped"]]
+    return sorted(json.loads(json.dumps(found, default=str)), key=lambda d: (d["step"], str(d)))
+
+
+def in_this_process(worker: Any, given: Any, shards: Any) -> Iterator[Any]:
+    """What a cluster does, without one; the newest piece first."""
+    made = worker(*given)
+    return (made(dict(shard)) for shard in reversed(shards))
+
+
+@pytest.mark.parametrize("text", [MIXED, SUMMED, MUTUAL], ids=["mixed", "summed", "mutual"])
+def test_prepared_in_shards_is_prepared(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_log(tmp_path)
+    (tmp_path / "shop.toml").write_text(text)
+    whole = prepared(tmp_path / "shop.toml")
+    assert len(whole.drops.entries) > 2
+    monkeypatch.setattr(preparing, "done", in_this_process)
+    monkeypatch.setattr(preparing, "connect", lambda address: None)
+    out = tmp_path / "out"
+    drops = preparing.prepare("", load(tmp_path / "shop.toml"), out, "shop.toml", piece=700)
+    assert len(list((out / "events").glob("*.parquet"))) > 3
+    again = prepared(out / "shop.toml")
+    same(again, whole)
+    left = [d for d in again.drops.to_json()["dropped"] if d["table"] != "items.csv"]
+    assert {d["step"] for d in left} <= ({"duplicates"} if text is MUTUAL else {"k-core"})
+    assert dropped(drops.to_json(), again.drops.to_json()) == dropped(whole.drops.to_json())
+    for table, rows in drops.read.items():
+        assert whole.drops.read[table] == rows
+    assert set(drops.notes) <= set(whole.drops.notes)
+
+
+def test_a_cluster_prepares_and_goes_on(address: str, tmp_path: Path) -> None:
+    write_log(tmp_path)
+    toml = tmp_path / "shop.toml"
+    toml.write_text('[data]\ninteractions = "log/*.parquet"\n')
+    out, experiment = tmp_path / "out", load(toml)
+
+    def killed(done: int, of: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        preparing.prepare(address, experiment, out, "shop.toml", piece=2000, advance=killed)
+    told: list[tuple[int, int]] = []
+    preparing.prepare(address, experiment, out, "shop.toml", piece=2000,
+                      advance=lambda done, of: told.append((done, of)))  # fmt: skip
+    assert told[0][0] >= 1 and told[-1] == (4, 4)  # what was done is not done again
+    assert sorted(p.name for p in out.iterdir()) == [
+        "drops.json", "events", "events.json", "shop.toml"
+    ]  # fmt: skip
+    same(prepared(out / "shop.toml"), prepared(toml))
+    with pytest.raises(DataError, match="events of another piece"):
+        preparing.prepare(address, experiment, out, piece=3000)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,13 +11,12 @@ from typing import Any
 import polars as pl
 
 from m6rec.cluster.nodes import connect
-from m6rec.cluster.shards import done, write
+from m6rec.cluster.shards import claim, done, write
 from m6rec.compiled import threads
 from m6rec.errors import DataError
 from m6rec.recommender import BATCH, Recommender
 
 SHARD = 8 * BATCH  # users of a file; whole batches, so that lists are those of one machine
-ABOUT = "lists.json"
 
 
 def score(
@@ -45,7 +43,7 @@ def score(
     asked.allowed(domain, filter)  # what cannot be asked is said before anything starts
     options = {"k": k, "domain": domain, "filter": filter}
     about = options | {"run": run.name, "shard": shard, "users": _digest(users)}
-    _claim(out, about)
+    claim(out, about, "lists")
     places = range(0, len(users), shard)
     paths = [out / f"part-{i:05d}.parquet" for i in range(len(places))]
     todo = [
@@ -82,25 +80,6 @@ class Scorer:
             frames = list(self.asked.export(users, **self.options))
         write(pl.concat(frames), Path(shard["path"]))
         return {"users": len(users)}
-
-
-def _claim(out: Path, about: dict[str, Any]) -> None:
-    """Make the folder of these lists, or check that it is."""
-    path = out / ABOUT
-    if not path.exists():
-        if out.is_dir() and any(not f.name.startswith(".") for f in out.iterdir()):
-            raise DataError(f"{out}: holds other files; name an empty folder")
-        out.mkdir(parents=True, exist_ok=True)
-        part = out / f".{ABOUT}.part"
-        part.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-        part.replace(path)
-        return
-    found = json.loads(path.read_text(encoding="utf-8"))
-    for name, value in about.items():
-        if found.get(name) != value:
-            raise DataError(
-                f"{out}: holds lists of another {name} ({found.get(name)}); name an empty folder"
-            )
 
 
 def _digest(users: Sequence[str]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import ray
 import ray.data
 from ray.exceptions import RayError
 
-from m6rec.errors import M6RecError, RunError
+from m6rec.errors import DataError, M6RecError, RunError
 
 Row = Mapping[str, Any]
 
@@ -42,6 +44,26 @@ def done(
         raise own(error) from None
 
 
+def claim(out: Path, about: Row, what: str) -> None:
+    """Make the folder of a job, or check that it is; its shards that are there are kept.
+
+    about: all that decides what the shards hold. Raises DataError where the folder is another's.
+    """
+    path = out / f"{what}.json"
+    if not path.exists():
+        if out.is_dir() and any(not file.name.startswith(".") for file in out.iterdir()):
+            raise DataError(f"{out}: holds other files; name an empty folder")
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(about, path)
+        return
+    found = json.loads(path.read_text(encoding="utf-8"))
+    for name, value in about.items():
+        if found.get(name) != value:
+            raise DataError(
+                f"{out}: holds {what} of another {name} ({found.get(name)}); name an empty folder"
+            )
+
+
 def own(error: BaseException) -> M6RecError:
     """Return the M6RecError that a worker raised, from what Ray wraps it in."""
     inner: BaseException | None = error
@@ -53,8 +75,21 @@ def own(error: BaseException) -> M6RecError:
     return RunError(f"the cluster could not do a piece of work: {last}")
 
 
-def write(frame: pl.DataFrame, path: Path) -> None:
-    """Write a Parquet file that is there whole or not at all."""
-    part = path.with_name(f".{path.name}-{ray.get_runtime_context().get_worker_id()}.part")
-    frame.write_parquet(part)
+def write(frame: pl.DataFrame, path: Path, rows: int | None = None) -> None:
+    """Write a Parquet file that is there whole or not at all. rows: of a group."""
+    part = _part(path)
+    frame.write_parquet(part, row_group_size=rows)
     part.replace(path)
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Write a JSON file that is there whole or not at all."""
+    part = _part(path)
+    text = json.dumps(value, ensure_ascii=False, indent=1, default=str)
+    part.write_text(text + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def _part(path: Path) -> Path:
+    """A name that no other process writes, on whatever machine."""
+    return path.with_name(f".{path.name}-{uuid.uuid4().hex}.part")
