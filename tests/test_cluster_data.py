@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,6 +76,19 @@ def asked(folder: Path) -> Recommender:
     return Recommender.open(str(trained.fitted.path))
 
 
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shards are done in this process, the last first."""
+
+    def done(worker: Any, given: Any, shards: Any) -> Iterator[Any]:
+        made = worker(*given)
+        return (made(dict(shard)) for shard in reversed(shards))
+
+    for module in (scoring, preparing):
+        monkeypatch.setattr(module, "done", done)
+        monkeypatch.setattr(module, "connect", lambda address: None)
+
+
 # Lists of everybody
 
 
@@ -105,30 +118,27 @@ def test_lists_are_those_of_one_machine_though_a_worker_is_killed(
 
 
 def test_lists_that_are_there_are_not_made_again(
-    address: str, asked: Recommender, tmp_path: Path
+    asked: Recommender, tmp_path: Path, alone: None
 ) -> None:
     users, out = asked.dataset.users.keys.to_list(), tmp_path / "lists"
-    first = scoring.score(address, asked, out, users, shard=60)
+    first = scoring.score("", asked, out, users, shard=60)
     kept, gone = sorted(out.glob("*.parquet"))
-    made = kept.stat().st_mtime_ns
-    whole = gone.read_bytes()
+    made, whole = kept.stat().st_mtime_ns, gone.read_bytes()
     gone.unlink()  # as if the driver had been killed before it
     told: list[int] = []
-    assert scoring.score(address, asked, out, users, shard=60, advance=told.append) == first
+    assert scoring.score("", asked, out, users, shard=60, advance=told.append) == first
     assert kept.stat().st_mtime_ns == made and gone.read_bytes() == whole
     assert told == [60, 60]
     with pytest.raises(DataError, match="holds lists of another k"):
-        scoring.score(address, asked, out, users, k=3, shard=60)
+        scoring.score("", asked, out, users, k=3, shard=60)
 
 
-def test_what_cannot_be_scored_is_said_at_once(
-    address: str, asked: Recommender, tmp_path: Path
-) -> None:
+def test_what_cannot_be_scored_is_said_at_once(asked: Recommender, tmp_path: Path) -> None:
     with pytest.raises(QueryError, match='did you mean "films"'):
-        scoring.score(address, asked, tmp_path / "lists", ["u1"], domain="film")
+        scoring.score("", asked, tmp_path / "lists", ["u1"], domain="film")
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(DataError, match="name an empty folder"):
-        scoring.score(address, asked, tmp_path, ["u1"])
+        scoring.score("", asked, tmp_path, ["u1"])
 
 
 # Searching options
@@ -143,24 +153,71 @@ def searched(folder: Path) -> Experiment:
 def test_a_search_finds_what_one_machine_finds_and_goes_on(
     address: str, searched: Experiment, tmp_path: Path
 ) -> None:
+    alone = here.tune(searched, 5)
     journal = tmp_path / "shop.trials.jsonl"
-    first = searching.tune(address, searched, 3, journal)
-    assert first.trials[0]["values"] == {}
+    about = {"search": searching.digest(here.Search.of(searched)), "at_once": 2}
+    had = [json.dumps({"trial": n, **alone.trials[n]}) for n in (0, 2)]
+    journal.write_text("\n".join([json.dumps(about), *had, '{"trial": 1, "val']))  # killed here
     told: list[int] = []
-    with journal.open("a") as file:
-        file.write('{"trial": 3, "val')  # killed here
-    more = searching.tune(address, searched, 5, journal, advance=told.append)
-    assert told == [3, 1, 1]  # three it had
-    # of random trials, the first ten of a search, the order of the results changes nothing
-    assert more.to_json() == here.tune(searched, 5).to_json()
+    found = searching.tune(address, searched, 5, journal, advance=told.append)
+    assert told == [2, 1, 1, 1]  # two it had
+    # of the first ten trials, which are random, no result changes anything
+    assert found.to_json() == alone.to_json()
     with pytest.raises(ConfigError, match="trials of another search"):
         searching.tune(address, load(Path(searched.base) / "shop.toml"), 3, journal)
 
 
-def test_what_a_trial_cannot_do_is_said(address: str, folder: Path, tmp_path: Path) -> None:
-    wrong = load(folder / "shop.toml", ["tune.space={'model.kk'={choices=[1]}}"])
-    with pytest.raises(ConfigError, match="kk"):
-        searching.tune(address, wrong, 3, tmp_path / "wrong.jsonl")
+class Guess(here.Search):
+    """A search whose scores cost nothing."""
+
+    def score(self, values: Mapping[str, Any]) -> float:
+        return -abs(values.get("model.k", 3) - 20) - values.get("model.shrink", 1.0)
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_the_order_of_results_changes_no_trial(
+    searched: Experiment, tmp_path: Path, at_once: int
+) -> None:
+    guess = Guess(**vars(here.Search.of(searched)))
+
+    def tried(name: str, seed: int) -> list[Any]:
+        """As Ray Tune does it, with results in any order."""
+        rng, running, n = np.random.default_rng(seed), {}, 0
+        journal = searching.Journal(tmp_path / name, {"search": "guess", "at_once": at_once})
+        asks = searching.Asks(guess, 20, journal, lambda n: None)
+        while True:
+            given = asks.suggest(str(n))
+            if isinstance(given, dict):
+                running[str(n)], n = given["values"], n + 1
+                assert len(running) <= at_once
+            elif not running:
+                return [asks.found[i] for i in range(20)]
+            else:
+                key = str(rng.choice(list(running)))
+                asks.on_trial_complete(key, {"score": guess.score(running.pop(key))})
+
+    found = tried("first", 0)
+    assert tried("second", 1) == found
+    assert tried("second", 2) == found  # all of it from the journal
+    if at_once == 1:
+        study = guess.study()
+        for each in found:
+            trial = study.ask()
+            assert guess.values(trial) == each["values"]
+            study.tell(trial, each["score"])
+
+
+def test_what_a_trial_cannot_do_ends_the_search(searched: Experiment, tmp_path: Path) -> None:
+    journal = searching.Journal(tmp_path / "wrong", {"search": "wrong", "at_once": 2})
+    asks = searching.Asks(here.Search.of(searched), 20, journal, lambda n: None)
+    assert asks.suggest("a") == {"values": {}}
+    assert asks.suggest("b")["values"]
+    assert asks.suggest("c") is None  # until one is told
+    asks.on_trial_complete("b", {"score": float("nan"), "error": ConfigError("no such option")})
+    assert asks.suggest("d") == asks.FINISHED
+    assert str(asks.error) == "no such option"
+    asks.on_trial_complete("a", {"score": 0.5})
+    assert asks.found == {0: {"values": {}, "score": 0.5}}
 
 
 # Towers
@@ -298,22 +355,12 @@ def dropped(*reports: dict[str, Any]) -> list[Any]:
     return sorted(json.loads(json.dumps(found, default=str)), key=lambda d: (d["step"], str(d)))
 
 
-def in_this_process(worker: Any, given: Any, shards: Any) -> Iterator[Any]:
-    """What a cluster does, without one; the newest piece first."""
-    made = worker(*given)
-    return (made(dict(shard)) for shard in reversed(shards))
-
-
 @pytest.mark.parametrize("text", [MIXED, SUMMED, MUTUAL], ids=["mixed", "summed", "mutual"])
-def test_prepared_in_shards_is_prepared(
-    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_prepared_in_shards_is_prepared(text: str, tmp_path: Path, alone: None) -> None:
     write_log(tmp_path)
     (tmp_path / "shop.toml").write_text(text)
     whole = prepared(tmp_path / "shop.toml")
     assert len(whole.drops.entries) > 2
-    monkeypatch.setattr(preparing, "done", in_this_process)
-    monkeypatch.setattr(preparing, "connect", lambda address: None)
     out = tmp_path / "out"
     drops = preparing.prepare("", load(tmp_path / "shop.toml"), out, "shop.toml", piece=700)
     assert len(list((out / "events").glob("*.parquet"))) > 3

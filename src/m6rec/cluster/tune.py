@@ -42,17 +42,17 @@ def tune(
     ([run] threads for each, by default one).
 
     journal: a file of the trials that are done. A search that was killed, or is asked for more
-    trials, goes on from it. The same seed and number of trials at once give the same trials: one
-    is asked for when all but the newest of those have been told, in their order. With one at a
-    time they are those of ``m6rec.tune.tune``. Raises ConfigError where the file is of another
-    search, and what a trial raises.
+    trials, goes on from it. The same seed and number n of trials at once give the same trials:
+    each is chosen by the scores of all but the n - 1 before it, in whatever order they came.
+    With one at a time they are those of ``m6rec.tune.tune``. Raises ConfigError where the file
+    is of another search, and what a trial raises.
     """
     cpus = experiment.run.threads or 1
     search = Search.of(experiment, prepared)
     search = replace(search, run=replace(search.run, threads=cpus))
     connect(address)
     at_once = max(1, int(ray.cluster_resources().get("CPU", 1)) // cpus)  # type: ignore[no-untyped-call]
-    about = {"search": _digest(search, experiment), "at_once": at_once}
+    about = {"search": digest(search), "at_once": at_once}
     asks = Asks(search, trials, Journal(journal, about), advance)
     if asks.left:
         with tempfile.TemporaryDirectory() as folder:
@@ -104,43 +104,44 @@ class Asks(Searcher):
         self.told = 0  # trials that the study knows the score of
         self.number: dict[str, int] = {}  # Ray's name of a trial → its number
         self.found = {line["trial"]: _plain(line) for line in journal.lines[1:]}
-        self.error: M6RecError | None = None
+        self.over, self.error = False, None  # whether a trial failed, and what it says
         self.left = sum(n not in self.found for n in range(trials))
         advance(trials - self.left)
 
     def suggest(self, trial_id: str) -> Any:
         """Return the values of the next trial without a score; None = wait for one, FINISHED =
         there is no other."""
-        while self.error is None and len(self.open) < self.trials:
-            if len(self.open) - self.told >= self.journal.at_once:
-                return None
+        while not self.over and len(self.open) < self.trials:
             number = len(self.open)
+            if not self._tell(number - self.journal.at_once + 1):
+                return None
             self.open.append(self.study.ask())
             self.asked.append(self.search.values(self.open[number]))
             if number not in self.found:
                 self.number[trial_id] = number
                 return {"values": self.asked[number]}
-            self._tell()
         return Searcher.FINISHED
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Keep a score, and tell the study all whose turn it is."""
+        """Keep a score on disk, and in mind until it is its turn to be told."""
         number = self.number[trial_id]
         if error or result is None or "error" in result:
-            self.error = self.error or (result or {}).get("error") or _lost(number)
+            self.over = True
+            self.error = self.error or (result or {}).get("error")
             return
         trial = {"values": self.asked[number], "score": float(result["score"])}
         self.journal.add({"trial": number, **trial})
         self.found[number] = trial
         self.advance(1)
-        self._tell()
 
-    def _tell(self) -> None:
-        while self.told < len(self.open) and self.told in self.found:
+    def _tell(self, n: int) -> bool:
+        """Tell the study the first n scores and no other; return whether they are there."""
+        while self.told < n and self.told in self.found:
             self.study.tell(self.open[self.told], self.found[self.told]["score"])
             self.told += 1
+        return self.told >= n
 
 
 def _run(asks: Asks, cpus: int, folder: str) -> None:
@@ -158,8 +159,7 @@ def _run(asks: Asks, cpus: int, folder: str) -> None:
             failure_config=ray_tune.FailureConfig(max_failures=TRIES),
         ),
     )
-    failed = tuner.fit().errors
-    if failed and asks.error is None:
+    if failed := tuner.fit().errors:
         raise own(failed[0])
 
 
@@ -176,16 +176,8 @@ def _plain(line: Mapping[str, Any]) -> dict[str, Any]:
     return {"values": line["values"], "score": line["score"]}
 
 
-def _lost(number: int) -> M6RecError:
-    return M6RecError(
-        f"tune: the process of trial {number} was lost {TRIES + 1} times; see that the machines "
-        "have memory enough, and repeat the command: it goes on with the trials that are done"
-    )
-
-
-def _digest(search: Search, experiment: Experiment) -> str:
-    """Of all that decides what the trials are."""
+def digest(search: Search) -> str:
+    """Return what tells a search from others: all that decides what its trials are."""
     ranges = {name: config.to_table(each) for name, each in search.ranges.items()}
-    table = {"table": search.table, "ranges": ranges, "metric": search.metric}
-    told = json.dumps([table, experiment.seed, data_hash(search.split.train)], default=str)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    table = [search.table, ranges, search.metric, search.run.seed, data_hash(search.split.train)]
+    return hashlib.sha256(json.dumps(table, default=str).encode()).hexdigest()[:16]
