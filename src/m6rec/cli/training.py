@@ -37,7 +37,9 @@ EVALUATE = show.examples(
 )
 COMPARE = show.examples("m6rec compare runs/20261124-… runs/20261125-… --metric ndcg@10")
 TUNE = show.examples(
-    "m6rec tune shop.toml --trials 50", "m6rec tune shop.toml --set tune.metric=recall@20"
+    "m6rec tune shop.toml --trials 50",
+    "m6rec tune shop.toml --set tune.metric=recall@20",
+    "m6rec tune shop.toml --trials 200 --cluster auto",
 )
 
 
@@ -168,11 +170,14 @@ def tune(
         Path | None,
         typer.Option("--out", metavar="FILE", help="Where to write; by default NAME.best.toml."),
     ] = None,
+    cluster: Machines = None,
     json: Json = False,
 ) -> None:
     """Search options, write the best TOML.
 
-    The search uses a holdout inside train; the test part is never seen.
+    The search uses a holdout inside train; the test part is never seen. On a cluster several
+    trials are done at once, and those that are done are kept beside the best TOML, so that a
+    search that was killed, or is given more trials, goes on.
     """
     from m6rec import tune as search
     from m6rec.tracking import Run
@@ -181,7 +186,13 @@ def tune(
     target = out or config.with_suffix(".best.toml")
     run = Run(bars=show.bars(json))
     with run.progress("tune", trials) as advance:
-        best = search.tune(experiment, trials, advance=advance)
+        if cluster is None:
+            best = search.tune(experiment, trials, advance=advance)
+        else:
+            from m6rec.cluster.tune import tune as search_there
+
+            journal = target.with_suffix(".trials.jsonl")
+            best = search_there(cluster, experiment, trials, journal, advance=advance)
     search.write(experiment, best, config, target)
     if json:
         show.as_json({"out": str(target), **best.to_json()})
