@@ -64,6 +64,13 @@ class RayPool:
         while begun:
             yield _result(begun.popleft())
 
+    def together(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Return what function(*arguments, group) returns in the first of ``size`` processes, which
+        train one network together."""
+        from m6rec.cluster.ddp import together  # loads torch
+
+        return together(function, arguments, self.size)
+
 
 @ray.remote(num_cpus=1, max_retries=TRIES)
 def _work(function: Callable[..., T], *piece: Any) -> T:

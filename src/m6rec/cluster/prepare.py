@@ -52,9 +52,9 @@ def prepare(
 
     out: a folder that all machines see under the same path, as they do the data. Interactions
     that are Parquet are read in pieces of rows, other tables whole, one by each worker. Left to
-    the TOML is the k-core, which looks at all events again and again; and, where events hold
-    both ways (``mutual``), all cleaning that looks at more than a row. Pieces that are done are
-    not done again when a job that was killed is started again. Raises DataError as ``prepare``.
+    the TOML are near copies of users and the k-core, which look at all events; and, where events
+    hold both ways (``mutual``), all cleaning that looks at more than a row. Pieces that are done
+    are not done again when a job that was killed is started again. Raises DataError as ``prepare``.
     """
     data, base, out = experiment.data, Path(experiment.base), out.absolute()
     tables = data.tables("interactions")
@@ -234,8 +234,10 @@ def _shares(data: DataConfig) -> tuple[Clean, Clean]:
     """What is done to the events of some people, and what is left to do to all events."""
     if _mutual(data):
         return Clean(duplicates="all"), data.clean
-    users, items = data.clean.core_users, data.clean.core_items
-    return data.clean, Clean(duplicates="all", core_users=users, core_items=items)
+    of_all = {
+        name: getattr(data.clean, name) for name in ("near_copies", "core_users", "core_items")
+    }
+    return replace(data.clean, near_copies=None), Clean(duplicates="all", **of_all)
 
 
 def _reading(data: DataConfig, out: Path, columns: Sequence[str], ordered: bool) -> DataConfig:
