@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,10 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 pytest.importorskip("ray")
 
 from m6rec.arrays import State
+from m6rec.cli.app import app
+from m6rec.cli.training import joined
 from m6rec.data.dataset import Dataset
 from m6rec.data.splits import Split
 from m6rec.errors import ConfigError
@@ -28,6 +32,7 @@ from m6rec.models.pct import Pct
 from m6rec.models.transfer import Local
 from m6rec.pool import HERE, Pool, cut
 from m6rec.tracking import Run
+from shop import write_shop
 from world import world
 
 # Ray leaves sockets and files of its processes to the garbage collector.
@@ -181,6 +186,39 @@ def test_a_lost_machine_changes_nothing(cluster: Any, pool: Pool) -> None:
 
     assert_equal(RECIPE.fit(data, Run(threads=1, pool=Through(pool, 6, loses))).state(), wanted)
     assert lost not in cluster.worker_nodes
+
+
+def test_the_command_trains_there(cluster: Any, pool: Pool, tmp_path: Path) -> None:
+    write_shop(tmp_path)
+    models = "model={kind='pct', dim=4, sweeps=2, domains={films={}, books={}}}"
+    given = ["train", str(tmp_path / "shop.toml"), "--set", models, "--json"]
+    given += ["--set", "evaluate.baselines=[]", "--out"]
+    here = CliRunner().invoke(app, [*given, str(tmp_path / "here")])
+    there = [str(tmp_path / "there"), "--cluster", cluster.address]
+    found = CliRunner().invoke(app, [*given, *there])
+    wanted, measured = (json.loads(run.stdout)["models"]["pct"]["slices"] for run in (here, found))
+    assert measured.keys() == wanted.keys()
+    for name, row in wanted.items():
+        for metric in ("ndcg@10", "recall@10"):
+            assert measured[name][metric] == pytest.approx(row[metric], abs=1e-6)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nonsense"])
+def test_a_cluster_that_is_not_there_is_one_sentence(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from m6rec.cluster import nodes
+
+    monkeypatch.setattr(nodes.ray, "is_initialized", lambda: False)
+    with pytest.raises(ConfigError, match=rf'cluster "{address}": cannot be joined .*--head'):
+        nodes.connect(address)
+
+
+def test_without_ray_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "m6rec.cluster.nodes", raising=False)
+    with pytest.raises(ConfigError, match=r'pip install "m6rec\[ray\]"'):
+        joined("auto")
 
 
 PROGRAM = """

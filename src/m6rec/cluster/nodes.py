@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar, cast
@@ -26,17 +27,26 @@ def connect(address: str) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address != "auto":
+            _knock(address)
             ray.init(address=address, **quiet)
             return
         try:
             ray.init(address="auto", **quiet)
         except ConnectionError:
             ray.init(include_dashboard=False, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(
             f'cluster "{address}": cannot be joined ({error}); write "auto" or "ray://host:10001", '
             "and start it there with `ray start --head`"
         ) from None
+
+
+def _knock(address: str) -> None:
+    """Raise OSError at once where nobody answers; Ray would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError("it has no host and port")
+    socket.create_connection((host, int(port)), timeout=5).close()
 
 
 class RayPool:
