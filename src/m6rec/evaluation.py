@@ -34,7 +34,7 @@ __all__ = ["Evaluation", "Rows", "compare", "evaluate"]
 SLICES = ("domain", "activity", "cold")
 IMPLICIT = ("ndcg@10", "recall@10", "hit@10", "mrr@10")
 EXPLICIT = ("rmse", "mae")
-CELLS = 40_000_000  # scores that a batch holds at once
+CELLS = 8_000_000  # scores that a batch holds at once: what stays near the processor
 
 
 def evaluate(
@@ -167,7 +167,7 @@ def _batches(
     first[test.user[rows[::-1]]] = test.time[rows[::-1]]
     users = np.flatnonzero(np.diff(pairs.indptr))
     means = _means(train)
-    size = batch or max(1, min(4096, CELLS // len(items)))
+    size = batch or min(max(CELLS // len(items), 64), 4096)
     for at in range(0, len(users), size):
         chosen = users[at : at + size]
         query = split.context.query(chosen, first[chosen])
