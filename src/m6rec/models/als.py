@@ -322,7 +322,7 @@ def _cholesky_solve(a: Any, x: Any) -> None:
     """Solve M x = b in place, b given in x (1, ≥ w).
 
     M symmetric in a (w, ≥ w + LANES), w a multiple of LANES: its upper triangle is overwritten
-    with R of M = RᵀR, four rows at a time, and column w, zero before, with R⁻ᵀ b.
+    with R of M = RᵀR, four rows at a time, column w with R⁻ᵀ b, and the last with 1 / R_ii.
     """
     wide = len(a)
     for i in range(wide):
@@ -337,7 +337,8 @@ def _cholesky_solve(a: Any, x: Any) -> None:
 
 @compiled()
 def _four_rows(a: Any, i: int, end: int) -> None:
-    """Turn rows i … i + 3, from which the rows above are taken out, into rows of R."""
+    """Turn rows i … i + 3, from which the rows above are taken out, into rows of R, and put
+    1 / R_ii in column end - 1."""
     one = np.float32(1)
     d0 = one / np.sqrt(a[i, i])
     u01, u02, u03 = a[i, i + 1] * d0, a[i, i + 2] * d0, a[i, i + 3] * d0
@@ -359,6 +360,7 @@ def _four_rows(a: Any, i: int, end: int) -> None:
         store(a, i + 1, c, r1)
         store(a, i + 2, c, r2)
         store(a, i + 3, c, r3)
+    a[i, end - 1], a[i + 1, end - 1], a[i + 2, end - 1], a[i + 3, end - 1] = d0, d1, d2, d3
 
 
 @compiled()
@@ -369,12 +371,13 @@ def _four_unknowns(a: Any, x: Any, i: int, wide: int) -> None:
         known = load(x, 0, c)
         s0, s1 = plus(s0, load(a, i, c), known), plus(s1, load(a, i + 1, c), known)
         s2, s3 = plus(s2, load(a, i + 2, c), known), plus(s3, load(a, i + 3, c), known)
-    x3 = (a[i + 3, wide] - total(s3)) / a[i + 3, i + 3]
-    x2 = (a[i + 2, wide] - total(s2) - a[i + 2, i + 3] * x3) / a[i + 2, i + 2]
+    d = wide + LANES - 1
+    x3 = (a[i + 3, wide] - total(s3)) * a[i + 3, d]
+    x2 = (a[i + 2, wide] - total(s2) - a[i + 2, i + 3] * x3) * a[i + 2, d]
     x1 = a[i + 1, wide] - total(s1) - a[i + 1, i + 3] * x3 - a[i + 1, i + 2] * x2
-    x1 /= a[i + 1, i + 1]
+    x1 *= a[i + 1, d]
     x0 = a[i, wide] - total(s0) - a[i, i + 3] * x3 - a[i, i + 2] * x2 - a[i, i + 1] * x1
-    x[0, i], x[0, i + 1], x[0, i + 2], x[0, i + 3] = x0 / a[i, i], x1, x2, x3
+    x[0, i], x[0, i + 1], x[0, i + 2], x[0, i + 3] = x0 * a[i, d], x1, x2, x3
 
 
 def ridge(features: Floats, factors: Floats, weight: Array, strength: Array | float) -> Floats:
