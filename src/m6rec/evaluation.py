@@ -35,7 +35,7 @@ __all__ = ["Evaluation", "Rows", "compare", "evaluate"]
 SLICES = ("domain", "activity", "cold")
 IMPLICIT = ("ndcg@10", "recall@10", "hit@10", "mrr@10")
 EXPLICIT = ("rmse", "mae")
-CELLS = 40_000_000  # scores that a batch holds at once
+CELLS = 8_000_000  # scores that a batch holds at once: what stays near the processor
 
 
 def evaluate(
@@ -208,7 +208,7 @@ def _parts(
     rows = np.flatnonzero((test.item_domain[test.item] == domain) & (test.time >= 0))
     first[test.user[rows[::-1]]] = test.time[rows[::-1]]
     users = np.flatnonzero(np.diff(pairs.indptr))
-    size = batch or max(1, min(4096, CELLS // len(items)))
+    size = batch or min(max(CELLS // len(items), 64), 4096)
     if n > 1:
         size = max(1, min(size, len(users) // (2 * n)))
     for at in range(0, len(users), size):

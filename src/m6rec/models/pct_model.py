@@ -68,10 +68,11 @@ class Events:
 
     def flipped(self, n: int) -> tuple[Events, Ids]:
         """Return the transpose with n rows, and where each of its entries stood here."""
-        order = np.argsort(self.item, kind="stable")
-        row = np.repeat(np.arange(len(self.start) - 1), self.count)
-        start = np.searchsorted(self.item[order], np.arange(n + 1))
-        return Events(start, row[order], self.value[order]), order
+        entries = np.arange(len(self.item))
+        shape = len(self.start) - 1, n
+        columns = csr_array((entries, self.item, self.start), shape=shape).tocsc()
+        order = columns.data
+        return Events(columns.indptr, columns.indices, self.value[order]), order
 
 
 def vectors_for(state: State, target: int, vectors: list[Floats]) -> list[Floats]:
@@ -411,8 +412,12 @@ class PctModel(Model):
 
 @compiled(parallel=True)
 def _place(found, informed, at, scores):  # type: ignore[no-untyped-def]
-    """Write (B, m) scores of informed rows into columns ``at`` (m,) of (B, n)."""
+    """Write (B, m) scores of informed rows into columns ``at`` (m,), increasing, of (B, n)."""
+    n = len(at)
+    beside = n > 0 and at[n - 1] - at[0] == n - 1  # then a row is copied as it is
     for b in prange(len(found)):
-        if informed[b]:
-            for c in range(len(at)):
+        if informed[b] and beside:
+            scores[b, at[0] : at[0] + n] = found[b]
+        elif informed[b]:
+            for c in range(n):
                 scores[b, at[c]] = found[b, c]
