@@ -41,9 +41,9 @@ class Events:
         return np.diff(self.start)
 
     @classmethod
-    def of(cls, history: csr_array, inside: Mask) -> Events:
-        """Take the entries of the items inside (n_items,)."""
-        keep = inside[history.indices]
+    def of(cls, history: csr_array, item_domain: Ids, domain: int) -> Events:
+        """Take the entries of the items of a domain."""
+        keep = item_domain[history.indices] == domain
         before = np.r_[0, np.cumsum(keep)]
         return cls(before[history.indptr], history.indices[keep], history.data[keep])
 
@@ -213,11 +213,12 @@ class PctModel(Model):
         users[~informed] = np.nan
         return np.hstack([users, np.ones((len(users), 1), np.float32)])
 
-    def embed_items(self, domain: int) -> Floats:
+    def embed_items(self, domain: int, items: Ids | None = None) -> Floats:
         """Return (n_items, k + 1): the item's vector and its bias; zero outside the domain."""
+        at = slice(None) if items is None else items
         factors, bias = self.item_factors(domain)
-        vectors: Floats = np.hstack([factors, bias[:, None]])
-        return np.where((self.item_domain == domain)[:, None], vectors, np.float32(0))
+        vectors: Floats = np.hstack([factors[at], bias[at, None]])
+        return np.where((self.item_domain[at] == domain)[:, None], vectors, np.float32(0))
 
     def explain(self, query: Query, items: Ids) -> list[list[list[Reason]]]:
         """Split u·v = vᵀ M⁻¹ (Σ_h b_h y_h + λ prior) over history items, attributes and sources."""
