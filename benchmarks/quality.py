@@ -310,8 +310,9 @@ def measure(
         make = partial(
             Job, set=name, peer=peer, model=model, python=python, limit=limit, seed=0, stage="trial"
         )
+        folder.mkdir(parents=True, exist_ok=True)
         if space.largest and n_items > space.largest:
-            note = f"not run: {n_items:,} items, and it holds items × items in memory"
+            note = f"{n_items:,} items, and it holds items × items in memory"
             write(folder / "note.json", {"status": "not run", "error": note})
             continue
         chosen = search(folder, make, space, trials)
@@ -364,7 +365,6 @@ def told(record: Record) -> None:
 
 def write(file: Path, record: Record) -> None:
     """Write a record whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(".part")
     part.write_text(json.dumps(record, indent=1))
     part.replace(file)

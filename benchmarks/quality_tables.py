@@ -121,7 +121,11 @@ def unfinished(folder: Path) -> Iterator[str]:
     if not folder.is_dir() or list(folder.glob("test-*.npz")):
         return
     name = "/".join(folder.parts[-2:]).replace("-", " ")
-    for record in records(folder):
+    every = list(records(folder))
+    if every and all(record["status"] == "done" for record in every):
+        spent = seconds([record["processor"] for record in every])
+        yield f"- {name}: stopped after {len(every)} trials, {spent} s of the processor each"
+    for record in every:
         if record["status"] == "over budget":
             limit = f"> {record['limit']} s of the processor in {record['stage']}"
             yield f"- {name}: not run: {limit}, stopped ({record['options'] or 'no options'})"

@@ -138,6 +138,7 @@ def script(name: str, out: Path, envs: Path | None) -> None:
 def beside(name: str, peers: list[str], options: argparse.Namespace) -> None:
     """Measure peers on a set, as far as that has not been done, and print the set's table."""
     out = options.out / "quality"
+    (out / name).mkdir(parents=True, exist_ok=True)
     for peer in peers:
         if not quality.models(name, peer):
             continue

@@ -26,14 +26,19 @@ import run  # noqa: E402
 LINEAR = """
 from peers import Space, neighbours
 import numpy as np
-MODELS = {"near": Space({"k": (1, 2)}), "slow": Space({"k": (1, 2)}), "ill": Space({"k": (1,)})}
+MODELS = {
+    "near": Space({"k": (1, 2)}),
+    "random": Space(random=True),
+    "slow": Space({"k": (1, 2)}),
+    "ill": Space(),
+}
 def fit(model, train, options, seed):
     assert set(train.user) <= set(range(30)), "more than train was given"
     while model == "slow":
         pass
     if model == "ill":
         raise MemoryError("too large")
-    return neighbours(train.matrix, (train.matrix.T @ train.matrix).toarray() * options["k"])
+    return neighbours(train.matrix, (train.matrix.T @ train.matrix).toarray() * options.get("k", 1))
 """
 
 
@@ -132,6 +137,7 @@ def test_a_peer_is_searched_tested_kept_and_shown(
         quality.measure, small, stranger, Path(sys.executable), tmp_path, trials=2, seeds=(0, 1)
     )
     go(only="near", limit=60)
+    go(only="random", limit=60)
     go(only="ill", limit=60)
     go(only="slow", limit=1)
     records = {
@@ -140,10 +146,12 @@ def test_a_peer_is_searched_tested_kept_and_shown(
     }
     assert records["near/test-0.json"]["status"] == "done"
     assert "near/test-1.json" not in records  # nothing in it is random
+    assert records["random/test-1.json"]["seed"] == 1
     assert records["slow/trial-01.json"]["status"] == "over budget"
     assert "MemoryError: too large" in records["ill/test-0.json"]["error"]
     text = quality_tables.shown(tmp_path / small)
     assert "| stranger/near | ." in text and "[" in text.split("stranger/near")[1]
+    assert "| stranger/random | ." in text and "± .0000 [" in text
     assert "- stranger/slow: not run: > 1 s of the processor in trial" in text
     assert "- stranger/ill: failed: MemoryError: too large" in text
     said = capsys.readouterr().err

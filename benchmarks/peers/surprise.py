@@ -25,15 +25,15 @@ def fit(model: str, train: Train, options: Options, seed: int) -> Callable[..., 
 
     rows = zip(train.user.tolist(), train.item.tolist(), train.rating.tolist(), strict=True)
     scale = (float(train.rating.min()), float(train.rating.max()))
-    data = surprise.dataset.DatasetAutoFolds(reader=surprise.Reader(rating_scale=scale))
-    data.raw_ratings = [(u, i, r, None) for u, i, r in rows]
+    data = surprise.Dataset(surprise.Reader(rating_scale=scale))
+    known = data.construct_trainset([(u, i, r, None) for u, i, r in rows])
     if "sim" in options:
         like = {"name": options["sim"], "user_based": options["user_based"]}
         options = {"k": options["k"], "sim_options": like, "verbose": False}
     elif model in ("SVD", "SVD++"):
         options = {**options, "random_state": seed}
     found = getattr(surprise, model.replace("++", "pp"))(**options)
-    found.fit(data.build_full_trainset())
+    found.fit(known)
 
     def predict(user: np.ndarray, item: np.ndarray) -> np.ndarray:
         pairs = zip(user.tolist(), item.tolist(), strict=True)
