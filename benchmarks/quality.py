@@ -248,6 +248,8 @@ class Job:
         spent = used.ru_utime + used.ru_stime
         if process.returncode == 0:
             return "done", spent, ""
+        if process.returncode in (-signal.SIGTERM, -signal.SIGINT):
+            raise KeyboardInterrupt  # stopped from outside: nothing to keep
         late = process.returncode == -signal.SIGXCPU
         return ("over budget" if late else "failed"), spent, error
 

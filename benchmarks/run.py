@@ -27,6 +27,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,10 @@ def machine() -> dict[str, Any]:
 
 
 def script(name: str, out: Path, envs: Path | None) -> None:
-    """Run the script of a table, unless it has been; keep what it said."""
+    """Run the script of a table, unless it has been; keep what it said.
+
+    Raises RuntimeError where it fails.
+    """
     record, said = out / f"{name}.json", out / f"{name}.txt"
     if record.exists() and json.loads(record.read_text())["status"] == 0:
         print(f"{name}: is there", file=sys.stderr)
@@ -133,22 +137,22 @@ def script(name: str, out: Path, envs: Path | None) -> None:
     found = {"command": words, "status": done.returncode, "wall": time.time() - began}
     quality.write(record, found | {"machine": before, "peers": peers})
     print(said.read_text())
+    if done.returncode:
+        raise RuntimeError(f"{name} ended with {done.returncode}; see {said}")
 
 
-def beside(name: str, peers: list[str], options: argparse.Namespace) -> None:
-    """Measure peers on a set, as far as that has not been done, and print the set's table."""
+def beside(name: str, peer: str, options: argparse.Namespace) -> None:
+    """Measure a peer on a set, as far as that has not been done."""
+    if not quality.models(name, peer):
+        return
     out = options.out / "quality"
     (out / name).mkdir(parents=True, exist_ok=True)
-    for peer in peers:
-        if not quality.models(name, peer):
-            continue
-        ours = peer == "ours"
-        python = Path(sys.executable) if ours else environments.python(peer, options.envs)
-        used = {"trials": options.trials, "limit": options.budget, "seeds": options.seeds}
-        about = {**used, "machine": machine(), "peer": environments.versions(python)}
-        quality.write(out / name / f"{peer}.json", about)
-        quality.measure(name, peer, python, out, **used, only=options.model)
-    print(quality_tables.shown(out / name), flush=True)
+    ours = peer == "ours"
+    python = Path(sys.executable) if ours else environments.python(peer, options.envs)
+    used = {"trials": options.trials, "limit": options.budget, "seeds": options.seeds}
+    about = {**used, "machine": machine(), "peer": environments.versions(python)}
+    quality.write(out / name / f"{peer}.json", about)
+    quality.measure(name, peer, python, out, **used, only=options.model)
 
 
 def chosen(only: list[str]) -> tuple[list[str], dict[str, list[str]]]:
@@ -202,15 +206,21 @@ def main() -> None:
         scripts, sets = chosen(options.only)
     except ValueError as error:
         parser.error(str(error))
-    if options.show:
-        for name in sets:
-            if (options.out / "quality" / name).exists():
-                print(quality_tables.shown(options.out / "quality" / name), end="\n\n")
-        return
-    for name, peers in sets.items():
-        beside(name, peers, options)
-    for name in scripts:
-        script(name, options.out, options.envs)
+    steps = [] if options.show else [partial(beside, n, p, options) for n in sets for p in sets[n]]
+    if not options.show:
+        steps += [partial(script, name, options.out, options.envs) for name in scripts]
+    problems = []
+    for step in steps:
+        try:
+            step()
+        except (RuntimeError, SystemExit) as error:  # a set that is missing ends with a sentence
+            print(error, file=sys.stderr, flush=True)
+            problems.append(str(error))
+    for folder in (options.out / "quality" / name for name in sets):
+        if folder.exists():
+            print(quality_tables.shown(folder), end="\n\n")
+    if problems:
+        sys.exit("\n".join(["Not all was done:", *problems]))
 
 
 if __name__ == "__main__":

@@ -190,6 +190,10 @@ def test_a_script_is_kept_with_the_machine_and_not_run_twice(
     assert record["status"] == 0 and record["machine"]["cores"] >= 1
     assert any(line.startswith("numpy==") for line in record["machine"]["packages"])
     assert capfd.readouterr().out.count("4 of") == 1
+    (tmp_path / "hello.py").write_text("import sys; sys.exit(3)")
+    (tmp_path / "hello.json").unlink()
+    with pytest.raises(RuntimeError, match="hello ended with 3"):
+        run.script("hello", tmp_path, None)
 
 
 def test_without_an_environment_the_reason_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
