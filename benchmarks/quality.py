@@ -294,14 +294,15 @@ def models(name: str, peer: str) -> dict[str, Space]:
         alone = model == "m6rec, target alone" and train.n_domains == 1
         if space.task == kind and (train.ordered or not space.ordered) and not alone:
             if train.n_domains > 1 and peer != "ours":
-                space = replace(space, options={"scope": ("target", "joint"), **space.options})
+                scopes = ("target", "joint")[: 2 if space.fits(train.n_items) else 1]
+                space = replace(space, options={"scope": scopes, **space.options})
             found[model] = space
     return found
 
 
 def measure(
     name: str, peer: str, python: Path, out: Path, *, trials: int, limit: int, seeds: Iterable[int],
-    only: str = "", keep: Callable[[Path, Record], None] | None = None,
+    only: str = "",
 ) -> None:  # fmt: skip
     """Search, then fit and test every model of a peer on a set; what is there is not run again."""
     n_items = len(candidates(TASKS[name], staged(name, "test").train))
@@ -313,7 +314,7 @@ def measure(
             Job, set=name, peer=peer, model=model, python=python, limit=limit, seed=0, stage="trial"
         )
         folder.mkdir(parents=True, exist_ok=True)
-        if space.largest and n_items > space.largest:
+        if not space.fits(n_items):
             note = f"{n_items:,} items, and it holds items × items in memory"
             write(folder / "note.json", {"status": "not run", "error": note})
             continue

@@ -119,6 +119,7 @@ def test_trials_are_different_and_begin_with_the_defaults():
     trials = space.trials(4, np.random.default_rng(0))
     assert trials[0] == {"dim": 64, "reg": 1.0} and len({str(t) for t in trials}) == 4
     assert len(space.trials(99, np.random.default_rng(0))) == 6
+    assert peers.Space().fits(10**6) and not peers.Space(largest=10).fits(11)
     assert peers.Space().trials(5, np.random.default_rng(0)) == [{}]
 
 

@@ -43,6 +43,10 @@ class Space:
         order = np.r_[0, 1 + rng.permutation(len(every) - 1)][:n]
         return [every[i] for i in order]
 
+    def fits(self, n_items: int) -> bool:
+        """Whether so many items are affordable."""
+        return self.largest is None or n_items <= self.largest
+
     def values(self) -> list[tuple[Any, ...]]:
         return list(itertools.product(*self.options.values()))
 

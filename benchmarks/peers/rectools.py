@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from peers import Options, Score, Space, Train, factors, neighbours
+import numpy as np
+
+from peers import Options, Score, Space, Train, factors
 
 MODELS = {
     "ease": Space({"regularization": (500.0, 50.0, 200.0, 1000.0, 2000.0)}, largest=12_500),
@@ -25,26 +27,30 @@ def fit(model: str, train: Train, options: Options, seed: int) -> Score:
     if model == "ease":
         found = EASEModel(**options, recommend_n_threads=1)
         found.fit(data)
-        return neighbours(train.matrix, spread(found.weight, items, train.n_items))
+        return linear(train, found.weight, items)
     found = PureSVDModel(**options)
     found.fit(data)
     vectors = placed(found.user_factors[rows], users, train.n_users)
     return factors(vectors, placed(found.item_factors, items, train.n_items))
 
 
-def placed(vectors, codes, n):  # type: ignore[no-untyped-def]
-    """Return the rows at their codes among n; the others are 0."""
-    import numpy as np
+def linear(train: Train, weights: np.ndarray, codes: np.ndarray) -> Score:
+    """Return the score of item-item weights (n, n) over the items of these codes (n,)."""
+    inner = np.full(train.n_items, -1)
+    inner[codes] = np.arange(len(codes))
+    matrix = train.matrix[:, codes]
 
+    def score(user: np.ndarray, item: np.ndarray) -> np.ndarray:
+        found = np.full((len(user), len(item)), np.nan, np.float32)
+        known = inner[item] >= 0
+        found[:, known] = matrix[user] @ weights[:, inner[item[known]]]
+        return found
+
+    return score
+
+
+def placed(vectors: np.ndarray, codes: np.ndarray, n: int) -> np.ndarray:
+    """Return the rows at their codes among n; the others are 0."""
     whole = np.zeros((n, vectors.shape[1]), np.float32)
     whole[codes] = vectors
-    return whole
-
-
-def spread(weights, codes, n):  # type: ignore[no-untyped-def]
-    """Return an items × items matrix at its codes among n."""
-    import numpy as np
-
-    whole = np.zeros((n, n), np.float32)
-    whole[np.ix_(codes, codes)] = weights
     return whole
