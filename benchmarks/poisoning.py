@@ -1,6 +1,7 @@
 """What do 1 % of fake profiles that push one item change? Exposure of the item before and after.
 
     python benchmarks/poisoning.py [ml-100k lastfm] [--targets 5] [--share .01] [--copies .8]
+        [--quick]
 
 Fake users hold the target and as many fillers as the median user has items (Mobasher et al. 2007,
 for events instead of ratings):
@@ -12,9 +13,9 @@ for events instead of ratings):
 
 Exposure: share of the real users who have the target in their top 10, of those who do not know it
 yet. Targets are drawn from the items with 5 to 20 events. PCT's and λ's options are learned once on
-the clean data and kept, so that the difference is the attack's. "caught": share of the fakes, and
-of the real users, whom the cleaning of [data.clean] drops: max_events at ten times the median, and
-near_copies as given here.
+the clean data and kept, so that the difference is the attack's; --quick takes PCT's defaults.
+"caught": share of the fakes, and of the real users, whom the cleaning of [data.clean] drops:
+max_events at ten times the median, and near_copies as given here.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from m6rec.models.linear import Linear
 from m6rec.models.neighbours import Neighbours
 from m6rec.models.pct import Pct
 from m6rec.models.popular import Popular
+from m6rec.models.transfer import Local
 from m6rec.rank import top_k
 from m6rec.tracking import Run
 
@@ -113,11 +115,11 @@ def exposure(model: Model, data: Dataset, target: int, n_real: int) -> float:
     return shown / asked
 
 
-def main(name: str, n_targets: int, share: float, copies: float) -> None:
+def main(name: str, n_targets: int, share: float, copies: float, quick: bool) -> None:
     data, run, rng = SETS[name](), Run(), np.random.default_rng(0)
     degree = np.bincount(data.item, minlength=data.n_items)
     targets = rng.choice(np.flatnonzero((degree >= 5) & (degree <= 20)), n_targets, replace=False)
-    pct = Pct().fit(data, run).recipe
+    pct = Pct(domains={"items": Local()}) if quick else Pct().fit(data, run).recipe
     parts = (pct, Neighbours(), Linear(), Popular())
     fused = M6Rec(parts=parts).fit(data, run).recipe
     recipes: dict[str, Recipe] = {
@@ -158,6 +160,7 @@ if __name__ == "__main__":
     parser.add_argument("--targets", type=int, default=5)
     parser.add_argument("--share", type=float, default=0.01)
     parser.add_argument("--copies", type=float, default=0.8, help="near_copies of [data.clean]")
+    parser.add_argument("--quick", action="store_true", help="PCT's default options")
     given = parser.parse_args()
     for one in given.sets or list(SETS):
-        main(one, given.targets, given.share, given.copies)
+        main(one, given.targets, given.share, given.copies, given.quick)
