@@ -23,9 +23,9 @@ from scipy.sparse import csr_array
 from m6rec.arrays import Array, Floats, Ids, State, nest, unnest
 from m6rec.checkpoint import NOWHERE, Saved
 from m6rec.compiled import compiled, plain
-from m6rec.models.als import ridge
 from m6rec.models.graph import right_basis
 from m6rec.models.kernels import transposed
+from m6rec.models.ridge import ridge
 from m6rec.pool import HERE, Pool, cut
 
 POWER = 4  # sweeps of the randomised basis

@@ -10,7 +10,8 @@ from itertools import pairwise
 import numpy as np
 
 from m6rec.arrays import Array, Floats, Ids
-from m6rec.models.als import products, regressed, solve_all, squares
+from m6rec.models.als import solve_all
+from m6rec.models.ridge import products, regressed, squares
 from m6rec.pool import Pool, cut
 
 

@@ -31,13 +31,14 @@ from m6rec.config import to_table
 from m6rec.data.dataset import Dataset
 from m6rec.data.splits import Split, holdout
 from m6rec.models import bayes
-from m6rec.models.als import ridge
 from m6rec.models.base import Recipe
 from m6rec.models.bayes import Bayes
 from m6rec.models.blocks import Block, Side
 from m6rec.models.described import described
+from m6rec.models.entries import Events
 from m6rec.models.newcomers import learn_ridges
-from m6rec.models.pct_model import Confidence, Events, PctModel, user_features, vectors_for
+from m6rec.models.pct_model import Confidence, PctModel, user_features, vectors_for
+from m6rec.models.ridge import ridge
 from m6rec.models.transfer import HOLDOUTS, Local, choose
 from m6rec.pool import Pool, cut
 from m6rec.text import Choice, FittedText, TextEncoder, encoder_of, plain
