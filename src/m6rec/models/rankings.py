@@ -7,15 +7,8 @@ from scipy.sparse import csr_array
 
 from m6rec.arrays import Array, Ids, Mask, Scores, State
 from m6rec.models.additive import Additive
-from m6rec.models.kernels import (
-    Side,
-    compact,
-    nearest_others,
-    nearest_rows,
-    row_of,
-    times,
-    transposed,
-)
+from m6rec.models.kernels import compact, row_of, times, transposed
+from m6rec.models.nearest import Side, nearest_others, nearest_rows
 from m6rec.models.ratings import Measure
 from m6rec.pool import HERE, Pool
 

@@ -12,15 +12,8 @@ from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State
 from m6rec.data.query import Query
 from m6rec.models.additive import Reasons, history_reasons, only
 from m6rec.models.base import Reason
-from m6rec.models.kernels import (
-    Side,
-    greatest,
-    nearest_rated,
-    nearest_rows,
-    row_of,
-    transposed,
-    weighted_means,
-)
+from m6rec.models.kernels import row_of, transposed
+from m6rec.models.nearest import Side, greatest, nearest_rated, nearest_rows, weighted_means
 
 SWEEPS = 10  # of alternating least squares between user and item biases
 Measure = Literal["cosine", "pearson", "adjusted", "baseline"]

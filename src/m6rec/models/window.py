@@ -15,14 +15,8 @@ from m6rec.data.dataset import Dataset
 from m6rec.data.query import DAY, Query
 from m6rec.models.additive import Additive, n_items_of
 from m6rec.models.base import Recipe
-from m6rec.models.kernels import (
-    CHUNKS,
-    compact,
-    from_table,
-    push,
-    row_of,
-    times,
-)
+from m6rec.models.kernels import CHUNKS, compact, row_of, times
+from m6rec.models.nearest import from_table, push
 from m6rec.tracking import Run
 from m6rec.training.sequences import Scope, settled
 

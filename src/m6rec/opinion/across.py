@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from m6rec.arrays import Array, Ids, State
-from m6rec.models.kernels import nearest_rated
+from m6rec.models.nearest import nearest_rated
 
 LEAST = 20  # windows that an entity must have
 LARGEST = 4.0  # deviations are cut there, in mean deviations
