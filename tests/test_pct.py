@@ -263,7 +263,7 @@ def test_events_are_split_by_domain_in_one_pass() -> None:
     data = world(n_users=60)
     history = data.query(np.array([3, 7, 3, -1])).history
     for d, part in enumerate(Events.split(history, data.item_domain, data.n_domains)):
-        expected = Events.of(history, data.item_domain == d)
+        expected = Events.of(history, data.item_domain, d)
         for name in ("start", "item", "value"):
             np.testing.assert_array_equal(getattr(part, name), getattr(expected, name))
 
