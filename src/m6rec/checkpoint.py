@@ -16,6 +16,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from m6rec import __version__
 from m6rec.arrays import Array, State, nest, unnest
 from m6rec.cache import cache_dir, forget
 from m6rec.tracking import Run
@@ -33,7 +34,8 @@ class Checkpoint:
 
     def __init__(self, run: Run, about: Any, *arrays: Array) -> None:
         """about: plain data, such as the table of the recipe. arrays: what it is fitted on."""
-        digest = hashlib.sha256(json.dumps([run.seed, run.scope, about], default=str).encode())
+        decides = json.dumps([__version__, run.seed, run.scope, about], default=str)
+        digest = hashlib.sha256(decides.encode())
         for array in arrays:
             digest.update(np.ascontiguousarray(array).data)
         self.file = cache_dir() / "checkpoints" / f"{digest.hexdigest()[:32]}.safetensors"

@@ -28,8 +28,8 @@ class Pool(Protocol):
         """Yield function(*piece) of every piece, in order.
 
         function: one that can be imported. A shared value stands for itself where it is an
-        argument, not inside one. Pieces are taken from the iterable as
-        they are begun; arrays in arguments and results may be read-only.
+        argument, not inside one. Pieces are taken from the iterable as they are begun; arrays in
+        arguments and results may be read-only.
         """
 
 

@@ -20,7 +20,8 @@ class Block:
     """What stays of some rows from sweep to sweep.
 
     start (R + 1,), index, weight, target (N,), reg (R,): as of ``als.solve``. features: (R, p),
-    whose map to the vectors is the prior.
+    whose map to the vectors is the prior. codes: the rows of the other side that the index
+    counts through; None = all.
     """
 
     start: Ids
@@ -29,6 +30,7 @@ class Block:
     target: Array
     reg: Array
     features: Floats
+    codes: Ids | None = None
 
     def some(self) -> tuple[Floats, Array]:
         """Return features and strength of the rows with entries."""
@@ -80,17 +82,22 @@ def total(parts: Iterable[Array]) -> Array:
 def _cut(rows: Block, bounds: Ids) -> Sequence[Block]:
     if len(bounds) == 2:
         return [rows]
-    return [
-        Block(
-            start=rows.start[first : last + 1] - rows.start[first],
-            index=rows.index[rows.start[first] : rows.start[last]],
-            weight=rows.weight[rows.start[first] : rows.start[last]],
-            target=rows.target[rows.start[first] : rows.start[last]],
-            reg=rows.reg[first:last],
-            features=rows.features[first:last],
+    found = []
+    for first, last in pairwise(bounds):
+        at = slice(rows.start[first], rows.start[last])
+        codes, index = np.unique(rows.index[at], return_inverse=True)
+        found.append(
+            Block(
+                start=rows.start[first : last + 1] - rows.start[first],
+                index=index,
+                weight=rows.weight[at],
+                target=rows.target[at],
+                reg=rows.reg[first:last],
+                features=rows.features[first:last],
+                codes=codes,
+            )
         )
-        for first, last in pairwise(bounds)
-    ]
+    return found
 
 
 def _squares(block: Block) -> Array:
@@ -101,6 +108,8 @@ def _solve(
     block: Block, factors: Floats, gram: Floats, prior: Floats
 ) -> tuple[Floats, Floats, Array]:
     active = np.diff(block.start) > 0
+    if block.codes is not None:
+        factors = factors[block.codes]
     found = solve_all(
         block.start, block.index, block.weight, block.target, factors, gram, active, block.reg,
         block.features @ prior,

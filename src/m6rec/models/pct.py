@@ -107,8 +107,7 @@ class Pct(Recipe):
         with threads(run.threads):
             phi, _ = item_features(fixed, split.train, run)
             test = split.test.user, split.test.item, split.test.weight
-            data = phi, *seen_of(split.train), *test
-            checkpoint = Checkpoint(run, [to_table(fixed), "choose"], *data)
+            checkpoint = checkpoint_of("choose", fixed, split.train, phi, run, *test)
             saved = Saved(checkpoint)
             options = choose(self.domains, holdouts, attempt, run, self.transfer, saved)
             alone = replace(
@@ -137,7 +136,7 @@ class Pct(Recipe):
         fixed = replace(self, encoder=plain(self.encoder))
         with threads(run.threads):
             phi, encoder = item_features(fixed, train, run)
-            checkpoint = Checkpoint(run, [to_table(fixed), "fit"], phi, *seen_of(train))
+            checkpoint = checkpoint_of("fit", fixed, train, phi, run)
             model = fit(fixed, train, run, phi, saved=Saved(checkpoint))
             checkpoint.done()
         if encoder is None:
@@ -248,11 +247,14 @@ def fit(
     return recipe.restore(state)
 
 
-def seen_of(data: Dataset) -> list[Array]:
-    """Return what a fit sees of a dataset, beside φ."""
-    matrix, blocks = data.matrix, data.user_features
-    known = [block for _, block in sorted(blocks.items())]
-    return [matrix.indptr, matrix.indices, matrix.data, data.item_domain, *known]
+def checkpoint_of(
+    task: str, recipe: Pct, train: Dataset, phi: Floats, run: Run, *more: Array
+) -> Checkpoint:
+    """Return the checkpoint of what is done with a recipe, these data and more arrays."""
+    about = [task, to_table(recipe), list(map(to_table, (*train.domains, *train.events)))]
+    events = train.user, train.item, train.weight, train.time, train.event
+    known = [block for _, block in sorted(train.user_features.items())]
+    return Checkpoint(run, about, *events, train.item_domain, phi, *known, *more)
 
 
 def place(state: State, stage: str, domain: int, found: State, inside: Mask, k: int) -> None:
