@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "m6rec"
 # Every top-level module or folder of src/m6rec and its floor; a half-floor stands on its floor.
 FLOORS: dict[str, float] = {
     "errors": 0, "arrays": 0, "config": 0.5, "compiled": 0.5, "cache": 0.5, "wording": 0.5,
-    "trackers": 1, "pool": 1, "tracking": 1.5, "text": 1.7,
+    "trackers": 1, "pool": 1, "tracking": 1.5, "checkpoint": 1.6, "text": 1.7,
     "data": 2, "store": 2.5,
     "metrics": 3, "rank": 3, "training": 3, "filters": 3, "significance": 3, "results": 3.5,
     "models": 4,

@@ -16,6 +16,7 @@ from m6rec.data.splits import SplitConfig
 from m6rec.data.twins import TwinsConfig
 from m6rec.evaluation import SLICES
 from m6rec.models.base import Recipe
+from m6rec.pool import HERE, Pool
 from m6rec.trackers import TrackerName
 from m6rec.tracking import Run
 
@@ -190,9 +191,11 @@ class Experiment:
     run: RunConfig = RunConfig()
     serve: ServeConfig = ServeConfig()
 
-    def tracking(self, *, bars: bool = False, log_file: Path | None = None) -> Run:
+    def tracking(
+        self, *, bars: bool = False, log_file: Path | None = None, pool: Pool = HERE
+    ) -> Run:
         """Return the Run of this experiment."""
-        run = Run(seed=self.seed, bars=bars, log_file=log_file)
+        run = Run(seed=self.seed, bars=bars, log_file=log_file, pool=pool)
         return run if self.run.threads is None else replace(run, threads=self.run.threads)
 
 

@@ -19,6 +19,7 @@ from m6rec.errors import ConfigError
 from m6rec.experiment import load
 from m6rec.learned import learned
 from m6rec.metrics import RANKING, parse
+from m6rec.pool import HERE, Pool
 from m6rec.report import NOT_DOMAINS, evaluation_frame, figure, selection_frame, verdict
 from m6rec.report import write as write_report
 from m6rec.results import Difference, Evaluation
@@ -27,6 +28,7 @@ TRAIN = show.examples(
     "m6rec train shop.toml",
     "m6rec train shop.toml --set model.kind=linear --set model.reg=200 --out /srv/runs",
     "m6rec train shop.toml --track tensorboard,wandb",
+    "m6rec train shop.toml --cluster ray://host:10001",
 )
 EVALUATE = show.examples(
     "m6rec evaluate current",
@@ -54,6 +56,7 @@ def train(
             "--track", metavar="tensorboard,wandb", help="Show scalars there; as [run] track."
         ),
     ] = None,
+    cluster: Machines = None,
     json: Json = False,
 ) -> None:
     """Fit and evaluate a model, publish the run.
@@ -64,12 +67,13 @@ def train(
     names = _words(track)
     chosen = [] if names is None else [f"run.track={list(names)}"]
     experiment = load(config, [*(set or []), *chosen])
+    pool = joined(cluster)
     if json:
-        trained = pipeline.save(experiment, out, extras=_report)
+        trained = pipeline.save(experiment, out, pool=pool, extras=_report)
         show.as_json({"run": str(trained.fitted.path), **trained.fitted.metrics})
         return
     say = show.teller()
-    trained = pipeline.save(experiment, out, bars=show.bars(), say=say, extras=_report)
+    trained = pipeline.save(experiment, out, bars=show.bars(), pool=pool, say=say, extras=_report)
     say("done")
     show_drops(trained.stage.prepared.drops.rows())
     show_selection(trained)
@@ -104,6 +108,7 @@ def evaluate(
     metrics: Annotated[
         str | None, typer.Option("--metrics", metavar="ndcg@10,…", help="What to measure.")
     ] = None,
+    cluster: Machines = None,
     json: Json = False,
 ) -> None:
     """Measure a run on held-out events.
@@ -119,7 +124,9 @@ def evaluate(
     if options.protocol != "full" and metrics is None:  # the run's own, as far as they apply
         kept = tuple(m for m in options.metrics if parse(m)[0] in RANKING)
         options = replace(options, metrics=kept)
-    found = pipeline.evaluate(fitted, options, test=test, bars=show.bars(json))
+    found = pipeline.evaluate(
+        fitted, options, test=test, bars=show.bars(json), pool=joined(cluster)
+    )
     if json:
         show.as_json(found.to_json())
     else:
@@ -197,6 +204,20 @@ def tune(
     else:
         show.line(f"The options as they stand are the best: {best.metric} {best.score:.4f}.")
     show.whole(f"{target}: written; m6rec train {shlex.quote(str(target))}")
+
+
+def joined(cluster: str | None) -> Pool:
+    """Return the pool of the cluster at an address, or of this process where there is none."""
+    if cluster is None:
+        return HERE
+    try:
+        from m6rec.cluster.nodes import RayPool, connect
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise ConfigError('--cluster needs Ray: pip install "m6rec[ray]"') from None
+    connect(cluster)
+    return RayPool()
 
 
 def show_evaluations(found: Mapping[str, Evaluation]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numba import prange
 
 from m6rec.arrays import Array, Floats, Ids, Mask
-from m6rec.compiled import compiled
+from m6rec.compiled import compiled, plain
 
 LANES = 16  # float32 numbers of one vector register
 
@@ -36,15 +36,15 @@ def solve(
     bounds = _shares(start, prior.shape[1])
     out = np.empty(prior.shape, np.float32)
     _solve(
-        np.ascontiguousarray(start, np.int64),
-        np.ascontiguousarray(index, np.int32),
-        np.ascontiguousarray(weight, np.float32),
-        np.ascontiguousarray(target, np.float32),
-        np.ascontiguousarray(factors, np.float32),
-        np.ascontiguousarray(gram, np.float32),
-        np.ascontiguousarray(active, np.bool_),
-        np.ascontiguousarray(reg, np.float32),
-        np.ascontiguousarray(prior, np.float32),
+        plain(start, np.int64),
+        plain(index, np.int32),
+        plain(weight, np.float32),
+        plain(target, np.float32),
+        plain(factors, np.float32),
+        plain(gram, np.float32),
+        plain(active, np.bool_),
+        plain(reg, np.float32),
+        plain(prior, np.float32),
         bounds,
         out,
     )
@@ -129,14 +129,14 @@ def solve_all(
     bounds = _shares(start, prior.shape[1])
     out = np.empty(prior.shape, np.float32)
     _solve_turned(
-        np.ascontiguousarray(start, np.int64),
-        np.ascontiguousarray(index, np.int32),
+        plain(start, np.int64),
+        plain(index, np.int32),
         np.sqrt(np.ascontiguousarray(weight, np.float32)),
-        np.ascontiguousarray(target, np.float32),
+        plain(target, np.float32),
         np.ascontiguousarray(factors @ turn, np.float32),
         np.maximum(value, 0).astype(np.float32),
-        np.ascontiguousarray(active, np.bool_),
-        np.ascontiguousarray(reg, np.float32),
+        plain(active, np.bool_),
+        plain(reg, np.float32),
         np.ascontiguousarray(prior @ turn, np.float32),
         bounds,
         out,
@@ -282,9 +282,25 @@ def ridge(features: Floats, factors: Floats, weight: Array, strength: Array | fl
     """
     if not len(factors) or not weight.any():
         return np.zeros((features.shape[1], factors.shape[1]), np.float32)
-    weighted = features.astype(np.float64) * weight[:, None]
-    penalty = np.full(features.shape[1], float(weight.mean())) * strength
-    penalty[0] = 1e-6 * float(weight.mean())
-    gram = weighted.T @ features + np.diag(penalty)
-    solved: Floats = np.linalg.solve(gram, weighted.T @ factors).astype(np.float32)
+    square, product = squares(features, weight), products(features, factors, weight)
+    return regressed(square, product, float(weight.mean()), strength)
+
+
+def squares(features: Floats, weight: Array) -> Array:
+    """Return Σ_r w_r f_rᵀ f_r, (p, p) float64: what ``ridge`` sums of the features alone."""
+    found: Array = (features.astype(np.float64) * weight[:, None]).T @ features
+    return found
+
+
+def products(features: Floats, factors: Floats, weight: Array) -> Array:
+    """Return Σ_r w_r f_rᵀ x_r, (p, k) float64."""
+    found: Array = (features.astype(np.float64) * weight[:, None]).T @ factors
+    return found
+
+
+def regressed(square: Array, product: Array, mean: float, strength: Array | float) -> Floats:
+    """Return what ``ridge`` does, of its sums over all rows and their mean weight."""
+    penalty = np.full(len(square), mean) * strength
+    penalty[0] = 1e-6 * mean
+    solved: Floats = np.linalg.solve(square + np.diag(penalty), product).astype(np.float32)
     return solved

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numba import prange
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, vstack
 
 from m6rec.arrays import Array, Floats, Ids, Scores
-from m6rec.compiled import compiled
+from m6rec.compiled import compiled, plain
+from m6rec.pool import Pool, cut
 
 Parts = tuple[Array, Array, Array]  # indptr int64, indices int32, data float32
 CHUNKS = 64  # rows are dealt out to this many chunks, so that heavy rows spread over threads
@@ -18,9 +20,9 @@ CHUNKS = 64  # rows are dealt out to this many chunks, so that heavy rows spread
 def parts(matrix: csr_array) -> Parts:
     """Return the arrays of a CSR matrix in the types that the kernels are compiled for."""
     return (
-        np.ascontiguousarray(matrix.indptr, np.int64),
-        np.ascontiguousarray(matrix.indices, np.int32),
-        np.ascontiguousarray(matrix.data, np.float32),
+        plain(matrix.indptr, np.int64),
+        plain(matrix.indices, np.int32),
+        plain(matrix.data, np.float32),
     )
 
 
@@ -65,6 +67,17 @@ class Side:
             zeros if offset is None else np.asarray(offset, np.float32),
         )
 
+    def parts(self) -> Parts:
+        """Return the arrays in the types that the kernels are compiled for."""
+        return (
+            plain(self.scale, np.float32),
+            plain(self.product, np.float32),
+            plain(self.offset, np.float32),
+        )
+
+    def rows(self, first: int, last: int) -> Side:
+        return Side(self.scale[first:last], self.product[first:last], self.offset[first:last])
+
 
 def nearest_rows(
     left: csr_array,
@@ -76,29 +89,58 @@ def nearest_rows(
     constant: float = 0.0,
     shrink: float = 0.0,
     itself: bool = True,
+    first: int = 0,
 ) -> csr_array:
     """Return (B, n) float32: for each row of left (B, m) the k nearest columns of (m, n).
 
     The similarity of ``Side``, times n_ij / (n_ij + shrink), over pairs that share n_ij > 0
     coordinates, if it is above 0. Entries may have any sign. Without ``itself`` the diagonal
-    is left out. Never holds more than one dense row a thread.
+    is left out, the first row being the column ``first``. Never holds more than one dense row a
+    thread.
     """
     size, value, index = _tables(left.shape[0], k)
     unit = bool((left.data == 1).all() and (columns.data == 1).all())
     _nearest_rows(
         *parts(left),
         *parts(columns),
-        *(a.scale, a.product, a.offset),
-        *(b.scale, b.product, b.offset),
+        *a.parts(),
+        *b.parts(),
         np.float32(constant),
         np.float32(shrink),
         unit,
         itself,
+        first,
         value,
         index,
         size,
     )
     return from_table(value, index, size, columns.shape[1])
+
+
+def nearest_others(
+    rows: csr_array, k: int, a: Side, b: Side, pool: Pool, *, constant: float = 0.0,
+    shrink: float = 0.0,
+) -> csr_array:  # fmt: skip
+    """Return (n, n): for each row (n, m) the k nearest other rows, as of ``nearest_rows``; on a
+    cluster, runs of rows of about equal cost are pieces of work."""
+    columns = transposed(rows)
+    cost = np.add.reduceat(np.r_[np.diff(columns.indptr)[rows.indices], 0], rows.indptr[:-1])
+    shared = pool.share(columns), pool.share(b)
+    pieces = (
+        (rows[first:last], *shared, a.rows(first, last), k, constant, shrink, first)
+        for first, last in pairwise(cut(cost * (np.diff(rows.indptr) > 0), pool.size).tolist())
+    )
+    found = list(pool.map(_nearest_others, pieces))
+    return found[0] if len(found) == 1 else csr_array(vstack(found, format="csr"))
+
+
+def _nearest_others(
+    rows: csr_array, columns: csr_array, b: Side, a: Side, k: int, constant: float, shrink: float,
+    first: int,
+) -> csr_array:  # fmt: skip
+    return nearest_rows(
+        rows, columns, k, a, b, constant=constant, shrink=shrink, itself=False, first=first
+    )
 
 
 def nearest_rated(
@@ -158,7 +200,7 @@ def times_gram(left: csr_array, rows: csr_array, columns: csr_array) -> Scores:
 def spread(left: csr_array, dense: Floats) -> Floats:
     """Return left (B, n) times a dense matrix (n, d): (B, d) float32."""
     out = np.zeros((left.shape[0], dense.shape[1]), np.float32)
-    _spread(*parts(left), np.ascontiguousarray(dense, np.float32), out)
+    _spread(*parts(left), plain(dense, np.float32), out)
     return out
 
 
@@ -212,7 +254,7 @@ def greatest(values: Floats, k: int) -> Array:
 def _nearest_rows(  # type: ignore[no-untyped-def]
     l_ptr, l_idx, l_val, c_ptr, c_idx, c_val,
     l_scale, l_product, l_offset, r_scale, r_product, r_offset,
-    constant, shrink, unit, itself, value, index, size,
+    constant, shrink, unit, itself, first, value, index, size,
 ):  # fmt: skip
     n_left, n = len(l_ptr) - 1, len(r_scale)
     for chunk in prange(min(CHUNKS, n_left)):
@@ -240,7 +282,7 @@ def _nearest_rows(  # type: ignore[no-untyped-def]
                 dot[j] = 0
                 if not unit:
                     shared[j] = 0
-                if s > 0 and (itself or j != i):
+                if s > 0 and (itself or j != i + first):
                     filled = push(value[i], index[i], filled, s, j)
             size[i] = filled
 

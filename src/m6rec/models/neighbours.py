@@ -14,9 +14,10 @@ from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query
 from m6rec.models.additive import Reasons, normalised, only, power, trained_items, training_matrix
 from m6rec.models.base import Model, Recipe
-from m6rec.models.kernels import Side, nearest_rows, transposed
+from m6rec.models.kernels import Side, nearest_others, transposed
 from m6rec.models.rankings import ItemRanking, UserRanking, similarities
 from m6rec.models.ratings import Measure, Rating, Ratings
+from m6rec.pool import Pool
 from m6rec.tracking import Run
 
 
@@ -65,7 +66,7 @@ class Neighbours(Recipe):
         with threads(run.threads):
             for group in item_groups(train, self.scope):
                 if (mask := group & ~train.explicit).any():
-                    parts.append(self._ranking(only(liked, mask)))
+                    parts.append(self._ranking(only(liked, mask), run.pool))
                 if (mask := group & train.explicit).any():
                     parts.append(Ratings.fit(only(train.matrix, mask), self._rating()))
         return NeighboursModel(self, train.n_items, tuple(parts))
@@ -90,9 +91,10 @@ class Neighbours(Recipe):
             reg_user=self.reg_user,
         )
 
-    def _ranking(self, matrix: csr_array) -> ItemRanking | UserRanking:
+    def _ranking(self, matrix: csr_array, pool: Pool) -> ItemRanking | UserRanking:
         if self.by == "item":
-            near = similarities(transposed(matrix), self.similarity, self.k, self.shrink)
+            rows = transposed(matrix)
+            near = similarities(rows, self.similarity, self.k, self.shrink, pool)
             return self._restored(trained_items(matrix), transposed(near))
         return self._restored(trained_items(matrix), matrix)
 
@@ -134,7 +136,8 @@ class RP3Beta(Recipe):
     def fit(self, train: Dataset, run: Run) -> NeighboursModel:
         liked = training_matrix(train, binary=self.binary)
         with threads(run.threads):
-            parts = [self._walk(only(liked, group)) for group in item_groups(train, self.scope)]
+            groups = item_groups(train, self.scope)
+            parts = [self._walk(only(liked, group), run.pool) for group in groups]
         return NeighboursModel(self, train.n_items, tuple(parts))
 
     def restore(self, state: State) -> NeighboursModel:
@@ -144,11 +147,11 @@ class RP3Beta(Recipe):
         ]
         return NeighboursModel(self, int(state["n_items"][0]), tuple(parts))
 
-    def _walk(self, matrix: csr_array) -> ItemRanking:
+    def _walk(self, matrix: csr_array, pool: Pool) -> ItemRanking:
         rows = transposed(normalised(matrix, self.alpha / 2, 0.0))  # (n_items, n_users)
         degree = matrix.sum(axis=0)
         source, target = Side.of(power(degree, -self.alpha)), Side.of(power(degree, -self.beta))
-        near = nearest_rows(rows, transposed(rows), self.k, source, target, itself=False)
+        near = nearest_others(rows, self.k, source, target, pool)
         return ItemRanking(trained_items(matrix), near, binary=self.binary)
 
 

@@ -47,10 +47,10 @@ class Events:
         before = np.r_[0, np.cumsum(keep)]
         return cls(before[history.indptr], history.indices[keep], history.data[keep])
 
-    def row(self, r: int) -> Events:
-        """Return one row alone."""
-        at = slice(self.start[r], self.start[r + 1])
-        return Events(self.start[r : r + 2] - self.start[r], self.item[at], self.value[at])
+    def rows(self, first: int, last: int) -> Events:
+        """Return some rows alone."""
+        at, start = slice(self.start[first], self.start[last]), self.start[first : last + 1]
+        return Events(start - start[0], self.item[at], self.value[at])
 
     def flipped(self, n: int) -> tuple[Events, Ids]:
         """Return the transpose with n rows, and where each of its entries stood here."""
@@ -222,10 +222,10 @@ class PctModel(Model):
         own: list[Floats], names: list[str],
     ) -> list[Reason]:  # fmt: skip
         d = int(self.item_domain[i])
-        row, state = parts[d].row(b), self._state
+        row, state = parts[d].rows(b, b + 1), self._state
         stage, matrix = "own", f"own/prior/{d}"
         if self.stage(d) == "full":
-            sourced = bool(self.sourced(d, [part.row(b) for part in parts])[0])
+            sourced = bool(self.sourced(d, [part.rows(b, b + 1) for part in parts])[0])
             if state["warm"][d] or (sourced and not len(row.item)):
                 informed = sourced or len(row.item)
                 stage, matrix = "full", f"full/{'prior' if informed else 'alone'}/{d}"
@@ -242,7 +242,7 @@ class PctModel(Model):
         for place, s in enumerate(sources):
             first = attributes.shape[1] + state["presence"].shape[1] + place * len(z)
             toward = pull[first : first + len(z)] * (self.omega[d, s] / state["norm"][s])
-            source = parts[s].row(b)
+            source = parts[s].rows(b, b + 1)
             if not len(source.item):
                 continue
             y, weight = self._influence("own", s, source, toward)
