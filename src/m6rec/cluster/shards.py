@@ -14,7 +14,7 @@ import ray
 import ray.data
 from ray.exceptions import RayError
 
-from m6rec.errors import DataError, M6RecError, RunError
+from m6rec.errors import ClusterError, DataError, M6RecError
 
 Row = Mapping[str, Any]
 
@@ -72,7 +72,10 @@ def own(error: BaseException) -> M6RecError:
             return inner
         inner = getattr(inner, "cause", None) or inner.__cause__
     last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-    return RunError(f"the cluster could not do a piece of work: {last}")
+    return ClusterError(
+        f"the cluster could not do a piece of work ({last}); see that its machines have memory "
+        "enough and this version of m6rec, and repeat the command: it goes on"
+    )
 
 
 def write(frame: pl.DataFrame, path: Path, rows: int | None = None) -> None:
