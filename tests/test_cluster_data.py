@@ -86,7 +86,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for module in (scoring, preparing):
         monkeypatch.setattr(module, "done", done)
-        monkeypatch.setattr(module, "connect", lambda address: None)
+        monkeypatch.setattr(module, "join", lambda address: None)
 
 
 # Lists of everybody
@@ -136,6 +136,8 @@ def test_lists_that_are_there_are_not_made_again(
 def test_what_cannot_be_scored_is_said_at_once(asked: Recommender, tmp_path: Path) -> None:
     with pytest.raises(QueryError, match='did you mean "films"'):
         scoring.score("", asked, tmp_path / "lists", ["u1"], domain="film")
+    with pytest.raises(ConfigError, match="from outside"):
+        scoring.score("ray://somewhere:10001", asked, tmp_path / "lists", ["u1"])
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(DataError, match="name an empty folder"):
         scoring.score("", asked, tmp_path, ["u1"])
@@ -225,6 +227,10 @@ def test_what_a_trial_cannot_do_ends_the_search(searched: Experiment, tmp_path: 
 
 class Machines(Here):
     """A pool that only trains together."""
+
+    @property
+    def machines(self) -> int:
+        return len(ddp.cpus())
 
     def together(self, function: Callable[..., T], *arguments: Any) -> T:
         return ddp.together(function, *arguments)

@@ -12,11 +12,24 @@ from typing import Any
 import polars as pl
 import ray
 import ray.data
+import ray.util.client
 from ray.exceptions import RayError
 
-from m6rec.errors import ClusterError, DataError, M6RecError
+from m6rec.cluster.nodes import connect
+from m6rec.errors import ClusterError, ConfigError, DataError, M6RecError
 
 Row = Mapping[str, Any]
+
+
+def join(address: str) -> None:
+    """Join a cluster from one of its machines, from where alone Ray Data and Ray Tune work."""
+    if not address.startswith("ray://"):
+        connect(address)
+    if address.startswith("ray://") or ray.util.client.ray.is_connected():  # type: ignore[no-untyped-call]
+        raise ConfigError(
+            f'--cluster "{address}": this cannot be done from outside of a cluster; give the '
+            "command on one of its machines, with --cluster auto"
+        )
 
 
 def done(
