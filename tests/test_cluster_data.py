@@ -13,9 +13,11 @@ import numpy as np
 import polars as pl
 import pytest
 import ray
+from typer.testing import CliRunner
 
 from m6rec import pipeline
 from m6rec import tune as here
+from m6rec.cli.app import app
 from m6rec.cluster import ddp, nodes
 from m6rec.cluster import prepare as preparing
 from m6rec.cluster import score as scoring
@@ -86,7 +88,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for module in (scoring, preparing):
         monkeypatch.setattr(module, "done", done)
-        monkeypatch.setattr(module, "connect", lambda address: None)
+        monkeypatch.setattr(module, "join", lambda address: None)
 
 
 # Lists of everybody
@@ -136,6 +138,8 @@ def test_lists_that_are_there_are_not_made_again(
 def test_what_cannot_be_scored_is_said_at_once(asked: Recommender, tmp_path: Path) -> None:
     with pytest.raises(QueryError, match='did you mean "films"'):
         scoring.score("", asked, tmp_path / "lists", ["u1"], domain="film")
+    with pytest.raises(ConfigError, match="from outside"):
+        scoring.score("ray://somewhere:10001", asked, tmp_path / "lists", ["u1"])
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(DataError, match="name an empty folder"):
         scoring.score("", asked, tmp_path, ["u1"])
@@ -225,6 +229,10 @@ def test_what_a_trial_cannot_do_ends_the_search(searched: Experiment, tmp_path: 
 
 class Machines(Here):
     """A pool that only trains together."""
+
+    @property
+    def machines(self) -> int:
+        return len(ddp.cpus())
 
     def together(self, function: Callable[..., T], *arguments: Any) -> T:
         return ddp.together(function, *arguments)
@@ -396,3 +404,25 @@ def test_a_cluster_prepares_and_goes_on(address: str, tmp_path: Path) -> None:
     same(prepared(out / "shop.toml"), prepared(toml))
     with pytest.raises(DataError, match="events of another piece"):
         preparing.prepare(address, experiment, out, piece=3000)
+
+
+# The verbs
+
+
+def m6rec(*arguments: object) -> str:
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, [str(a) for a in arguments])
+    if result.exception is not None:
+        raise result.exception
+    return result.stdout
+
+
+def test_the_verbs(folder: Path, asked: Recommender, tmp_path: Path, alone: None) -> None:
+    run = str(asked.fitted.path)
+    text = m6rec("score", run, "--cluster", "auto", "--out", tmp_path / "lists", "-k", 3)
+    assert "360 rows for 120 users" in text
+    assert m6rec("score", run, "--cluster", "auto", "--out", tmp_path / "lists", "-k", 3) == text
+    out = tmp_path / "shared"
+    text = m6rec("prepare", folder / "shop.toml", "--out", out)
+    assert "960 of 960 events kept" in text and f"m6rec train {out / 'shop.toml'}" in text
+    found = json.loads(m6rec("check", out / "shop.toml", "--json"))
+    assert found["events"] == json.loads(m6rec("check", folder / "shop.toml", "--json"))["events"]

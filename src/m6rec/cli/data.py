@@ -22,7 +22,7 @@ INIT = show.examples(
 CHECK = show.examples("m6rec check shop.toml", "m6rec check shop.toml --json > report.json")
 PREPARE = show.examples(
     "m6rec prepare shop.toml --out /shared/shop",
-    "m6rec prepare shop.toml --cluster ray://head:10001 --out /shared/shop",
+    "m6rec prepare shop.toml --cluster 10.0.0.1:6379 --out /shared/shop",
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]

@@ -210,12 +210,8 @@ def joined(cluster: str | None) -> Pool:
     """Return the pool of the cluster at an address, or of this process where there is none."""
     if cluster is None:
         return HERE
-    try:
-        from m6rec.cluster.nodes import RayPool, connect
-    except ModuleNotFoundError as error:
-        if error.name != "ray":
-            raise
-        raise ConfigError('--cluster needs Ray: pip install "m6rec[ray]"') from None
+    from m6rec.cluster.nodes import RayPool, connect
+
     connect(cluster)
     return RayPool()
 

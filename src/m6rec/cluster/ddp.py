@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import ray
+import ray.util.client
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 
 from m6rec.cluster.shards import own
@@ -15,6 +16,15 @@ from m6rec.compiled import threads
 
 T = TypeVar("T")
 TRIES = 3  # times that a training is begun again after a process or machine was lost
+
+
+def cpus() -> list[int]:
+    """Return the CPUs of each machine that can train; none from outside of a cluster, where Ray
+    Train cannot be driven."""
+    if ray.util.client.ray.is_connected():  # type: ignore[no-untyped-call]
+        return []
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return [int(held["CPU"]) for held in alive if held.get("CPU", 0) >= 1]
 
 
 def together(function: Callable[..., T], *arguments: Any) -> T:
@@ -28,17 +38,16 @@ def together(function: Callable[..., T], *arguments: Any) -> T:
     """
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    cpus = [int(held["CPU"]) for held in alive if held.get("CPU", 0) >= 1]
+    each = cpus()
     shared = ray.put((function, arguments))
     with tempfile.TemporaryDirectory() as folder:
         logging.getLogger("ray.train").setLevel(logging.CRITICAL)
         trainer = TorchTrainer(
             _process,
-            train_loop_config={"shared": [shared], "threads": min(cpus)},
+            train_loop_config={"shared": [shared], "threads": min(each)},
             scaling_config=ScalingConfig(
-                num_workers=len(cpus),
-                resources_per_worker={"CPU": min(cpus)},
+                num_workers=len(each),
+                resources_per_worker={"CPU": min(each)},
                 placement_strategy="SPREAD",
             ),
             torch_config=TorchConfig(backend="gloo"),

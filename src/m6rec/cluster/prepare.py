@@ -18,8 +18,7 @@ from typing import Any
 import polars as pl
 
 from m6rec import config as toml
-from m6rec.cluster.nodes import connect
-from m6rec.cluster.shards import claim, done, write, write_json
+from m6rec.cluster.shards import claim, done, join, write, write_json
 from m6rec.compiled import threads
 from m6rec.data import catalogue, readers
 from m6rec.data.clean import Cleaner, Sort
@@ -68,7 +67,7 @@ def prepare(
     ]
     about = {"data": _digest([toml.to_table(data), str(base)]), "rows": sizes, "piece": piece}
     claim(out, about | {"polars": pl.__version__}, "events")  # whose hashes make the buckets
-    connect(address)
+    join(address)
 
     n, (links, items) = len(pieces), _catalogue(data, base)
     reads = data, base, items, links, n

@@ -10,8 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from m6rec.cluster.nodes import connect
-from m6rec.cluster.shards import claim, done, write
+from m6rec.cluster.shards import claim, done, join, write
 from m6rec.compiled import threads
 from m6rec.errors import DataError
 from m6rec.recommender import BATCH, Recommender
@@ -53,7 +52,7 @@ def score(
     ]
     advance(len(users) - sum(len(each["users"]) for each in todo))
     if todo:
-        connect(address)
+        join(address)
     for each in done(Scorer, (str(run.absolute()), options), todo):
         advance(each["users"])
     if lost := [path.name for path in paths if not path.exists()]:

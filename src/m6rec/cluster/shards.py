@@ -12,11 +12,24 @@ from typing import Any
 import polars as pl
 import ray
 import ray.data
+import ray.util.client
 from ray.exceptions import RayError
 
-from m6rec.errors import DataError, M6RecError, RunError
+from m6rec.cluster.nodes import connect
+from m6rec.errors import ClusterError, ConfigError, DataError, M6RecError
 
 Row = Mapping[str, Any]
+
+
+def join(address: str) -> None:
+    """Join a cluster from one of its machines, from where alone Ray Data and Ray Tune work."""
+    if not address.startswith("ray://"):
+        connect(address)
+    if address.startswith("ray://") or ray.util.client.ray.is_connected():  # type: ignore[no-untyped-call]
+        raise ConfigError(
+            f'--cluster "{address}": this cannot be done from outside of a cluster; give the '
+            "command on one of its machines, with --cluster auto"
+        )
 
 
 def done(
@@ -72,7 +85,10 @@ def own(error: BaseException) -> M6RecError:
             return inner
         inner = getattr(inner, "cause", None) or inner.__cause__
     last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-    return RunError(f"the cluster could not do a piece of work: {last}")
+    return ClusterError(
+        f"the cluster could not do a piece of work ({last}); see that its machines have memory "
+        "enough and this version of m6rec, and repeat the command: it goes on"
+    )
 
 
 def write(frame: pl.DataFrame, path: Path, rows: int | None = None) -> None:

@@ -18,8 +18,7 @@ from ray.tune.search import Searcher
 
 from m6rec import config
 from m6rec.artifacts import data_hash
-from m6rec.cluster.nodes import connect
-from m6rec.cluster.shards import own
+from m6rec.cluster.shards import join, own
 from m6rec.compiled import threads
 from m6rec.data.prepare import Prepared
 from m6rec.errors import ConfigError, M6RecError
@@ -50,7 +49,7 @@ def tune(
     cpus = experiment.run.threads or 1
     search = Search.of(experiment, prepared)
     search = replace(search, run=replace(search.run, threads=cpus))
-    connect(address)
+    join(address)
     at_once = max(1, int(ray.cluster_resources().get("CPU", 1)) // cpus)  # type: ignore[no-untyped-call]
     about = {"search": digest(search), "at_once": at_once}
     asks = Asks(search, trials, Journal(journal, about), advance)

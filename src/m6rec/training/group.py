@@ -63,7 +63,10 @@ ALONE = Group()
 
 @runtime_checkable
 class Together(Protocol):
-    """A pool whose machines can train one network together."""
+    """A pool whose machines can train one network together. machines: how many would."""
+
+    @property
+    def machines(self) -> int: ...
 
     def together(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call ``function(*arguments, group)`` in each process of a group; return what the first
@@ -83,10 +86,10 @@ class Learner(Protocol):
 
 
 def learn(learner: Learner, *arguments: Any) -> int:
-    """Train with the machines of the run's pool where they can do it together, else here; return
-    the epochs."""
+    """Train with the machines of the run's pool where several can do it together, else here;
+    return the epochs."""
     pool = learner.run.pool
-    if not isinstance(pool, Together):
+    if not isinstance(pool, Together) or pool.machines < 2:
         return learner.train_in(ALONE, *arguments)
     sent, scalars = copy(learner), Scalars()
     sent.run = replace(learner.run, pool=Here(), bars=False, log_file=None, trackers=(scalars,))
