@@ -19,8 +19,8 @@ METRICS = {
     "recall_20": "recall@20",
     "hit_10": "HR@10",
     "mrr": "MRR",
-    "rmse": "RMSE",
-    "mae": "MAE",
+    "rmse": "RMSE ↓",
+    "mae": "MAE ↓",
 }
 REFERENCES = ("ours/m6rec", "ours/m6rec,-ratings")
 
@@ -50,7 +50,7 @@ class Found(NamedTuple):
 
 def found(folder: Path) -> Found | None:
     """Read what was kept of one model on one set; None where no test was done."""
-    files = [f for f in sorted(folder.glob("test-*.npz"))]
+    files = [f for f in sorted(folder.glob("test-*.npz")) if f.with_suffix(".json").exists()]
     if not files:
         return None
     tests = [json.loads(f.with_suffix(".json").read_text()) for f in files]
