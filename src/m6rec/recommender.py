@@ -28,7 +28,7 @@ from m6rec.rank import Lists, rank, with_twins
 from m6rec.tracking import Run
 from m6rec.wording import wording
 
-BATCH = 1024  # requests scored at once
+BATCH = 256  # requests scored at once: few, so that their scores stay near the processor
 History = Sequence[str] | Mapping[str, float]
 
 
