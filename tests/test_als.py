@@ -9,7 +9,8 @@ import pytest
 from scipy.sparse import random_array
 
 from m6rec.arrays import Floats
-from m6rec.models.als import ridge, solve, solve_all
+from m6rec.models.als import solve, solve_all
+from m6rec.models.ridge import ridge
 
 
 @pytest.mark.parametrize("solver", [solve, solve_all])

@@ -17,7 +17,7 @@ from m6rec.errors import ConfigError, DataError, QueryError, RunError
 from shop import write_shop
 
 VERBS = (
-    *("demo", "fetch", "init", "check", "train", "evaluate", "compare"),
+    *("demo", "fetch", "init", "check", "prepare", "train", "evaluate", "compare"),
     *("recommend", "similar", "score", "explain", "answer", "tune", "export"),
     *("serve", "retrain", "keys", "store", "doctor", "opinion"),
 )

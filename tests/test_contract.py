@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import pickle
 
 import numpy as np
 import pytest
@@ -112,6 +113,13 @@ def recipe_restored(recipe: Recipe) -> Recipe:
     again = Recipe.from_table(tomllib.load(io.BytesIO(config.dumps(recipe).encode())))
     assert again == recipe
     return again
+
+
+def test_it_travels_to_other_processes(fitted: tuple[Model, Dataset]) -> None:
+    """As pieces of work on a cluster take it; nothing is ever stored so."""
+    model, data = fitted
+    query = data.query(np.arange(6))
+    assert_close(pickle.loads(pickle.dumps(model)).score(query), model.score(query), 1e-6)
 
 
 def test_same_seed_same_model(fitted: tuple[Model, Dataset]) -> None:

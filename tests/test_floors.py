@@ -13,12 +13,12 @@ SOURCE = Path(__file__).parents[1] / "src" / "m6rec"
 # Every top-level module or folder of src/m6rec and its floor; a half-floor stands on its floor.
 FLOORS: dict[str, float] = {
     "errors": 0, "arrays": 0, "config": 0.5, "compiled": 0.5, "cache": 0.5, "wording": 0.5,
-    "trackers": 1, "pool": 1, "tracking": 1.5, "text": 1.7,
+    "trackers": 1, "pool": 1, "tracking": 1.5, "checkpoint": 1.6, "text": 1.7,
     "data": 2, "store": 2.5,
     "metrics": 3, "rank": 3, "training": 3, "filters": 3, "significance": 3, "results": 3.5,
     "models": 4,
     "evaluation": 5, "explanation": 5, "learned": 5, "artifacts": 5,
-    "comparison": 5.5, "experiment": 5.5, "arrivals": 5.5,
+    "comparison": 5.5, "experiment": 5.5, "arrivals": 5.5, "candidates": 5.5,
     "pipeline": 6, "recommender": 6, "export": 6,
     "tune": 7, "report": 7, "opinion": 7, "support": 7, "cluster": 7.5,
     "scenarios": 8, "serving": 8,

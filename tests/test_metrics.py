@@ -99,6 +99,26 @@ def test_targets_that_are_no_candidates_are_left_out() -> None:
     np.testing.assert_array_equal(rows.candidates, (~p["exclude"] & p["allowed"]).sum(axis=1))
 
 
+@pytest.mark.parametrize("n_targets", [1, 4, 6, 11])
+def test_ranks_are_counts_of_what_reaches_the_score(n_targets: int) -> None:
+    rng = np.random.default_rng(n_targets)
+    scores = rng.integers(0, 40, (70, 90)).astype(np.float32)
+    scores[rng.random(scores.shape) < 0.1] = np.nan
+    scores[rng.random(scores.shape) < 0.05] = np.inf
+    targets = np.argsort(rng.random(scores.shape), axis=1) < n_targets
+    gone, allowed = rng.random(scores.shape) < 0.2, rng.random(90) < 0.9
+    rows = ranked(scores, csr_array(targets), csr_array(gone), allowed)
+    level = np.where(np.isnan(scores), -np.inf, scores)
+    usable = allowed & ~gone
+    for b in range(70):
+        mine = np.flatnonzero(targets[b] & usable[b])
+        mine = mine[np.argsort(-level[b, mine], kind="stable")]
+        others = level[b][usable[b] & ~targets[b]]
+        expected = [j + 1 + int((others >= level[b, i]).sum()) for j, i in enumerate(mine)]
+        assert rows.rank[rows.row == b].tolist() == expected
+        assert rows.candidates[b] == usable[b].sum()
+
+
 def test_a_constant_model_gets_the_worst() -> None:
     targets = csr_array(np.eye(5, 40, dtype=np.float32))
     for scores in (np.zeros((5, 40), np.float32), np.full((5, 40), np.nan, np.float32)):

@@ -10,9 +10,9 @@ import pytest
 from m6rec.data.dataset import Dataset
 from m6rec.data.schema import Domain, EventType
 from m6rec.data.splits import Split, cold_user, holdout
+from m6rec.models.entries import Events
 from m6rec.models.newcomers import learn_ridges
 from m6rec.models.pct import Pct
-from m6rec.models.pct_model import Events
 from m6rec.models.popular import Popular
 from m6rec.models.transfer import Judge, Local, left_out, likely_sources
 from m6rec.tracking import Run

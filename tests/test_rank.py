@@ -37,6 +37,27 @@ def test_top_k_equals_a_full_sort(k: int) -> None:
         np.testing.assert_array_equal(value, expected)
 
 
+@pytest.mark.parametrize("k", [1, 10, 100, 400])
+def test_wide_rows_equal_a_full_sort_whatever_the_scores(k: int) -> None:
+    """Spans of many columns, of few and of one; ties, both zeros, infinities, mostly NaN."""
+    rng = np.random.default_rng(k)
+    scores = rng.standard_normal((8, 3001)).astype(np.float32)
+    scores[1] = np.round(scores[1])
+    scores[2] = 0
+    scores[2, ::2] = -0.0
+    scores[3, rng.random(3001) < 0.3] = np.inf
+    scores[4, rng.random(3001) < 0.999] = -np.inf
+    scores[5, rng.random(3001) < 0.99] = np.nan
+    scores[6] = np.exp(20 * scores[6])
+    scores[7] = np.arange(3001)
+    gone = rng.random(scores.shape) < 0.05
+    allowed = rng.random(3001) < 0.9
+    items, value = top_k(scores, k, csr_array(gone), allowed)
+    assert items.tolist() == literal(scores, ~gone & allowed, k)
+    expected = np.where(items >= 0, np.take_along_axis(scores, items.clip(0), 1), np.nan)
+    np.testing.assert_array_equal(value, expected)
+
+
 def test_mask_may_differ_by_row() -> None:
     scores, _, _ = noisy(3)
     allowed = np.random.default_rng(0).random(scores.shape) < 0.5

@@ -35,11 +35,17 @@ def threads(n: int) -> Iterator[None]:
         numba.set_num_threads(before)
 
 
+def plain(array: Array, dtype: Any) -> Array:
+    """Return the array as kernels are compiled for: of that type, in C order, and writable; what
+    comes from the memory of a cluster is not, and would be compiled for anew."""
+    return np.require(array, dtype, ["C", "W"])
+
+
 def structure(matrix: csr_array) -> tuple[Array, Array]:
     """Return (indptr int64, indices int32 increasing in each row) of a CSR matrix."""
     if not matrix.has_sorted_indices:
         matrix = matrix.sorted_indices()
     return (
-        np.ascontiguousarray(matrix.indptr, np.int64),
-        np.ascontiguousarray(matrix.indices, np.int32),
+        plain(matrix.indptr, np.int64),
+        plain(matrix.indices, np.int32),
     )

@@ -35,6 +35,10 @@ class StoreError(M6RecError):
     """The event store cannot be opened, or cannot take or do what it is given."""
 
 
+class ClusterError(M6RecError):
+    """The machines of a cluster lost the same work again and again."""
+
+
 class QueryError(M6RecError):
     """A request names a user, item or domain that does not fit the model."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +12,7 @@ from m6rec.arrays import Array, Ids, Mask, Scores
 from m6rec.compiled import threads
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import ACTIVITY_NAMES, Query, activity_bucket
+from m6rec.data.schema import Domain
 from m6rec.data.splits import Split
 from m6rec.errors import ConfigError, DataError, suggestion
 from m6rec.metrics import (
@@ -34,7 +35,7 @@ __all__ = ["Evaluation", "Rows", "compare", "evaluate"]
 SLICES = ("domain", "activity", "cold")
 IMPLICIT = ("ndcg@10", "recall@10", "hit@10", "mrr@10")
 EXPLICIT = ("rmse", "mae")
-CELLS = 40_000_000  # scores that a batch holds at once
+CELLS = 8_000_000  # scores that a batch holds at once: what stays near the processor
 
 
 def evaluate(
@@ -67,7 +68,7 @@ def evaluate(
     _check(wanted, protocol, by)
     if seeds < 1:
         raise ConfigError(f"seeds = {seeds}: at least 1 draw is needed")
-    answers, beyond = _answers(split.test), _Beyond(train, wanted)
+    answers = _answers(split.test)
     cold = np.bincount(train.item, minlength=train.n_items) == 0
     kinds = {"all": np.ones(train.n_items, np.bool_)}
     if "cold" in by and cold[split.test.item].any():
@@ -77,19 +78,28 @@ def evaluate(
     tested = split.test.user.astype(np.int64) * train.n_domains
     n_rows = len(np.unique(tested + train.item_domain[split.test.item]))
     with threads(run.threads), run.progress("evaluate", n_rows) as advance:
-        for domain in range(train.n_domains):
-            for part in _batches(model, split, answers, domain, batch):
-                if n_samples:
-                    pool = np.flatnonzero(~cold[part.items])
-                    places = [part.sampled(pool, n_samples, seed) for seed in range(seeds)]
-                else:
-                    places = [(ranked(part.scores, part.liked, part.seen), np.arange(len(part)))]
-                n_ranked += len(places[0][0].row)
-                lists = beyond.lists(part)
-                for kind, chosen in kinds.items():
-                    mask = chosen[part.items]
-                    found[kind].append(_rows(part, places, mask, wanted, train, lists, beyond))
-                advance(len(part))
+        measure = _Measure(
+            item_domain=train.item_domain,
+            domains=train.domains,
+            means=_means(train),
+            metrics=wanted,
+            samples=n_samples,
+            warm=~cold,
+            seeds=seeds,
+            kinds=kinds,
+            beyond=_Beyond(train, wanted),
+        )
+        shared = run.pool.share(model), run.pool.share(measure)
+        parts = (
+            (*shared, part)
+            for domain in range(train.n_domains)
+            for part in _parts(split, answers, domain, batch, run.pool.size)
+        )
+        for size, ranked_here, tables in run.pool.map(_measured, parts):
+            n_ranked += ranked_here
+            for kind, rows in tables.items():
+                found[kind].append(rows)
+            advance(size)
     if not found["all"]:
         raise DataError(
             "the test part holds no positive event to evaluate (what is in the history already "
@@ -128,13 +138,11 @@ def _check(metrics: Sequence[str], protocol: str, by: Sequence[str]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Part:
-    """B requests of one domain: scores, pairs, liked and seen are (B, n), items are (n,)."""
+    """B requests of one domain: pairs, liked and seen are (B, n), items are (n,)."""
 
     domain: int
-    mean: float  # of its train ratings
     query: Query
     items: Ids
-    scores: Scores
     pairs: csr_array  # test events with their values
     liked: csr_array  # those that are targets
     seen: csr_array
@@ -142,9 +150,42 @@ class _Part:
     def __len__(self) -> int:
         return len(self.query)
 
-    def sampled(self, pool: Ids, n: int, seed: int) -> tuple[RankedRows, Ids]:
-        user = self.query.user
-        return ranked_in_samples(self.scores, self.liked, self.seen, pool, n, user, seed)
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Measure:
+    """What all parts are measured by. means: (D,) of train ratings. warm: (n_items,) what
+    samples are drawn from. kinds: name → (n_items,) the targets that count."""
+
+    item_domain: Ids
+    domains: tuple[Domain, ...]
+    means: Array
+    metrics: tuple[str, ...]
+    samples: int
+    seeds: int
+    warm: Mask
+    kinds: Mapping[str, Mask]
+    beyond: _Beyond
+
+
+def _measured(model: Model, measure: _Measure, part: _Part) -> tuple[int, int, dict[str, Rows]]:
+    """Score one part; return its requests, the targets that were ranked, and rows by kind."""
+    whole = len(part.items) == len(measure.item_domain)
+    scores = model.score(part.query, None if whole else part.items)
+    user, (liked, seen) = part.query.user, (part.liked, part.seen)
+    if n := measure.samples:
+        pool = np.flatnonzero(measure.warm[part.items])
+        places = [
+            ranked_in_samples(scores, liked, seen, pool, n, user, seed)
+            for seed in range(measure.seeds)
+        ]
+    else:
+        places = [(ranked(scores, liked, seen), np.arange(len(part)))]
+    lists = measure.beyond.lists(part, scores)
+    tables = {
+        kind: _rows(part, scores, places, chosen[part.items], measure, lists)
+        for kind, chosen in measure.kinds.items()
+    }
+    return len(part), len(places[0][0].row), tables
 
 
 def _answers(test: Dataset) -> csr_array:
@@ -153,9 +194,10 @@ def _answers(test: Dataset) -> csr_array:
     return replace(test, events=lasting).positives
 
 
-def _batches(
-    model: Model, split: Split, answers: csr_array, domain: int, batch: int | None
+def _parts(
+    split: Split, answers: csr_array, domain: int, batch: int | None, n: int
 ) -> Iterator[_Part]:
+    """Yield the requests of a domain, at least 2n parts of them where n > 1 run at once."""
     train, test = split.train, split.test
     items = np.flatnonzero((train.item_domain == domain) & ~train.hidden).astype(np.int32)
     if not len(items):
@@ -166,17 +208,16 @@ def _batches(
     rows = np.flatnonzero((test.item_domain[test.item] == domain) & (test.time >= 0))
     first[test.user[rows[::-1]]] = test.time[rows[::-1]]
     users = np.flatnonzero(np.diff(pairs.indptr))
-    means = _means(train)
-    size = batch or max(1, min(4096, CELLS // len(items)))
+    size = batch or min(max(CELLS // len(items), 64), 4096)
+    if n > 1:
+        size = max(1, min(size, len(users) // (2 * n)))
     for at in range(0, len(users), size):
         chosen = users[at : at + size]
         query = split.context.query(chosen, first[chosen])
         yield _Part(
             domain=domain,
-            mean=float(means[domain]),
             query=query,
             items=items,
-            scores=model.score(query, None if len(items) == train.n_items else items),
             pairs=csr_array(pairs[chosen]),
             liked=csr_array(liked[chosen]),
             seen=csr_array(query.seen[:, items]),
@@ -219,9 +260,9 @@ class _Beyond:
             blocks = [csr_array(block) for block in train.item_features.values()]
             self.vectors = csr_array(hstack(blocks) if blocks else train.positives.T)
 
-    def lists(self, part: _Part) -> Ids:
+    def lists(self, part: _Part, scores: Scores) -> Ids:
         """(B, depth) item codes that would be shown."""
-        columns, _ = top_k(part.scores, self.depth, part.seen)
+        columns, _ = top_k(scores, self.depth, part.seen)
         return np.where(columns >= 0, part.items[columns], -1)
 
     def values(self, lists: Ids) -> dict[str, Array]:
@@ -236,22 +277,21 @@ class _Beyond:
 
 def _rows(
     part: _Part,
+    scores: Scores,
     places: Sequence[tuple[RankedRows, Ids]],
     chosen: Mask,
-    metrics: Sequence[str],
-    train: Dataset,
+    measure: _Measure,
     lists: Ids,
-    beyond: _Beyond,
 ) -> Rows:
     """Return the rows of a part for the targets among the chosen items (n,)."""
     cut = [place.only(chosen[place.item]) for place, _ in places]
-    row = places[0][1]
-    pairs, squared, absolute = _errors(part, chosen, train)
+    row, metrics = places[0][1], measure.metrics
+    pairs, squared, absolute = _errors(part, scores, chosen, measure)
     draws = {m: np.stack([p.metric(m) for p in cut]) for m in metrics if parse(m)[0] in RANKING}
     values = {m: draw.mean(axis=0) for m, draw in draws.items()}
     values |= {m: v for m, v in (("rmse", squared), ("mae", absolute)) if m in metrics}
-    values |= beyond.values(lists)
-    counts = part.query.activity(train.item_domain, train.n_domains)[:, part.domain]
+    values |= measure.beyond.values(lists)
+    counts = part.query.activity(measure.item_domain, len(measure.domains))[:, part.domain]
     rows = Rows(
         user=part.query.user[row],
         domain=np.full(len(row), part.domain),
@@ -260,25 +300,27 @@ def _rows(
         draws=draws if len(cut) > 1 else {},
         pairs=pairs[row],
         lists=lists[row],
-        catalogue=beyond.catalogue,
+        catalogue=measure.beyond.catalogue,
     )
     return rows.take((cut[0].targets > 0) | (rows.pairs > 0))
 
 
-def _errors(part: _Part, chosen: Mask, train: Dataset) -> tuple[Array, Array, Array]:
+def _errors(
+    part: _Part, scores: Scores, chosen: Mask, measure: _Measure
+) -> tuple[Array, Array, Array]:
     """Return (B,) numbers of rated test pairs, mean squared and mean absolute errors.
 
     A pair that the model abstains on counts with the mean rating of the domain in train.
     """
     n = len(part)
-    if train.domains[part.domain].feedback == "implicit":
+    if measure.domains[part.domain].feedback == "implicit":
         return np.zeros(n), np.full(n, np.nan), np.full(n, np.nan)
     row = np.repeat(np.arange(n), np.diff(part.pairs.indptr))
     column, rating = part.pairs.indices, part.pairs.data
     keep = chosen[column]
     row, column, rating = row[keep], column[keep], rating[keep]
-    predicted = part.scores[row, column].astype(np.float64)
-    predicted = np.where(np.isnan(predicted), part.mean, predicted)
+    predicted = scores[row, column].astype(np.float64)
+    predicted = np.where(np.isnan(predicted), measure.means[part.domain], predicted)
     error = predicted - rating
     pairs = np.bincount(row, minlength=n)
     with np.errstate(invalid="ignore"):

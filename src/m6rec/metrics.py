@@ -17,6 +17,8 @@ from m6rec.errors import ConfigError, suggestion
 RANKING = ("precision", "recall", "capped_recall", "hit", "ndcg", "mrr", "map", "auc")
 LISTS = ("coverage", "gini", "novelty", "diversity")
 RATING = ("rmse", "mae")
+GROUPS = 64  # rows are dealt out to this many groups, each with its own buffers
+LEVELS = 4  # scores that are compared with an item's at once
 
 
 def parse(metric: str) -> tuple[str, int | None]:
@@ -232,36 +234,53 @@ def _ranks(
     """Ranks of targets that stand best first in each row; 0 = no candidate."""
     n_rows, n_items = scores.shape
     rank = np.zeros(len(target), np.int64)
-    candidates = np.zeros(n_rows, np.int64)
-    for b in prange(n_rows):
-        score = scores[b]
+    candidates = np.full(n_rows, allowed.sum(), np.int64)
+    groups = min(n_rows, GROUPS)
+    for group in prange(groups):
         other = np.empty(n_items, np.float32)  # scores of other candidates, else NaN
-        for j in range(n_items):
-            s = score[j] if score[j] == score[j] else np.float32(-np.inf)
-            other[j] = s if allowed[j] else np.float32(np.nan)
-        for e in range(exclude_start[b], exclude_start[b + 1]):
-            other[exclude[e]] = np.nan
-        candidates[b] = _reaching(other, -np.inf)
-        before = 0
-        for t in range(start[b], start[b + 1]):
-            if other[target[t]] == other[target[t]]:
-                before += 1
-                rank[t] = before
-                other[target[t]] = np.nan
-        for t in range(start[b], start[b + 1]):
-            if rank[t] > 0:
-                rank[t] += _reaching(other, level[t])
+        levels = np.empty(LEVELS, np.float32)
+        reaching = np.empty(LEVELS, np.int64)
+        for b in range(group, n_rows, groups):
+            _candidates(scores[b], allowed, other)
+            for e in range(exclude_start[b], exclude_start[b + 1]):
+                candidates[b] -= other[exclude[e]] == other[exclude[e]]
+                other[exclude[e]] = np.nan
+            before = 0
+            for t in range(start[b], start[b + 1]):
+                if other[target[t]] == other[target[t]]:
+                    before += 1
+                    rank[t] = before
+                    other[target[t]] = np.nan
+            for first in range(start[b], start[b + 1], LEVELS):
+                last = min(first + LEVELS, start[b + 1])
+                levels[: last - first] = level[first:last]
+                _reaching(other, levels, reaching)
+                for t in range(first, last):
+                    rank[t] += reaching[t - first] if rank[t] > 0 else 0
     return rank, candidates
 
 
+# Loops without branches, on 32 bits, run on vector units.
 @compiled()
-def _reaching(scores: Scores, level: float) -> int:
-    """Count the scores at or above a level; this form of loop alone runs on vector units."""
-    count = 0
-    for j in range(scores.shape[0]):
-        if scores[j] >= level:
-            count += 1
-    return count
+def _candidates(scores: Scores, allowed: Mask, into: Scores) -> None:
+    """Scores of the allowed items, abstained ones -inf; else NaN."""
+    for j in range(len(scores)):
+        s = scores[j] if scores[j] == scores[j] else np.float32(-np.inf)
+        into[j] = s if allowed[j] else np.float32(np.nan)
+
+
+@compiled()
+def _reaching(scores: Scores, levels: Scores, reaching: Ids) -> None:
+    """Count the scores at or above each of the levels, in one pass."""
+    a = b = c = d = np.int32(0)
+    level_a, level_b, level_c, level_d = levels[0], levels[1], levels[2], levels[3]
+    for j in range(len(scores)):
+        s = scores[j]
+        a = np.int32(a + (s >= level_a))
+        b = np.int32(b + (s >= level_b))
+        c = np.int32(c + (s >= level_c))
+        d = np.int32(d + (s >= level_d))
+    reaching[0], reaching[1], reaching[2], reaching[3] = a, b, c, d
 
 
 @compiled(parallel=True, nogil=True)

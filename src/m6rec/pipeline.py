@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
-from m6rec import artifacts, comparison, config, trackers
+from m6rec import artifacts, checkpoint, comparison, config, trackers
 from m6rec.arrays import Ids
 from m6rec.artifacts import Fitted
 from m6rec.data.attributes import Attributes
@@ -22,6 +22,7 @@ from m6rec.data.twins import Twins, drop_twins, find_twins
 from m6rec.evaluation import evaluate as evaluate_model
 from m6rec.experiment import EvaluateConfig, Experiment
 from m6rec.models.base import Model, Recipe
+from m6rec.pool import HERE, Pool
 from m6rec.results import Evaluation
 from m6rec.tracking import Run
 
@@ -103,15 +104,17 @@ def evaluate(
     *,
     test: Path | None = None,
     bars: bool = False,
+    pool: Pool = HERE,
 ) -> Evaluation:
     """Evaluate a run on the test part of its split, with the options of its TOML by default.
 
     A run that was refitted on everything has seen the test, so its recipe, choices fixed, is
     first fitted again on the train part alone. test: a file of newer events instead; the model
-    is asked as it is, with all that it knows as history.
+    is asked as it is, with all that it knows as history. pool: where the work is done, by default
+    here.
     """
     experiment, model = reopened(fitted), fitted.model
-    run = experiment.tracking(bars=bars)
+    run = experiment.tracking(bars=bars, pool=pool)
     if test is not None:
         experiment = replace(experiment, test=Tables([Table(path=str(test.absolute()))]))
     ready = stage(experiment, fitted.prepared, run)
@@ -189,29 +192,33 @@ def save(
     *,
     prepared: Prepared | None = None,
     bars: bool = False,
+    pool: Pool = HERE,
     say: Callable[[str], None] = lambda text: None,
     extras: Callable[[Trained, Path], None] = lambda trained, folder: None,
 ) -> Trained:
     """Train and publish the run in ``out`` (by default [run] out), and make it the current one.
 
-    prepared: the data, where it is at hand. extras: writes more files, such as a report, into the
-    run before it is published; if it raises, nothing is. Killed at any moment, there is either
-    no new run or a whole one.
+    prepared: the data, where it is at hand. pool: where the work is done, by default here.
+    extras: writes more files, such as a report, into the run before it is published; if it
+    raises, nothing is. Killed at any moment, there is either no new run or a whole one, and the
+    same command goes on from checkpoints.
     """
     out = out or Path(experiment.run.out)
     with artifacts.draft(out) as folder:
         table = config.to_table(experiment)
         name = artifacts.run_name(experiment.name, table)
-        run = experiment.tracking(bars=bars, log_file=folder / "log.jsonl")
+        run = experiment.tracking(bars=bars, log_file=folder / "log.jsonl", pool=pool)
         with trackers.opened(experiment.run.track, folder, name, table) as found:
             run.log(event="start", model=experiment.model.kind)
-            trained = train(experiment, prepared, run=replace(run, trackers=found), say=say)
+            run = replace(run, trackers=found, checkpoints=[])
+            trained = train(experiment, prepared, run=run, say=say)
         comparison.write(trained.evaluations, folder)
         extras(trained, folder)
         run.log(event="end")
         artifacts.write(trained.fitted, folder)
         path = artifacts.publish(folder, out / name)
     artifacts.set_current(path)
+    checkpoint.remove(run.checkpoints or ())
     return replace(trained, fitted=replace(trained.fitted, path=path))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import prange
@@ -13,6 +13,9 @@ from m6rec.compiled import compiled, structure
 from m6rec.data.query import ones
 
 PADDING = -1e9  # worth of an empty place: below every item, above one that is taken
+SPAN = 64  # most columns of which only the best is looked at first
+HALVINGS = 24  # most steps to a level, as many as a float32 has bits of precision
+GROUPS = 64  # rows are dealt out to this many groups, each with its own buffers
 POOL = 200  # best items among which a diverse list is chosen; fixed, so that pages agree
 
 
@@ -187,32 +190,91 @@ def _explored(
 def _select(
     scores: Scores, start: Ids, exclude: Ids, allowed: Mask, items: Ids, value: Scores
 ) -> None:
-    """Keep the k best of each row in a heap whose top is the worst; then empty it backwards."""
+    """Keep the k best of each row in a heap whose top is the worst; then empty it backwards.
+
+    Columns are dealt out to spans; a level that the best of k spans reach, k items reach, so that
+    only what reaches it comes near the heap.
+    """
     n_rows, n = scores.shape
     k = items.shape[1]
-    for b in prange(n_rows):
-        gone = exclude[start[b] : start[b + 1]]
-        mask = allowed[0] if len(allowed) == 1 else allowed[b]
-        item, heap = items[b], value[b]
-        size = 0
-        for j in range(n):
-            s = scores[b, j]
-            if size == k and not s > heap[0]:  # an equal score with a greater code comes after
-                continue
-            if s != s or not mask[j]:
-                continue
-            at = np.searchsorted(gone, j)
-            if at < len(gone) and gone[at] == j:
-                continue
-            if size < k:
-                _rise(heap, item, size, s, j)
-                size += 1
-            else:
-                _sink(heap, item, size, s, j)
-        for last in range(size - 1, 0, -1):
-            worst, code = heap[0], item[0]
-            _sink(heap, item, last, heap[last], item[last])
-            heap[last], item[last] = worst, code
+    deep = max(1, min(SPAN, n // (8 * k)))  # columns of a span: there are far more spans than k
+    n_spans = -(-n // deep)
+    groups = min(n_rows, GROUPS)
+    for group in prange(groups):
+        left = np.full(n_spans * deep, np.nan, np.float32)  # scores of candidates, else NaN
+        best = np.empty(n_spans, np.float32)
+        for b in range(group, n_rows, groups):
+            _candidates(scores[b], allowed[0] if len(allowed) == 1 else allowed[b], left)
+            for e in range(start[b], start[b + 1]):
+                left[exclude[e]] = np.nan
+            _greatest(left, best)
+            least = _level(best, k)
+            item, heap = items[b], value[b]
+            size = 0
+            for span in range(n_spans):
+                if not best[span] >= least:
+                    continue
+                for j in range(span, len(left), n_spans):
+                    s = left[j]
+                    if not s >= least:
+                        continue
+                    if size < k:
+                        _rise(heap, item, size, s, j)
+                        size += 1
+                    elif _worse(heap[0], item[0], s, j):
+                        _sink(heap, item, size, s, j)
+            for last in range(size - 1, 0, -1):
+                worst, code = heap[0], item[0]
+                _sink(heap, item, last, heap[last], item[last])
+                heap[last], item[last] = worst, code
+
+
+# The loops of the next four stand alone and without branches, so that they run on vector units.
+@compiled()
+def _candidates(scores: Scores, allowed: Mask, into: Scores) -> None:
+    for j in range(len(scores)):
+        into[j] = scores[j] if allowed[j] else np.float32(np.nan)
+
+
+@compiled()
+def _greatest(left: Scores, best: Scores) -> None:
+    """The greatest score of each span: the columns that are as far apart as there are spans."""
+    best[:] = -np.inf
+    for first in range(0, len(left), len(best)):
+        row = left[first : first + len(best)]
+        for c in range(len(best)):
+            best[c] = row[c] if row[c] > best[c] else best[c]
+
+
+@compiled()
+def _level(best: Scores, k: int) -> Any:
+    """Return a level that k to about 5/4 k of the spans reach, found by halving; -inf if none."""
+    none = np.float32(-np.inf)
+    low, high = np.float32(np.inf), none
+    for c in range(len(best)):
+        low = best[c] if best[c] < low and best[c] > none else low
+        high = best[c] if best[c] > high else high
+    if _reaching(best, low) < k:
+        return none
+    for _ in range(HALVINGS):
+        level = np.float32(0.5) * low + np.float32(0.5) * high
+        reached = _reaching(best, level)
+        if reached < k:
+            high = level
+            continue
+        low = level
+        if reached <= k + k // 4:
+            break
+    return low
+
+
+@compiled()
+def _reaching(scores: Scores, level: float) -> int:
+    count = 0
+    for j in range(len(scores)):
+        if scores[j] >= level:
+            count += 1
+    return count
 
 
 @compiled()

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from m6rec.pool import Here, Pool
+from m6rec.pool import HERE, Pool
 from m6rec.trackers import Tracker
 
 
@@ -29,6 +29,8 @@ class Run:
     log_file: JSONL file that ``log`` appends to, or None.
     trackers: are given every ``scalar``; whoever opened them closes them.
     pool: where work that falls into independent pieces is done.
+    checkpoints: files that are of no use once all of the command is done, whoever runs it removes
+        them then; None = every fit removes its own.
     """
 
     seed: int = 0
@@ -36,7 +38,8 @@ class Run:
     bars: bool = False
     log_file: Path | None = None
     trackers: tuple[Tracker, ...] = ()
-    pool: Pool = field(default_factory=Here)
+    pool: Pool = HERE
+    checkpoints: list[Path] | None = None
     scope: str = ""
 
     def rng(self, *names: str) -> np.random.Generator:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import tomli_w
 
 from m6rec import config
 from m6rec.data.prepare import Prepared, prepare
-from m6rec.data.splits import holdout
+from m6rec.data.splits import Split, holdout
 from m6rec.errors import ConfigError
 from m6rec.evaluation import evaluate
 from m6rec.experiment import Experiment, Range
@@ -19,6 +19,7 @@ from m6rec.metrics import RATING, parse
 from m6rec.models.base import Recipe
 from m6rec.models.default import M6Rec, default_parts
 from m6rec.pipeline import stage
+from m6rec.tracking import Run
 
 # Searched by default: kind → option → range. [tune.space] adds to these or replaces them.
 SPACES: dict[str, dict[str, Range]] = {
@@ -70,6 +71,73 @@ class Best:
         }
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Search:
+    """What a search tries, and on what.
+
+    split: train and holdout. table: {"model": options}. ranges: dotted option → its range.
+    metric: of the holdout; lower: whether less of it is better.
+    """
+
+    split: Split
+    table: Mapping[str, Any]
+    ranges: Mapping[str, Range]
+    metric: str
+    lower: bool
+    run: Run
+
+    @classmethod
+    def of(cls, experiment: Experiment, prepared: Prepared | None = None) -> Search:
+        """Carve the holdout and settle what is searched; ConfigError where there is nothing."""
+        run = experiment.tracking()
+        if prepared is None:
+            prepared = prepare(experiment.data, Path(experiment.base), run)
+        split = holdout(stage(experiment, prepared, run).split.train, run.rng("tune"))
+        explicit = all(domain.feedback == "explicit" for domain in split.train.domains)
+        metric = experiment.tune.metric or ("rmse" if explicit else "ndcg@10")
+        model = experiment.model
+        if isinstance(model, M6Rec) and not model.parts:
+            model = replace(model, parts=default_parts(split.train, model.deep))
+        table = {"model": config.to_table(model)}
+        ranges = space(table["model"], experiment.tune.space)
+        lower = parse(metric)[0] in RATING
+        return cls(split=split, table=table, ranges=ranges, metric=metric, lower=lower, run=run)
+
+    def study(self) -> Any:
+        """Return a new optuna study."""
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        return optuna.create_study(
+            direction="minimize" if self.lower else "maximize",
+            sampler=optuna.samplers.TPESampler(seed=self.run.seed),
+        )
+
+    def values(self, trial: Any) -> dict[str, Any]:
+        """Return dotted option → value for an optuna trial; none for the first, which is the
+        experiment as it stands."""
+        if not trial.number:
+            return {}
+        return {name: each.suggest(trial, name) for name, each in self.ranges.items()}
+
+    def score(self, values: Mapping[str, Any]) -> float:
+        """Fit with these options and return the metric on the holdout."""
+        fitted = with_values(self.table, values).fit(self.split.train, self.run.child("tune"))
+        found = evaluate(fitted, self.split, metrics=(self.metric,), by=(), run=self.run)
+        return found[self.metric]
+
+    def best(self, tried: Sequence[dict[str, Any]]) -> Best:
+        """Return the best of {"values": …, "score": …} in the order of the trials."""
+        best = (min if self.lower else max)(tried, key=lambda each: each["score"])
+        return Best(
+            model=with_values(self.table, best["values"]),
+            values=best["values"],
+            metric=self.metric,
+            score=best["score"],
+            trials=tuple(tried),
+        )
+
+
 def tune(
     experiment: Experiment,
     trials: int,
@@ -82,47 +150,17 @@ def tune(
     The first trial is the experiment as it stands. Raises ConfigError where there is nothing
     to search or an option does not exist.
     """
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    run = experiment.tracking()
-    if prepared is None:
-        prepared = prepare(experiment.data, Path(experiment.base), run)
-    split = holdout(stage(experiment, prepared, run).split.train, run.rng("tune"))
-    explicit = all(domain.feedback == "explicit" for domain in split.train.domains)
-    metric = experiment.tune.metric or ("rmse" if explicit else "ndcg@10")
-    lower = parse(metric)[0] in RATING
-    model = experiment.model
-    if isinstance(model, M6Rec) and not model.parts:
-        model = replace(model, parts=default_parts(split.train, model.deep))
-    table = {"model": config.to_table(model)}
-    ranges = space(table["model"], experiment.tune.space)
+    search = Search.of(experiment, prepared)
+    study = search.study()
     tried: list[dict[str, Any]] = []
-
-    def objective(trial: Any) -> float:
-        values = {}
-        if trial.number:
-            values = {name: each.suggest(trial, name) for name, each in ranges.items()}
-        recipe = with_values(table, values)
-        fitted = recipe.fit(split.train, run.child("tune"))
-        score = evaluate(fitted, split, metrics=(metric,), by=(), run=run)[metric]
+    for _ in range(trials):
+        trial = study.ask()
+        values = search.values(trial)
+        score = search.score(values)
+        study.tell(trial, score)
         tried.append({"values": values, "score": score})
         advance(1)
-        return score
-
-    study = optuna.create_study(
-        direction="minimize" if lower else "maximize",
-        sampler=optuna.samplers.TPESampler(seed=experiment.seed),
-    )
-    study.optimize(objective, n_trials=trials)
-    best = (min if lower else max)(tried, key=lambda each: each["score"])
-    return Best(
-        model=with_values(table, best["values"]),
-        values=best["values"],
-        metric=metric,
-        score=best["score"],
-        trials=tuple(tried),
-    )
+    return search.best(tried)
 
 
 def space(model: Mapping[str, Any], more: Mapping[str, Range]) -> dict[str, Range]:

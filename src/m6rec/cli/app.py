@@ -53,6 +53,7 @@ for verb, epilog in (
     (data.fetch, data.FETCH),
     (data.init, data.INIT),
     (data.check, data.CHECK),
+    (data.prepare, data.PREPARE),
     (training.train, training.TRAIN),
     (training.evaluate, training.EVALUATE),
     (training.compare, training.COMPARE),

@@ -10,7 +10,7 @@ import polars as pl
 import typer
 
 from m6rec.cli import show
-from m6rec.cli.data import Json
+from m6rec.cli.data import Json, Machines
 from m6rec.errors import DataError, QueryError
 from m6rec.explanation import START
 from m6rec.recommender import Recommender
@@ -28,6 +28,7 @@ SIMILAR = show.examples(
 SCORE = show.examples(
     "m6rec score current --users all --out recs.parquet",
     "m6rec score current --users vip.txt --out recs.csv -k 50 --domain books",
+    "m6rec score /shared/runs/current --cluster auto --out /shared/recs",
 )
 EXPLAIN = show.examples(
     "m6rec explain current Aliens --user 42",
@@ -115,7 +116,10 @@ def similar(
 def score(
     run: Which,
     out: Annotated[
-        Path, typer.Option("--out", metavar="FILE", help="A .parquet, .csv or .jsonl file.")
+        Path,
+        typer.Option(
+            "--out", metavar="FILE", help="A .parquet, .csv or .jsonl file; a folder on a cluster."
+        ),
     ],
     users: Annotated[
         str, typer.Option("--users", metavar="all|FILE", help='"all", or a file of user keys.')
@@ -123,9 +127,14 @@ def score(
     domain: DomainName = None,
     filter: Filter = None,
     k: K = 10,
+    cluster: Machines = None,
 ) -> None:
-    """Write the lists of all users to a file."""
-    if out.suffix not in _WRITERS:
+    """Write the lists of all users to a file.
+
+    On a cluster they become a folder of Parquet files; the run and the folder must be seen by
+    all machines. What was killed goes on where it was when it is started again.
+    """
+    if cluster is None and out.suffix not in _WRITERS:
         raise DataError(f"{out}: must end in {', '.join(_WRITERS)}")
     asked = Recommender.open(run)
     keys = asked.dataset.users.keys.to_list() if users == "all" else _keys(Path(users))
@@ -135,6 +144,14 @@ def score(
     from m6rec.tracking import Run
 
     with Run(bars=show.bars()).progress("score", len(keys)) as advance:
+        if cluster is not None:
+            from m6rec.cluster.score import score as score_all
+
+            rows = score_all(
+                cluster, asked, out, keys, k=k, domain=domain, filter=filter, advance=advance
+            )
+            show.whole(f"{out}: {rows:,} rows for {len(keys):,} users")
+            return
         for found in asked.export(keys, k=k, domain=domain, filter=filter):
             frames.append(found)
             advance(min(len(keys), found["user"].n_unique()))

@@ -1,4 +1,4 @@
-"""Verbs before training: fetch, init, check."""
+"""Verbs before training: fetch, init, check, prepare."""
 
 from __future__ import annotations
 
@@ -20,12 +20,25 @@ INIT = show.examples(
     "m6rec init --scenario music --from plays.csv",
 )
 CHECK = show.examples("m6rec check shop.toml", "m6rec check shop.toml --json > report.json")
+PREPARE = show.examples(
+    "m6rec prepare shop.toml --out /shared/shop",
+    "m6rec prepare shop.toml --cluster ray://head:10001 --out /shared/shop",
+)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="The TOML file of the experiment.")]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="a.b=VALUE", help="Override an entry of the TOML; repeatable."),
+]
+
+Machines = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="ADDRESS",
+        help='Do it on a Ray cluster: "auto", or "ray://host:10001".',
+    ),
 ]
 
 
@@ -131,6 +144,43 @@ def check(config: Config, set: Set = None, json: Json = False) -> None:
     show_drops(prepared.drops.rows())
     for text in report.notes:
         show.note(f"note: {text}")
+
+
+def prepare(
+    config: Config,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A folder to write.")],
+    set: Set = None,
+    cluster: Machines = "auto",
+    json: Json = False,
+) -> None:
+    """Clean a log that is larger than memory.
+
+    Reads the interactions in pieces on a Ray cluster, checks and cleans them, and writes them as
+    Parquet with a TOML that trains on them. All machines must see the data and DIR. What was
+    killed goes on where it was when it is started again.
+    """
+    from m6rec.cluster.prepare import prepare as prepare_there
+    from m6rec.experiment import load
+    from m6rec.tracking import Run
+
+    with Run(bars=show.bars(json)).progress("prepare", 100) as advance:
+        shown = 0
+
+        def tell(done: int, of: int) -> None:
+            nonlocal shown
+            advance(100 * done // of - shown)
+            shown = 100 * done // of
+
+        found = load(config, set or [])
+        drops = prepare_there(cluster or "auto", found, out, config.name, advance=tell)
+    if json:
+        show.as_json({"out": str(out / config.name), "drops": drops.to_json()})
+        return
+    show.line(f"{drops.kept:,} of {sum(drops.read.values()):,} events kept")
+    show_drops(drops.rows())
+    for text in drops.notes:
+        show.note(f"note: {text}")
+    show.whole(f"m6rec train {shlex.quote(str(out / config.name))}")
 
 
 def show_drops(rows: list[tuple[str, str, str, int, str]]) -> None:

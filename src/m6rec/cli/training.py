@@ -14,11 +14,12 @@ import typer
 from m6rec import artifacts, comparison, pipeline
 from m6rec.cli import show
 from m6rec.cli.ask import Which
-from m6rec.cli.data import Config, Json, Set, show_drops
+from m6rec.cli.data import Config, Json, Machines, Set, show_drops
 from m6rec.errors import ConfigError
 from m6rec.experiment import load
 from m6rec.learned import learned
 from m6rec.metrics import RANKING, parse
+from m6rec.pool import HERE, Pool
 from m6rec.report import NOT_DOMAINS, evaluation_frame, figure, selection_frame, verdict
 from m6rec.report import write as write_report
 from m6rec.results import Difference, Evaluation
@@ -27,6 +28,7 @@ TRAIN = show.examples(
     "m6rec train shop.toml",
     "m6rec train shop.toml --set model.kind=linear --set model.reg=200 --out /srv/runs",
     "m6rec train shop.toml --track tensorboard,wandb",
+    "m6rec train shop.toml --cluster ray://host:10001",
 )
 EVALUATE = show.examples(
     "m6rec evaluate current",
@@ -35,7 +37,9 @@ EVALUATE = show.examples(
 )
 COMPARE = show.examples("m6rec compare runs/20261124-… runs/20261125-… --metric ndcg@10")
 TUNE = show.examples(
-    "m6rec tune shop.toml --trials 50", "m6rec tune shop.toml --set tune.metric=recall@20"
+    "m6rec tune shop.toml --trials 50",
+    "m6rec tune shop.toml --set tune.metric=recall@20",
+    "m6rec tune shop.toml --trials 200 --cluster auto",
 )
 
 
@@ -52,6 +56,7 @@ def train(
             "--track", metavar="tensorboard,wandb", help="Show scalars there; as [run] track."
         ),
     ] = None,
+    cluster: Machines = None,
     json: Json = False,
 ) -> None:
     """Fit and evaluate a model, publish the run.
@@ -62,12 +67,13 @@ def train(
     names = _words(track)
     chosen = [] if names is None else [f"run.track={list(names)}"]
     experiment = load(config, [*(set or []), *chosen])
+    pool = joined(cluster)
     if json:
-        trained = pipeline.save(experiment, out, extras=_report)
+        trained = pipeline.save(experiment, out, pool=pool, extras=_report)
         show.as_json({"run": str(trained.fitted.path), **trained.fitted.metrics})
         return
     say = show.teller()
-    trained = pipeline.save(experiment, out, bars=show.bars(), say=say, extras=_report)
+    trained = pipeline.save(experiment, out, bars=show.bars(), pool=pool, say=say, extras=_report)
     say("done")
     show_drops(trained.stage.prepared.drops.rows())
     show_selection(trained)
@@ -102,6 +108,7 @@ def evaluate(
     metrics: Annotated[
         str | None, typer.Option("--metrics", metavar="ndcg@10,…", help="What to measure.")
     ] = None,
+    cluster: Machines = None,
     json: Json = False,
 ) -> None:
     """Measure a run on held-out events.
@@ -117,7 +124,9 @@ def evaluate(
     if options.protocol != "full" and metrics is None:  # the run's own, as far as they apply
         kept = tuple(m for m in options.metrics if parse(m)[0] in RANKING)
         options = replace(options, metrics=kept)
-    found = pipeline.evaluate(fitted, options, test=test, bars=show.bars(json))
+    found = pipeline.evaluate(
+        fitted, options, test=test, bars=show.bars(json), pool=joined(cluster)
+    )
     if json:
         show.as_json(found.to_json())
     else:
@@ -161,11 +170,14 @@ def tune(
         Path | None,
         typer.Option("--out", metavar="FILE", help="Where to write; by default NAME.best.toml."),
     ] = None,
+    cluster: Machines = None,
     json: Json = False,
 ) -> None:
     """Search options, write the best TOML.
 
-    The search uses a holdout inside train; the test part is never seen.
+    The search uses a holdout inside train; the test part is never seen. On a cluster several
+    trials are done at once, and those that are done are kept beside the best TOML, so that a
+    search that was killed, or is given more trials, goes on.
     """
     from m6rec import tune as search
     from m6rec.tracking import Run
@@ -174,7 +186,13 @@ def tune(
     target = out or config.with_suffix(".best.toml")
     run = Run(bars=show.bars(json))
     with run.progress("tune", trials) as advance:
-        best = search.tune(experiment, trials, advance=advance)
+        if cluster is None:
+            best = search.tune(experiment, trials, advance=advance)
+        else:
+            from m6rec.cluster.tune import tune as search_there
+
+            journal = target.with_suffix(".trials.jsonl")
+            best = search_there(cluster, experiment, trials, journal, advance=advance)
     search.write(experiment, best, config, target)
     if json:
         show.as_json({"out": str(target), **best.to_json()})
@@ -186,6 +204,20 @@ def tune(
     else:
         show.line(f"The options as they stand are the best: {best.metric} {best.score:.4f}.")
     show.whole(f"{target}: written; m6rec train {shlex.quote(str(target))}")
+
+
+def joined(cluster: str | None) -> Pool:
+    """Return the pool of the cluster at an address, or of this process where there is none."""
+    if cluster is None:
+        return HERE
+    try:
+        from m6rec.cluster.nodes import RayPool, connect
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise ConfigError('--cluster needs Ray: pip install "m6rec[ray]"') from None
+    connect(cluster)
+    return RayPool()
 
 
 def show_evaluations(found: Mapping[str, Evaluation]) -> None:

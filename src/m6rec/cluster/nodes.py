@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+import socket
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar, cast
 
 import ray
+from ray.exceptions import RayError, RayTaskError
 
-from m6rec.errors import ConfigError
+from m6rec.compiled import threads
+from m6rec.errors import ClusterError, ConfigError, M6RecError
+
+T = TypeVar("T")
+TRIES = 10  # times that a piece is begun again after its process or machine was lost
+AHEAD = 2  # pieces a CPU that are sent before the first result is taken
 
 
 def connect(address: str) -> None:
@@ -18,14 +27,77 @@ def connect(address: str) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address != "auto":
+            _knock(address)
             ray.init(address=address, **quiet)
             return
         try:
             ray.init(address="auto", **quiet)
         except ConnectionError:
             ray.init(include_dashboard=False, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(
             f'cluster "{address}": cannot be joined ({error}); write "auto" or "ray://host:10001", '
             "and start it there with `ray start --head`"
+        ) from None
+
+
+def _knock(address: str) -> None:
+    """Raise OSError at once where nobody answers; Ray would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError("it has no host and port")
+    socket.create_connection((host, int(port)), timeout=5).close()
+
+
+class RayPool:
+    """The pool of the cluster that was joined: a piece is a task of one CPU and one thread.
+
+    A task whose process or machine is lost is begun again elsewhere. What is shared lives in the
+    memory of the driver's machine, and is copied once to each machine that reads it.
+    size: by default the CPUs of the cluster now; machines that join later get pieces too.
+    """
+
+    def __init__(self, size: int | None = None) -> None:
+        there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        self.size = size or max(1, int(there.get("CPU", 1)))
+
+    def share(self, value: T) -> T:
+        return cast(T, ray.put(value))
+
+    def map(self, function: Callable[..., T], pieces: Iterable[tuple[Any, ...]]) -> Iterator[T]:
+        """Raises what a function raised, or ClusterError for a piece lost ``TRIES`` times."""
+        begun: deque[Any] = deque()
+        for piece in pieces:
+            begun.append(_work.remote(function, *piece))
+            if len(begun) >= AHEAD * self.size:
+                yield _result(begun.popleft())
+        while begun:
+            yield _result(begun.popleft())
+
+    def together(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Return what function(*arguments, group) returns in the first of ``size`` processes, which
+        train one network together."""
+        from m6rec.cluster.ddp import together  # loads torch
+
+        return together(function, arguments, self.size)
+
+
+@ray.remote(num_cpus=1, max_retries=TRIES)
+def _work(function: Callable[..., T], *piece: Any) -> T:
+    with threads(1):
+        return function(*piece)
+
+
+def _result(task: Any) -> Any:
+    try:
+        return ray.get(task)
+    except RayTaskError as error:
+        if isinstance(error.cause, M6RecError):
+            raise error.cause from None
+        raise
+    except RayError as error:
+        raise ClusterError(
+            f"the cluster lost a piece of work {TRIES} times "
+            f"({type(error).__name__}: {str(error).splitlines()[0]}); see that its machines have "
+            "memory enough and this version of m6rec, and repeat the command: it goes on"
         ) from None

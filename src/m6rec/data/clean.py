@@ -15,6 +15,7 @@ import polars as pl
 
 from m6rec.arrays import Array, Mask
 from m6rec.data.copies import copied
+from m6rec.data.delimited import ROW
 from m6rec.data.drops import SAMPLES, Drops
 from m6rec.data.schema import Clean
 
@@ -23,21 +24,38 @@ Names = Callable[[str, int], str]  # (part, code) → key, for samples
 TABLE = "events"
 
 
+@dataclass(frozen=True)
+class Sort:
+    """What events are, as a whole. timed, rated, ranked: some have a time; are of domains of
+    ratings; are of others."""
+
+    timed: bool
+    rated: bool
+    ranked: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Cleaner:
     """Applies the steps of a ``Clean`` in order; each returns the rows that remain.
 
-    explicit: (n_domains,) domains of ratings. names: decodes keys for samples.
+    explicit: (n_domains,) domains of ratings. names: decodes keys for samples. whole: of all
+    events, where only those of some users are given; by default they are all. Samples name
+    the ``ROW`` of events that have one.
     """
 
     clean: Clean
     explicit: Mask
     names: Names
     drops: Drops
+    whole: Sort | None = None
 
     def apply(self, events: pl.DataFrame) -> pl.DataFrame:
         """Return the events that pass every step."""
-        for step in (self.duplicates, self.bots, self.sessions, self.k_core):
+        return self.k_core(self.apart(events))
+
+    def apart(self, events: pl.DataFrame) -> pl.DataFrame:
+        """Return the events that pass the steps that look at one user at a time."""
+        for step in (self.duplicates, self.bots, self.sessions):
             events = step(events)
         return events
 
@@ -46,16 +64,16 @@ class Cleaner:
         how = self.clean.duplicates
         if how == "all":
             return events
-        timed = bool((events["time"] >= 0).any())
         exact = ["user", "item", "event", "time"]
         rated = events["domain"].is_in(np.flatnonzero(self.explicit))
         if how == "auto":
-            if not rated.any():
+            whole = self.whole or Sort(_timed(events), bool(rated.any()), not rated.all())
+            if not whole.rated:
                 reason = "the same event at the same time"
-                return self._last(events, exact, reason) if timed else events
-            if rated.all():
+                return self._last(events, exact, reason) if whole.timed else events
+            if not whole.ranked:
                 return self._last(events, ["user", "item"], "rated again; the last one counts")
-            apart = pl.col("time") if timed else pl.int_range(pl.len(), dtype=pl.Int64)
+            apart = pl.col("time") if whole.timed else pl.int_range(pl.len(), dtype=pl.Int64)
             either = pl.when(rated).then(pl.lit(-1, pl.Int64))
             marked = events.with_columns(
                 kind=either.otherwise(pl.col("event")), same=either.otherwise(apart)
@@ -113,7 +131,7 @@ class Cleaner:
         short, long = self.clean.min_session, self.clean.max_session
         if short <= 1 and long is None:
             return events
-        if not (events["time"] >= 0).any():
+        if not (self.whole.timed if self.whole else _timed(events)):
             self.drops.note("sessions need times; none were cut")
             return events
         session, order = sessions(events, self.clean.session_gap * 60)
@@ -160,11 +178,15 @@ class Cleaner:
         samples: list[dict[str, Any]] = []
         for row in gone.head(SAMPLES).iter_rows(named=True):
             keys = {part: self.names(part, row[part]) for part in ("user", "item")}
-            more: dict[str, Any] = {"value": row["value"]} if "value" in row else {}
+            more: dict[str, Any] = {name: row[name] for name in (ROW, "value") if name in row}
             if row.get("time", -1) >= 0:
                 more["time"] = f"{datetime.fromtimestamp(row['time'], UTC):%Y-%m-%dT%H:%M:%SZ}"
             samples.append(keys | more)
         self.drops.add(step, TABLE, reason, gone.height, samples)
+
+
+def _timed(events: pl.DataFrame) -> bool:
+    return bool((events["time"] >= 0).any())
 
 
 def repeated(events: pl.DataFrame, cell: list[str]) -> Mask:

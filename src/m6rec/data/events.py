@@ -94,6 +94,35 @@ def load(
     are absent where there is no such column, null where a cell is empty; times are -1 where
     unknown. Raises DataError where no row is usable.
     """
+    good, untimed = good_rows(table, frame, config, codes, item_domain, drops)
+    if not good.height:
+        raise unusable(table.name, drops)
+    note_untimed(table.name, untimed, drops)
+    return good.drop(ROW)
+
+
+def unusable(name: str, drops: Drops) -> DataError:
+    """Return the error of a table without a usable row."""
+    reasons = "; ".join(d.reason for d in drops.entries if d.table == name)
+    return DataError(f"{name}: no usable row" + (f" ({reasons})" if reasons else ""))
+
+
+def note_untimed(name: str, rows: int, drops: Drops) -> None:
+    """Note that rows of a table that has times have none."""
+    if rows:
+        drops.note(f"{name}: {rows} rows have no time and count as the oldest")
+
+
+def good_rows(
+    table: Table,
+    frame: pl.LazyFrame,
+    config: DataConfig,
+    codes: Codes,
+    item_domain: pl.DataFrame | None,
+    drops: Drops,
+) -> tuple[pl.DataFrame, int]:
+    """Return the good rows of a table, or of some rows of it, as of ``load`` and with their
+    ``ROW``; and how many have no time, though there is a column of times."""
     schema = frame.collect_schema()
     columns = resolve(
         [name for name in schema if name != ROW],
@@ -117,10 +146,9 @@ def load(
             name = table.domain or single_domain(config, table)
             raw = raw.with_columns(_constant("domain", name, codes))
     good = _check(raw, table, frame, config, codes, drops)
-    if not good.height:
-        reasons = "; ".join(d.reason for d in drops.entries if d.table == table.name)
-        raise DataError(f"{table.name}: no usable row" + (f" ({reasons})" if reasons else ""))
-    return good
+    if "time" in good.columns:
+        return good, int((good["time"] == -1).sum())
+    return good.with_columns(time=pl.lit(-1, pl.Int64)), 0
 
 
 def _constant(part: str, name: str, codes: Codes) -> pl.Expr:
@@ -227,11 +255,7 @@ def _check(
     if bad.height:
         _report(bad, tests, name, source, drops)
         raw = raw.filter(reason.is_null())
-    if "time" not in raw.columns:
-        raw = raw.with_columns(time=pl.lit(-1, pl.Int64))
-    elif missing := int((raw["time"] == -1).sum()):
-        drops.note(f"{name}: {missing} rows have no time and count as the oldest")
-    return raw.drop(ROW)
+    return raw
 
 
 def _explicit(domains: pl.Series, config: DataConfig) -> pl.Series:

@@ -94,7 +94,8 @@ def encode(
 
     names = {"user": user_keys, "item": keyed["key"]}
     cleaner = Cleaner(config.clean, rated, lambda part, code: names[part][code], drops)
-    before, log = log, cleaner.apply(log)
+    before = cleaner.apart(log)
+    log = cleaner.k_core(before)
     if not log.height:
         raise DataError("no event is left after cleaning; loosen [data.clean]")
     drops.kept = log.height
@@ -137,17 +138,22 @@ def _load_log(
     run: Run,
 ) -> pl.DataFrame:
     """All interaction tables below each other."""
-    of_item = items.filter(pl.col("domain").is_not_null()).unique("item", keep="none")
-    item_domain = None
-    if of_item.height:
-        coded = [codes.encode(part, of_item[part]).alias(part) for part in ("item", "domain")]
-        item_domain = pl.DataFrame(coded)
+    item_domain = domain_of_items(items, codes)
     frames = []
     with run.progress("read", len(tables)) as advance:
         for table, frame in tables:
             frames.append(events.load(table, frame, config, codes, item_domain, drops))
             advance(1)
     return pl.concat(frames, how="diagonal") if len(frames) > 1 else frames[0]
+
+
+def domain_of_items(items: pl.DataFrame, codes: Codes) -> pl.DataFrame | None:
+    """(item, domain) codes of items whose key is of one domain; None where there are none."""
+    of_item = items.filter(pl.col("domain").is_not_null()).unique("item", keep="none")
+    if not of_item.height:
+        return None
+    coded = [codes.encode(part, of_item[part]).alias(part) for part in ("item", "domain")]
+    return pl.DataFrame(coded)
 
 
 def _order(declared: Iterable[str], log: pl.DataFrame, part: str, codes: Codes) -> list[str]:

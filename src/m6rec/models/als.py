@@ -9,9 +9,11 @@ import numpy as np
 from numba import prange
 
 from m6rec.arrays import Array, Floats, Ids, Mask
-from m6rec.compiled import compiled
+from m6rec.compiled import compiled, plain
+from m6rec.models.lanes import LANES, every, load, plus, spread, store, total
 
-LANES = 16  # float32 numbers of one vector register
+ROWS = 4  # of the left side that are worked on together
+BLOCK = 64  # entries of a row whose factors are laid out at once
 
 
 def solve(
@@ -36,15 +38,15 @@ def solve(
     bounds = _shares(start, prior.shape[1])
     out = np.empty(prior.shape, np.float32)
     _solve(
-        np.ascontiguousarray(start, np.int64),
-        np.ascontiguousarray(index, np.int32),
-        np.ascontiguousarray(weight, np.float32),
-        np.ascontiguousarray(target, np.float32),
-        np.ascontiguousarray(factors, np.float32),
-        np.ascontiguousarray(gram, np.float32),
-        np.ascontiguousarray(active, np.bool_),
-        np.ascontiguousarray(reg, np.float32),
-        np.ascontiguousarray(prior, np.float32),
+        plain(start, np.int64),
+        plain(index, np.int32),
+        np.sqrt(plain(weight, np.float32)),
+        plain(target, np.float32),
+        plain(factors, np.float32),
+        plain(gram, np.float32),
+        plain(active, np.bool_),
+        plain(reg, np.float32),
+        plain(prior, np.float32),
         bounds,
         out,
     )
@@ -60,11 +62,11 @@ def _shares(start: Ids, k: int) -> Ids:
     return bounds
 
 
-@compiled(parallel=True, fastmath=True)
+@compiled(parallel=True)
 def _solve(
     start: Any,
     index: Any,
-    weight: Any,
+    root: Any,
     target: Any,
     factors: Any,
     gram: Any,
@@ -77,9 +79,9 @@ def _solve(
     k = factors.shape[1]
     wide = -(-k // LANES) * LANES  # whole vectors, so that inner loops have no remainder
     for thread in prange(len(bounds) - 1):
-        a = np.zeros((wide, wide), np.float32)  # upper triangle
-        x = np.zeros(wide, np.float32)
-        y = np.zeros((4, wide), np.float32)
+        a = np.zeros((wide, wide + LANES), np.float32)  # left side, and the right in column wide
+        x = np.zeros((1, wide), np.float32)
+        y = np.zeros((BLOCK, wide), np.float32)
         for r in range(bounds[thread], bounds[thread + 1]):
             if start[r] == start[r + 1] and not active[r]:
                 out[r] = prior[r]
@@ -89,23 +91,12 @@ def _solve(
                 a[:k, :k] = gram
             x[:] = 0
             for i in range(k):
-                x[i] = reg[r] * prior[r, i]
+                x[0, i] = reg[r] * prior[r, i]
             for i in range(wide):
                 a[i, i] += reg[r]
-            for at in range(start[r], start[r + 1], 4):
-                for q in range(4):
-                    if at + q < start[r + 1]:
-                        j = index[at + q]
-                        root, b = np.sqrt(weight[at + q]), target[at + q]
-                        row, into = factors[j], y[q]
-                        for i in range(k):
-                            into[i] = root * row[i]
-                            x[i] += b * row[i]
-                    else:
-                        y[q] = 0
-                _add_squares(a, y)
+            _add_events(a, x, y, index, root, target, factors, start[r], start[r + 1])
             _cholesky_solve(a, x)
-            out[r] = x[:k]
+            out[r] = x[0, :k]
 
 
 def solve_all(
@@ -129,14 +120,14 @@ def solve_all(
     bounds = _shares(start, prior.shape[1])
     out = np.empty(prior.shape, np.float32)
     _solve_turned(
-        np.ascontiguousarray(start, np.int64),
-        np.ascontiguousarray(index, np.int32),
+        plain(start, np.int64),
+        plain(index, np.int32),
         np.sqrt(np.ascontiguousarray(weight, np.float32)),
-        np.ascontiguousarray(target, np.float32),
+        plain(target, np.float32),
         np.ascontiguousarray(factors @ turn, np.float32),
         np.maximum(value, 0).astype(np.float32),
-        np.ascontiguousarray(active, np.bool_),
-        np.ascontiguousarray(reg, np.float32),
+        plain(active, np.bool_),
+        plain(reg, np.float32),
         np.ascontiguousarray(prior @ turn, np.float32),
         bounds,
         out,
@@ -145,7 +136,7 @@ def solve_all(
     return turned
 
 
-@compiled(parallel=True, fastmath=True)
+@compiled(parallel=True)
 def _solve_turned(
     start: Any,
     index: Any,
@@ -161,130 +152,229 @@ def _solve_turned(
 ) -> None:
     k = factors.shape[1]
     wide = -(-k // LANES) * LANES
-    short = k * 3 // 4  # entries up to which the small side is quicker
+    short = k // 2  # entries up to which the small side is quicker
+    most = -(-short // LANES) * LANES
     for thread in prange(len(bounds) - 1):
-        a = np.zeros((wide, wide), np.float32)
-        y = np.zeros((max(short, 4), wide), np.float32)
-        small = np.zeros((max(short, 1), max(short, 1)), np.float32)
-        x, diagonal, scaled = (
-            np.zeros(wide, np.float32),
-            np.ones(wide, np.float32),
-            np.zeros(wide, np.float32),
-        )
-        t = np.zeros(max(short, 1), np.float32)
+        a = np.zeros((wide, wide + LANES), np.float32)
+        x = np.zeros((1, wide), np.float32)
+        y = np.zeros((BLOCK, wide), np.float32)
+        small = np.zeros((most, most + LANES), np.float32)
+        t = np.zeros((1, most), np.float32)
+        z = np.zeros((k, most), np.float32)
+        diagonal = np.ones(wide, np.float32)
         for r in range(bounds[thread], bounds[thread + 1]):
             first, n = start[r], start[r + 1] - start[r]
             if n == 0 and not active[r]:
                 out[r] = prior[r]
                 continue
+            x[:] = 0
             for i in range(k):
-                x[i] = reg[r] * prior[r, i]
+                x[0, i] = reg[r] * prior[r, i]
                 diagonal[i] = reg[r] + (value[i] if active[r] else np.float32(0))
             if n > short:
                 a[:] = 0
-                x[k:] = 0
                 for i in range(wide):
                     a[i, i] = diagonal[i]
-                for at in range(first, first + n, 4):
-                    for q in range(4):
-                        if at + q < first + n:
-                            _load(factors[index[at + q]], root[at + q], target[at + q], y[q], x)
-                        else:
-                            y[q] = 0
-                    _add_squares(a, y[:4])
+                _add_events(a, x, y, index, root, target, factors, first, first + n)
                 _cholesky_solve(a, x)
-                out[r] = x[:k]
-                continue
-            for p in range(n):
-                _load(factors[index[first + p]], root[first + p], target[first + p], y[p], x)
-            for i in range(k):
-                diagonal[i] = np.float32(1) / diagonal[i]
-                x[i] *= diagonal[i]
-            for p in range(n):
-                for i in range(wide):
-                    scaled[i] = y[p, i] * diagonal[i]
-                t[p] = _dot(y[p], x)
-                for q in range(p, n):
-                    small[p, q] = _dot(scaled, y[q])
-                small[p, p] += np.float32(1)
-            _cholesky_solve(small[:n, :n], t[:n])
-            for p in range(n):
-                value_p = t[p]
+            else:
                 for i in range(k):
-                    x[i] -= diagonal[i] * value_p * y[p, i]
-            out[r] = x[:k]
+                    diagonal[i] = np.float32(1) / np.sqrt(diagonal[i])
+                side = -(-n // LANES) * LANES
+                for at in range(first, first + n):
+                    _add_target(x, target[at], factors, index[at])
+                for i in range(k):
+                    x[0, i] *= diagonal[i]
+                    if side:
+                        store(z, i, side - LANES, every(np.float32(0)))
+                for p in range(n):
+                    row, scale = factors[index[first + p]], root[first + p]
+                    for i in range(k):
+                        z[i, p] = scale * diagonal[i] * row[i]
+                _solve_small(small[:side], t, z, x, k)
+                for i in range(k):
+                    x[0, i] *= diagonal[i]
+            out[r] = x[0, :k]
 
 
-@compiled(fastmath=True)
-def _load(row: Any, root: Any, target: Any, into: Any, x: Any) -> None:
-    for i in range(len(row)):
-        into[i] = root * row[i]
-        x[i] += target * row[i]
+@compiled()
+def _solve_small(a: Any, t: Any, z: Any, x: Any, k: int) -> None:
+    """Turn x (1, ≥ k) into (I + Z Zᵀ)⁻¹ x = x − Z (I + Zᵀ Z)⁻¹ Zᵀ x for Z = z[:k, :w] (Woodbury).
 
-
-@compiled(fastmath=True)
-def _dot(a: Any, b: Any) -> Any:
-    total = np.float32(0)
-    for i in range(len(a)):
-        total += a[i] * b[i]
-    return total
-
-
-# Slices, and not offsets added to the loop variable, let LLVM use whole vector registers.
-@compiled(fastmath=True)
-def _add_squares(a: Any, y: Any) -> None:
-    """Add y_qᵀ y_q of the four rows y to the upper triangle of a."""
-    for i in range(len(a)):
-        y0, y1, y2, y3 = y[0, i], y[1, i], y[2, i], y[3, i]
-        first = i // LANES * LANES
-        row = a[i, first:]
-        r0, r1, r2, r3 = y[0, first:], y[1, first:], y[2, first:], y[3, first:]
-        for c in range(len(row)):
-            row[c] += y0 * r0[c] + y1 * r1[c] + y2 * r2[c] + y3 * r3[c]
-
-
-@compiled(fastmath=True)
-def _cholesky_solve(a: Any, x: Any) -> None:
-    """Solve a x = b in place, b given in x; a symmetric, its upper triangle is overwritten."""
-    n = len(a)
-    for j in range(n):  # row j of R in a = RᵀR, after the rows above it
-        first = j // LANES * LANES
-        row = a[j, first:]
-        done = j // 4 * 4
-        for p in range(0, done, 4):
-            s0, s1, s2, s3 = a[p, j], a[p + 1, j], a[p + 2, j], a[p + 3, j]
-            r0, r1, r2, r3 = a[p, first:], a[p + 1, first:], a[p + 2, first:], a[p + 3, first:]
-            for c in range(len(row)):
-                row[c] -= s0 * r0[c] + s1 * r1[c] + s2 * r2[c] + s3 * r3[c]
-        for p in range(done, j):
-            share, above = a[p, j], a[p, first:]
-            for c in range(len(row)):
-                row[c] -= share * above[c]
-        scale = np.float32(1) / np.sqrt(a[j, j])
-        for c in range(len(row)):
-            row[c] *= scale
-        x[j] *= scale
-        rest, right, value = x[j + 1 :], a[j, j + 1 :], x[j]
-        for c in range(len(rest)):
-            rest[c] -= right[c] * value
-    for i in range(n - 1, -1, -1):
-        right, below, value = a[i, i + 1 :], x[i + 1 :], x[i]
-        for c in range(len(right)):
-            value -= right[c] * below[c]
-        x[i] = value / a[i, i]
-
-
-def ridge(features: Floats, factors: Floats, weight: Array, strength: Array | float) -> Floats:
-    """Return the map B (p, k) float32 of least Σ_r w_r ‖x_r − f_r B‖² + w̄ Σ_j s_j ‖B_j‖².
-
-    features f (R, p), of which the first column is the intercept and not shrunk; factors x
-    (R, k); weight w (R,), of mean w̄; strength s, one of all columns or (p,).
+    a (w, ≥ w + LANES) and t (1, ≥ w) are scratch; w a multiple of LANES, perhaps 0.
     """
-    if not len(factors) or not weight.any():
-        return np.zeros((features.shape[1], factors.shape[1]), np.float32)
-    weighted = features.astype(np.float64) * weight[:, None]
-    penalty = np.full(features.shape[1], float(weight.mean())) * strength
-    penalty[0] = 1e-6 * float(weight.mean())
-    gram = weighted.T @ features + np.diag(penalty)
-    solved: Floats = np.linalg.solve(gram, weighted.T @ factors).astype(np.float32)
-    return solved
+    n = len(a)
+    a[:] = 0
+    for c in range(0, n, LANES):
+        right = every(np.float32(0))
+        for i in range(k):
+            right = plus(right, spread(x, 0, i), load(z, i, c))
+        store(t, 0, c, right)
+    for p in range(n):
+        a[p, p] = 1
+    _add_squares(a, z, k)
+    _cholesky_solve(a, t)
+    for i in range(k):
+        explained = every(np.float32(0))
+        for c in range(0, n, LANES):
+            explained = plus(explained, load(z, i, c), load(t, 0, c))
+        x[0, i] -= total(explained)
+
+
+@compiled()
+def _add_events(
+    a: Any,
+    x: Any,
+    y: Any,
+    index: Any,
+    root: Any,
+    target: Any,
+    factors: Any,
+    first: int,
+    last: int,
+) -> None:
+    """Add the entries first … last - 1 of a row to both sides of its equations."""
+    k = factors.shape[1]
+    whole = k // LANES * LANES
+    for begin in range(first, last, BLOCK):
+        n = min(BLOCK, last - begin)
+        for p in range(n):
+            j, scale = index[begin + p], root[begin + p]
+            for c in range(0, whole, LANES):
+                store(y, p, c, plus(every(np.float32(0)), every(scale), load(factors, j, c)))
+            for c in range(whole, k):
+                y[p, c] = scale * factors[j, c]
+            _add_target(x, target[begin + p], factors, j)
+        _add_squares(a, y, n)
+
+
+@compiled()
+def _add_target(x: Any, target: Any, factors: Any, j: int) -> None:
+    k = factors.shape[1]
+    whole = k // LANES * LANES
+    for c in range(0, whole, LANES):
+        store(x, 0, c, plus(load(x, 0, c), every(target), load(factors, j, c)))
+    for c in range(whole, k):
+        x[0, c] += target * factors[j, c]
+
+
+@compiled()
+def _add_squares(a: Any, y: Any, n: int) -> None:
+    """Add yᵀ y of the first n rows of y to the upper triangle of a (w, ≥ w)."""
+    for i in range(0, len(a), ROWS):
+        _add_products(a, y, n, i, len(a), every(np.float32(1)))
+
+
+@compiled()
+def _add_products(a: Any, y: Any, n: int, i: int, end: int, sign: Any) -> None:
+    """Add sign · y[:n, i : i + ROWS]ᵀ y[:n] to rows i … i + ROWS - 1 of a, from the vector of the
+    diagonal on to column end. y may be a itself if n ≤ i."""
+    at = i // LANES * LANES
+    while at + 2 * LANES <= end:
+        _pair(a, y, n, i, at, sign)
+        at += 2 * LANES
+    if at < end:
+        _single(a, y, n, i, at, sign)
+
+
+# Each total is a variable, and so a register, while y goes by.
+@compiled()
+def _pair(a: Any, y: Any, n: int, i: int, c: int, sign: Any) -> None:
+    s0 = s1 = s2 = s3 = t0 = t1 = t2 = t3 = every(np.float32(0))
+    d = c + LANES
+    for p in range(n):
+        left, right = load(y, p, c), load(y, p, d)
+        one = spread(y, p, i)
+        s0, t0 = plus(s0, one, left), plus(t0, one, right)
+        one = spread(y, p, i + 1)
+        s1, t1 = plus(s1, one, left), plus(t1, one, right)
+        one = spread(y, p, i + 2)
+        s2, t2 = plus(s2, one, left), plus(t2, one, right)
+        one = spread(y, p, i + 3)
+        s3, t3 = plus(s3, one, left), plus(t3, one, right)
+    store(a, i, c, plus(load(a, i, c), sign, s0))
+    store(a, i, d, plus(load(a, i, d), sign, t0))
+    store(a, i + 1, c, plus(load(a, i + 1, c), sign, s1))
+    store(a, i + 1, d, plus(load(a, i + 1, d), sign, t1))
+    store(a, i + 2, c, plus(load(a, i + 2, c), sign, s2))
+    store(a, i + 2, d, plus(load(a, i + 2, d), sign, t2))
+    store(a, i + 3, c, plus(load(a, i + 3, c), sign, s3))
+    store(a, i + 3, d, plus(load(a, i + 3, d), sign, t3))
+
+
+@compiled()
+def _single(a: Any, y: Any, n: int, i: int, c: int, sign: Any) -> None:
+    s0 = s1 = s2 = s3 = every(np.float32(0))
+    for p in range(n):
+        left = load(y, p, c)
+        s0 = plus(s0, spread(y, p, i), left)
+        s1 = plus(s1, spread(y, p, i + 1), left)
+        s2 = plus(s2, spread(y, p, i + 2), left)
+        s3 = plus(s3, spread(y, p, i + 3), left)
+    store(a, i, c, plus(load(a, i, c), sign, s0))
+    store(a, i + 1, c, plus(load(a, i + 1, c), sign, s1))
+    store(a, i + 2, c, plus(load(a, i + 2, c), sign, s2))
+    store(a, i + 3, c, plus(load(a, i + 3, c), sign, s3))
+
+
+@compiled()
+def _cholesky_solve(a: Any, x: Any) -> None:
+    """Solve M x = b in place, b given in x (1, ≥ w).
+
+    M symmetric in a (w, ≥ w + LANES), w a multiple of LANES: its upper triangle is overwritten
+    with R of M = RᵀR, four rows at a time, column w with R⁻ᵀ b, and the last with 1 / R_ii.
+    """
+    wide = len(a)
+    for i in range(wide):
+        a[i, wide] = x[0, i]
+    for i in range(0, wide, ROWS):
+        _add_products(a, a, i, i, wide + LANES, every(np.float32(-1)))
+        _four_rows(a, i, wide + LANES)
+    x[0, :wide] = 0  # also where x is not found yet, so that whole vectors can be multiplied
+    for i in range(wide - ROWS, -1, -ROWS):
+        _four_unknowns(a, x, i, wide)
+
+
+@compiled()
+def _four_rows(a: Any, i: int, end: int) -> None:
+    """Turn rows i … i + 3, from which the rows above are taken out, into rows of R, and put
+    1 / R_ii in column end - 1."""
+    one = np.float32(1)
+    d0 = one / np.sqrt(a[i, i])
+    u01, u02, u03 = a[i, i + 1] * d0, a[i, i + 2] * d0, a[i, i + 3] * d0
+    d1 = one / np.sqrt(a[i + 1, i + 1] - u01 * u01)
+    u12, u13 = (a[i + 1, i + 2] - u01 * u02) * d1, (a[i + 1, i + 3] - u01 * u03) * d1
+    d2 = one / np.sqrt(a[i + 2, i + 2] - u02 * u02 - u12 * u12)
+    u23 = (a[i + 2, i + 3] - u02 * u03 - u12 * u13) * d2
+    d3 = one / np.sqrt(a[i + 3, i + 3] - u03 * u03 - u13 * u13 - u23 * u23)
+    zero = every(np.float32(0))
+    for c in range(i // LANES * LANES, end, LANES):
+        r0 = plus(zero, every(d0), load(a, i, c))
+        r1 = plus(load(a, i + 1, c), every(-u01), r0)
+        r1 = plus(zero, every(d1), r1)
+        r2 = plus(plus(load(a, i + 2, c), every(-u02), r0), every(-u12), r1)
+        r2 = plus(zero, every(d2), r2)
+        r3 = plus(plus(load(a, i + 3, c), every(-u03), r0), every(-u13), r1)
+        r3 = plus(zero, every(d3), plus(r3, every(-u23), r2))
+        store(a, i, c, r0)
+        store(a, i + 1, c, r1)
+        store(a, i + 2, c, r2)
+        store(a, i + 3, c, r3)
+    a[i, end - 1], a[i + 1, end - 1], a[i + 2, end - 1], a[i + 3, end - 1] = d0, d1, d2, d3
+
+
+@compiled()
+def _four_unknowns(a: Any, x: Any, i: int, wide: int) -> None:
+    """Put x_i … x_{i+3} of R x = z, z in column wide; those behind are known, the rest 0."""
+    s0 = s1 = s2 = s3 = every(np.float32(0))
+    for c in range(i // LANES * LANES, wide, LANES):
+        known = load(x, 0, c)
+        s0, s1 = plus(s0, load(a, i, c), known), plus(s1, load(a, i + 1, c), known)
+        s2, s3 = plus(s2, load(a, i + 2, c), known), plus(s3, load(a, i + 3, c), known)
+    d = wide + LANES - 1
+    x3 = (a[i + 3, wide] - total(s3)) * a[i + 3, d]
+    x2 = (a[i + 2, wide] - total(s2) - a[i + 2, i + 3] * x3) * a[i + 2, d]
+    x1 = a[i + 1, wide] - total(s1) - a[i + 1, i + 3] * x3 - a[i + 1, i + 2] * x2
+    x1 *= a[i + 1, d]
+    x0 = a[i, wide] - total(s0) - a[i, i + 3] * x3 - a[i, i + 2] * x2 - a[i, i + 1] * x1
+    x[0, i], x[0, i + 1], x[0, i + 2], x[0, i + 3] = x0 * a[i, d], x1, x2, x3

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numba
@@ -19,14 +20,17 @@ import numpy as np
 from numba import prange
 from scipy.sparse import csr_array
 
-from m6rec.arrays import Array, Floats, Ids, State
-from m6rec.compiled import compiled
-from m6rec.models.als import ridge
+from m6rec.arrays import Array, Floats, Ids, State, nest, unnest
+from m6rec.checkpoint import NOWHERE, Saved
+from m6rec.compiled import compiled, plain
 from m6rec.models.graph import right_basis
 from m6rec.models.kernels import transposed
+from m6rec.models.ridge import ridge
+from m6rec.pool import HERE, Pool, cut
 
 POWER = 4  # sweeps of the randomised basis
 EARLY = 2  # sweeps before strengths are learned
+CHANGING = ("mean", "variance", "prior", "precision", "guess", "spread")  # in a sweep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,13 +105,13 @@ def posterior(
     mean, variance = np.empty((rows, k), np.float32), np.empty((rows, k), np.float32)
     error = np.empty(rows, np.float32)
     _posterior(
-        np.ascontiguousarray(start, np.int64),
-        np.ascontiguousarray(index, np.int32),
-        np.ascontiguousarray(value, np.float32),
-        np.ascontiguousarray(partners.mean, np.float32),
-        np.ascontiguousarray(partners.variance, np.float32),
-        np.ascontiguousarray(partners.precision, np.float32),
-        np.ascontiguousarray(prior, np.float32),
+        plain(start, np.int64),
+        plain(index, np.int32),
+        plain(value, np.float32),
+        plain(partners.mean, np.float32),
+        plain(partners.variance, np.float32),
+        plain(partners.precision, np.float32),
+        plain(prior, np.float32),
         bounds,
         mean,
         variance,
@@ -192,7 +196,8 @@ def _posterior(
 
 def factorise(
     ratings: csr_array, features: Floats, phi: Floats, options: Bayes, shrink: float,
-    rng: np.random.Generator, advance: Callable[[int], None],
+    rng: np.random.Generator, advance: Callable[[int], None], pool: Pool = HERE,
+    saved: Saved = NOWHERE,
 ) -> State:  # fmt: skip
     """Alternate over the ratings (n_users, n_items) less their mean.
 
@@ -200,23 +205,29 @@ def factorise(
     (n_items, 1 + dim), the first column of which is 1, the partner of the user's bias; their
     variance; bias (n_items,); prior B (p, 1 + dim); precision (2 + dim,) of noise and users;
     guess (q, 1 + dim) and spread (1 + dim,), of which an item without ratings is φ guess, in
-    column 0 its bias, with that variance.
+    column 0 its bias, with that variance. saved: where every sweep is kept.
     """
     columns = transposed(ratings)
-    n_users, n_items = ratings.shape
-    k = options.dim + 1
-    of_user, of_item = np.diff(ratings.indptr), np.diff(columns.indptr)
-    active, seen = of_user > 0, of_item > 0
-    user = Side(n_users, k, active, features, shrink)
-    item = Side(n_items, k, seen, phi, shrink)
+    k, n_items = options.dim + 1, ratings.shape[1]
+    of_user = np.diff(ratings.indptr)
+    user = Side(ratings, k, features, shrink, pool)
+    item = Side(columns, k, phi, shrink, pool)
     item.mean[:, 1:] = rng.standard_normal((n_items, k - 1)) * 0.1
     noise = 1 / max(float(ratings.data.var()), 1e-6) if len(ratings.data) else 1.0
-    for sweep in range(options.sweeps):
+    done = 0
+    if held := saved.read():
+        user.restore(unnest("user", held))
+        item.restore(unnest("item", held))
+        noise, done = float(held["noise"][0]), int(held["sweeps"][0])
+    advance(done)
+    for sweep in range(done, options.sweeps):
         learn = sweep >= EARLY
-        user.solve(ratings, item, noise, learn)
-        error = item.solve(columns, user, noise, learn)
+        user.solve(item, noise, learn)
+        error = item.solve(user, noise, learn)
         if learn:
             noise = len(ratings.data) / max(error + float(of_user @ user.variance[:, 0]), 1e-9)
+        kept = nest("user", user.state()) | nest("item", item.state())
+        saved.write({**kept, "noise": np.array([noise]), "sweeps": np.array([sweep + 1])})
         advance(1)
     items, variance = item.as_partner()
     return {
@@ -234,22 +245,44 @@ class Side:
     """Users or items while they are fitted: posteriors, prior map and precision; column 0 is
     the bias. guess, spread: prior map and variance that the posteriors started from."""
 
-    def __init__(self, n: int, k: int, active: Array, features: Floats, shrink: float) -> None:
-        self.mean, self.variance = np.zeros((n, k), np.float32), np.zeros((n, k), np.float32)
+    def __init__(
+        self, ratings: csr_array, k: int, features: Floats, shrink: float, pool: Pool
+    ) -> None:
+        """ratings: (R, other side). features: (R, p)."""
+        count = np.diff(ratings.indptr)
+        self.mean = np.zeros((len(count), k), np.float32)
+        self.variance = np.zeros_like(self.mean)
         self.prior = np.zeros((features.shape[1], k), np.float32)
         self.precision = np.full(k, 10.0, np.float32)
-        self.active, self.features, self.shrink = active, features, shrink
+        self.active, self.features, self.shrink = count > 0, features, shrink
         self.guess, self.spread = self.prior, 1 / self.precision
+        self.pool, self.bounds = pool, cut(count + k, pool.size).tolist()
+        whole = len(self.bounds) == 2
+        self.blocks = [
+            pool.share(ratings if whole else csr_array(ratings[first:last]))
+            for first, last in pairwise(self.bounds)
+        ]
 
-    def solve(self, ratings: csr_array, other: Side, noise: float, learn: bool) -> float:
+    def state(self) -> State:
+        return {name: getattr(self, name) for name in CHANGING}
+
+    def restore(self, state: State) -> None:
+        for name in CHANGING:
+            setattr(self, name, state[name])
+
+    def solve(self, other: Side, noise: float, learn: bool) -> float:
         """Solve every row given the other side; return the expected squared error."""
         mean, variance = other.as_partner()
         partners = Partners(mean, variance, np.r_[noise, self.precision].astype(np.float32))
-        value = ratings.data - other.mean[ratings.indices, 0]
         self.guess, self.spread = self.prior, 1 / self.precision
-        self.mean, self.variance, error = posterior(
-            ratings.indptr, ratings.indices, value, partners, self.features @ self.prior
+        prior = self.features @ self.prior
+        given = self.pool.share(other.mean[:, 0].copy()), self.pool.share(partners)
+        pieces = (
+            (block, *given, prior[first:last])
+            for block, (first, last) in zip(self.blocks, pairwise(self.bounds), strict=True)
         )
+        found = zip(*self.pool.map(_solved, pieces), strict=True)
+        self.mean, self.variance, error = (np.concatenate(blocks) for blocks in found)
         on = self.active
         if on.any():
             known = self.features[on]
@@ -265,3 +298,10 @@ class Side:
         mean, variance = self.mean.copy(), self.variance.copy()
         mean[:, 0], variance[:, 0] = 1, 0
         return mean, variance
+
+
+def _solved(
+    ratings: csr_array, bias: Floats, partners: Partners, prior: Floats
+) -> tuple[Floats, Floats, Floats]:
+    value = ratings.data - bias[ratings.indices]
+    return posterior(ratings.indptr, ratings.indices, value, partners, prior)

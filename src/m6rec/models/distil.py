@@ -23,6 +23,7 @@ from m6rec.models.networks import from_state, to_state
 from m6rec.models.pct_model import PctModel
 from m6rec.models.tables import product_codes
 from m6rec.models.towers import Learner, Towers, TowersModel, make_network
+from m6rec.pool import Here
 from m6rec.tracking import Run
 from m6rec.training.loop import Training
 from m6rec.training.sequences import Batch, gaps
@@ -121,7 +122,7 @@ class Student(Learner):
 
     def __init__(self, recipe: Distilled, teacher: Learner) -> None:
         vars(self).update(vars(teacher))  # its data, cut and described already
-        self.run = teacher.run.child("student")
+        self.run = replace(teacher.run.child("student"), pool=Here())  # small: not worth a cluster
         self.options = recipe
         self.teacher = teacher.model()
         rng = self.run.rng("codes")

@@ -11,6 +11,7 @@ from scipy.sparse import csr_array
 from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State
 from m6rec.compiled import threads
 from m6rec.data.dataset import Dataset
+from m6rec.data.query import Query
 from m6rec.data.splits import Split, holdout
 from m6rec.models import scope
 from m6rec.models.additive import (
@@ -22,7 +23,7 @@ from m6rec.models.additive import (
     training_matrix,
 )
 from m6rec.models.base import Recipe
-from m6rec.models.kernels import compact, spread, times_gram, transposed
+from m6rec.models.kernels import compact, spread, times_gram, times_gram_at, transposed
 from m6rec.models.rounded import Rounded
 from m6rec.models.scope import Grouped, Scope, Sources
 from m6rec.models.search import AUTO, is_open, search
@@ -155,7 +156,7 @@ class GraphModel(Additive):
         self.joint, self.binary = True, recipe.binary
         self.rows, self.basis = compact(rows), basis
         self.singular, self.degree = singular, degree
-        self.columns = transposed(rows)
+        self.columns = compact(transposed(rows))
         self.n_items = n_items
         self.gain = float(recipe.low_pass) * (1 - float(recipe.sharpen) * singular**2)  # (dim,)
         self.ins = basis.scaled(power(degree, -float(recipe.item_power)))
@@ -167,9 +168,28 @@ class GraphModel(Additive):
         return scores
 
     def some(self, inputs: csr_array, items: Ids) -> Scores:
-        scores = times_gram(inputs, self.rows, self.columns)[:, items]
+        scores = times_gram_at(inputs, self.rows, self.columns, items)
         self.outs.take(items).add_products(self.ins.summed(inputs) * self.gain, scores)
         return scores
+
+    def embed_query(self, query: Query, domain: int) -> Floats:
+        """Return (B, dim): the smooth view; the rest is in ``reach``."""
+        inputs = self.inputs(query.within(len(self.trained)))
+        vectors: Floats = self.ins.summed(inputs) * self.gain
+        vectors[~self.active(inputs)[:, domain]] = np.nan
+        return vectors
+
+    def embed_items(self, domain: int, items: Ids | None = None) -> Floats:
+        codes = np.arange(self.n_items) if items is None else items
+        vectors = np.zeros((len(codes), len(self.singular)), np.float32)
+        fitted = np.flatnonzero(codes < len(self.trained))
+        at = fitted[self.item_domain[codes[fitted]] == domain]
+        vectors[at] = self.outs.take(codes[at]).matrix
+        return vectors
+
+    def reach(self, query: Query) -> Scores:
+        inputs = self.inputs(query.within(len(self.trained)))
+        return times_gram(inputs, self.rows, self.columns)
 
     def contributions(self, inputs: csr_array, items: Ids) -> Array:
         sources = inputs.indices

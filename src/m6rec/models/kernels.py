@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numba import prange
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, vstack
 
 from m6rec.arrays import Array, Floats, Ids, Scores
-from m6rec.compiled import compiled
+from m6rec.compiled import compiled, plain
+from m6rec.pool import Pool, cut
 
 Parts = tuple[Array, Array, Array]  # indptr int64, indices int32, data float32
 CHUNKS = 64  # rows are dealt out to this many chunks, so that heavy rows spread over threads
@@ -18,9 +20,9 @@ CHUNKS = 64  # rows are dealt out to this many chunks, so that heavy rows spread
 def parts(matrix: csr_array) -> Parts:
     """Return the arrays of a CSR matrix in the types that the kernels are compiled for."""
     return (
-        np.ascontiguousarray(matrix.indptr, np.int64),
-        np.ascontiguousarray(matrix.indices, np.int32),
-        np.ascontiguousarray(matrix.data, np.float32),
+        plain(matrix.indptr, np.int64),
+        plain(matrix.indices, np.int32),
+        plain(matrix.data, np.float32),
     )
 
 
@@ -65,6 +67,17 @@ class Side:
             zeros if offset is None else np.asarray(offset, np.float32),
         )
 
+    def parts(self) -> Parts:
+        """Return the arrays in the types that the kernels are compiled for."""
+        return (
+            plain(self.scale, np.float32),
+            plain(self.product, np.float32),
+            plain(self.offset, np.float32),
+        )
+
+    def rows(self, first: int, last: int) -> Side:
+        return Side(self.scale[first:last], self.product[first:last], self.offset[first:last])
+
 
 def nearest_rows(
     left: csr_array,
@@ -76,29 +89,58 @@ def nearest_rows(
     constant: float = 0.0,
     shrink: float = 0.0,
     itself: bool = True,
+    first: int = 0,
 ) -> csr_array:
     """Return (B, n) float32: for each row of left (B, m) the k nearest columns of (m, n).
 
     The similarity of ``Side``, times n_ij / (n_ij + shrink), over pairs that share n_ij > 0
     coordinates, if it is above 0. Entries may have any sign. Without ``itself`` the diagonal
-    is left out. Never holds more than one dense row a thread.
+    is left out, the first row being the column ``first``. Never holds more than one dense row a
+    thread.
     """
     size, value, index = _tables(left.shape[0], k)
     unit = bool((left.data == 1).all() and (columns.data == 1).all())
     _nearest_rows(
         *parts(left),
         *parts(columns),
-        *(a.scale, a.product, a.offset),
-        *(b.scale, b.product, b.offset),
+        *a.parts(),
+        *b.parts(),
         np.float32(constant),
         np.float32(shrink),
         unit,
         itself,
+        first,
         value,
         index,
         size,
     )
     return from_table(value, index, size, columns.shape[1])
+
+
+def nearest_others(
+    rows: csr_array, k: int, a: Side, b: Side, pool: Pool, *, constant: float = 0.0,
+    shrink: float = 0.0,
+) -> csr_array:  # fmt: skip
+    """Return (n, n): for each row (n, m) the k nearest other rows, as of ``nearest_rows``; on a
+    cluster, runs of rows of about equal cost are pieces of work."""
+    columns = transposed(rows)
+    cost = np.add.reduceat(np.r_[np.diff(columns.indptr)[rows.indices], 0], rows.indptr[:-1])
+    shared = pool.share(columns), pool.share(b)
+    pieces = (
+        (rows[first:last], *shared, a.rows(first, last), k, constant, shrink, first)
+        for first, last in pairwise(cut(cost * (np.diff(rows.indptr) > 0), pool.size).tolist())
+    )
+    found = list(pool.map(_nearest_others, pieces))
+    return found[0] if len(found) == 1 else csr_array(vstack(found, format="csr"))
+
+
+def _nearest_others(
+    rows: csr_array, columns: csr_array, b: Side, a: Side, k: int, constant: float, shrink: float,
+    first: int,
+) -> csr_array:  # fmt: skip
+    return nearest_rows(
+        rows, columns, k, a, b, constant=constant, shrink=shrink, itself=False, first=first
+    )
 
 
 def nearest_rated(
@@ -155,10 +197,18 @@ def times_gram(left: csr_array, rows: csr_array, columns: csr_array) -> Scores:
     return out
 
 
+def times_gram_at(left: csr_array, rows: csr_array, columns: csr_array, at: Ids) -> Scores:
+    """Return these columns (C,) of ``times_gram``, by whichever way reads less."""
+    out = np.zeros((left.shape[0], len(at)), np.float32)
+    codes = np.ascontiguousarray(at, np.int32)
+    _times_gram_at(*parts(left), *parts(rows), *parts(columns), codes, out)
+    return out
+
+
 def spread(left: csr_array, dense: Floats) -> Floats:
     """Return left (B, n) times a dense matrix (n, d): (B, d) float32."""
     out = np.zeros((left.shape[0], dense.shape[1]), np.float32)
-    _spread(*parts(left), np.ascontiguousarray(dense, np.float32), out)
+    _spread(*parts(left), plain(dense, np.float32), out)
     return out
 
 
@@ -212,7 +262,7 @@ def greatest(values: Floats, k: int) -> Array:
 def _nearest_rows(  # type: ignore[no-untyped-def]
     l_ptr, l_idx, l_val, c_ptr, c_idx, c_val,
     l_scale, l_product, l_offset, r_scale, r_product, r_offset,
-    constant, shrink, unit, itself, value, index, size,
+    constant, shrink, unit, itself, first, value, index, size,
 ):  # fmt: skip
     n_left, n = len(l_ptr) - 1, len(r_scale)
     for chunk in prange(min(CHUNKS, n_left)):
@@ -240,7 +290,7 @@ def _nearest_rows(  # type: ignore[no-untyped-def]
                 dot[j] = 0
                 if not unit:
                     shared[j] = 0
-                if s > 0 and (itself or j != i):
+                if s > 0 and (itself or j != i + first):
                     filled = push(value[i], index[i], filled, s, j)
             size[i] = filled
 
@@ -330,6 +380,39 @@ def _times_gram(  # type: ignore[no-untyped-def]
             if w != 0:
                 for q in range(r_ptr[u], r_ptr[u + 1]):
                     row[r_idx[q]] += w * r_val[q]
+
+
+@compiled(parallel=True)
+def _times_gram_at(  # type: ignore[no-untyped-def]
+    l_ptr, l_idx, l_val, r_ptr, r_idx, r_val, c_ptr, c_idx, c_val, at, out
+):
+    m, n = len(r_ptr) - 1, len(c_ptr) - 1
+    pull = 0  # entries in the columns that are asked for
+    for i in at:
+        pull += c_ptr[i + 1] - c_ptr[i]
+    for b in prange(out.shape[0]):
+        weight = np.zeros(m, np.float32)
+        for p in range(l_ptr[b], l_ptr[b + 1]):
+            j, w = l_idx[p], l_val[p]
+            for q in range(c_ptr[j], c_ptr[j + 1]):
+                weight[c_idx[q]] += w * c_val[q]
+        push = 0  # entries in the rows that count
+        for u in range(m):
+            if weight[u] != 0:
+                push += r_ptr[u + 1] - r_ptr[u]
+        if push < pull:
+            row = np.zeros(n, np.float32)
+            for u in range(m):
+                w = weight[u]
+                if w != 0:
+                    for q in range(r_ptr[u], r_ptr[u + 1]):
+                        row[r_idx[q]] += w * r_val[q]
+            for c in range(len(at)):
+                out[b, c] = row[at[c]]
+        else:
+            for c in range(len(at)):
+                for q in range(c_ptr[at[c]], c_ptr[at[c] + 1]):
+                    out[b, c] += weight[c_idx[q]] * c_val[q]
 
 
 @compiled(parallel=True)

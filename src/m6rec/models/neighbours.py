@@ -16,10 +16,11 @@ from m6rec.data.splits import Split
 from m6rec.models import scope
 from m6rec.models.additive import Reasons, normalised, only, power, trained_items, training_matrix
 from m6rec.models.base import Model, Recipe
-from m6rec.models.kernels import Side, nearest_rows, transposed
+from m6rec.models.kernels import Side, nearest_others, transposed
 from m6rec.models.rankings import ItemRanking, UserRanking, similarities
 from m6rec.models.ratings import Measure, Rating, Ratings
 from m6rec.models.scope import Grouped, Scope, Sources
+from m6rec.pool import Pool
 from m6rec.tracking import Run
 
 
@@ -79,7 +80,7 @@ class Neighbours(Recipe):
         with threads(run.threads):
             for group in item_groups(train, self.scope):
                 if (mask := group & ~train.explicit).any():
-                    parts.append(self._ranking(only(liked, mask)))
+                    parts.append(self._ranking(only(liked, mask), run.pool))
                 if (mask := group & train.explicit).any():
                     parts.append(Ratings.fit(only(train.matrix, mask), self._rating()))
         return NeighboursModel(self, train.n_items, tuple(parts))
@@ -106,9 +107,10 @@ class Neighbours(Recipe):
             reg_user=self.reg_user,
         )
 
-    def _ranking(self, matrix: csr_array) -> ItemRanking | UserRanking:
+    def _ranking(self, matrix: csr_array, pool: Pool) -> ItemRanking | UserRanking:
         if self.by == "item":
-            near = similarities(transposed(matrix), self.similarity, self.k, self.shrink)
+            rows = transposed(matrix)
+            near = similarities(rows, self.similarity, self.k, self.shrink, pool)
             return self._restored(trained_items(matrix), transposed(near))
         return self._restored(trained_items(matrix), matrix)
 
@@ -150,7 +152,8 @@ class RP3Beta(Recipe):
     def fit(self, train: Dataset, run: Run) -> NeighboursModel:
         liked = training_matrix(train, binary=self.binary)
         with threads(run.threads):
-            parts = [self._walk(only(liked, group)) for group in item_groups(train, self.scope)]
+            groups = item_groups(train, self.scope)
+            parts = [self._walk(only(liked, group), run.pool) for group in groups]
         return NeighboursModel(self, train.n_items, tuple(parts))
 
     def restore(self, state: State) -> NeighboursModel:
@@ -160,11 +163,11 @@ class RP3Beta(Recipe):
         ]
         return NeighboursModel(self, int(state["n_items"][0]), tuple(parts))
 
-    def _walk(self, matrix: csr_array) -> ItemRanking:
+    def _walk(self, matrix: csr_array, pool: Pool) -> ItemRanking:
         rows = transposed(normalised(matrix, self.alpha / 2, 0.0))  # (n_items, n_users)
         degree = matrix.sum(axis=0)
         source, target = Side.of(power(degree, -self.alpha)), Side.of(power(degree, -self.beta))
-        near = nearest_rows(rows, transposed(rows), self.k, source, target, itself=False)
+        near = nearest_others(rows, self.k, source, target, pool)
         return ItemRanking(trained_items(matrix), near, binary=self.binary)
 
 
@@ -201,10 +204,22 @@ class NeighboursModel(Model):
 
     def score(self, query: Query, items: Ids | None = None) -> Scores:
         query = query.within(self.n_fitted)
-        scores = np.full((len(query), self.n_items), np.nan, np.float32)
+        codes = np.arange(self.n_items) if items is None else np.asarray(items)
+        scores = np.full((len(query), len(codes)), np.nan, np.float32)
+        fitted = codes < self.n_fitted
         for part in self.parts:
-            scores[:, : self.n_fitted][:, part.covers] = part.score(query)[:, part.covers]
-        return scores if items is None else scores[:, items]
+            at = np.flatnonzero(fitted & part.covers[np.where(fitted, codes, 0)])
+            if len(at):
+                scores[:, at] = part.score(query, codes[at])
+        return scores
+
+    def reach(self, query: Query) -> Scores:
+        query = query.within(self.n_fitted)
+        found = np.zeros((len(query), self.n_fitted), np.float32)
+        for part in self.parts:
+            if not isinstance(part, Ratings):
+                found += part.product(part.inputs(query))
+        return found
 
     def update(self, dataset: Dataset) -> NeighboursModel:
         return NeighboursModel(self.recipe, dataset.n_items, self.parts)

@@ -18,23 +18,29 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import pairwise
 from typing import ClassVar, Self
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from m6rec.arrays import Array, Floats, Mask, State, nest
+from m6rec.checkpoint import NOWHERE, Checkpoint, Saved
 from m6rec.compiled import threads
+from m6rec.config import to_table
 from m6rec.data.dataset import Dataset
 from m6rec.data.splits import Split, holdout
 from m6rec.models import bayes
-from m6rec.models.als import ridge, solve_all
 from m6rec.models.base import Recipe
 from m6rec.models.bayes import Bayes
+from m6rec.models.blocks import Block, Side
 from m6rec.models.described import described
+from m6rec.models.entries import Events
 from m6rec.models.newcomers import learn_ridges
-from m6rec.models.pct_model import Confidence, Events, PctModel, user_features, vectors_for
+from m6rec.models.pct_model import Confidence, PctModel, user_features, vectors_for
+from m6rec.models.ridge import ridge
 from m6rec.models.transfer import HOLDOUTS, Local, choose
+from m6rec.pool import Pool, cut
 from m6rec.text import Choice, FittedText, TextEncoder, encoder_of, plain
 from m6rec.tracking import Run
 
@@ -100,12 +106,19 @@ class Pct(Recipe):
 
         with threads(run.threads):
             phi, _ = item_features(fixed, split.train, run)
-            options = choose(self.domains, holdouts, attempt, run, self.transfer)
+            test = split.test.user, split.test.item, split.test.weight
+            data = phi, *seen_of(split.train), *test
+            checkpoint = Checkpoint(run, [to_table(fixed), "choose"], *data)
+            saved = Saved(checkpoint)
+            options = choose(self.domains, holdouts, attempt, run, self.transfer, saved)
             alone = replace(
                 fixed, sweeps=min(BRIEF, self.sweeps), ratings=ratings, domains=options,
                 transfer=False,
             )  # fmt: skip
-            ridges = learn_ridges(split.train, lambda d: fit(alone, d, quiet, phi), told, run)
+            ridges = learn_ridges(
+                split.train, lambda d: fit(alone, d, quiet, phi), told, run, saved.part("ridges")
+            )
+            checkpoint.done()
         for name, found in ridges.items():
             options[name] = replace(options[name], ridge=found)
             run.scalar(f"ridge/{name}", found, 0)
@@ -124,7 +137,9 @@ class Pct(Recipe):
         fixed = replace(self, encoder=plain(self.encoder))
         with threads(run.threads):
             phi, encoder = item_features(fixed, train, run)
-            model = fit(fixed, train, run, phi)
+            checkpoint = Checkpoint(run, [to_table(fixed), "fit"], phi, *seen_of(train))
+            model = fit(fixed, train, run, phi, saved=Saved(checkpoint))
+            checkpoint.done()
         if encoder is None:
             return model
         return fixed.restore(model.state() | nest("encoder", encoder.state()))
@@ -136,12 +151,13 @@ class Pct(Recipe):
 
 def fit(
     recipe: Pct, train: Dataset, run: Run, phi: Floats, kept: Kept | None = None,
-    whole: Mask | None = None,
+    whole: Mask | None = None, saved: Saved = NOWHERE,
 ) -> PctModel:  # fmt: skip
     """Fit every domain alone, then those with sources again with the sources' vectors.
 
     kept: carries domains alone from one fit to the next on the same train and recipe. whole: (D,)
-    implicit domains that take all sweeps, the others only a few; None = all of them.
+    implicit domains that take all sweeps, the others only a few; None = all of them. saved: where
+    every sweep is kept.
     """
     n_domains, rated = train.n_domains, [d.feedback == "explicit" for d in train.domains]
     k = max(recipe.ratings.dim + 1 if explicit else recipe.dim for explicit in rated)
@@ -203,15 +219,16 @@ def fit(
                     alternate = rate if rated[d] else factorise
                     few = whole is not None and not whole[d]
                     one = replace(recipe, sweeps=min(BRIEF, recipe.sweeps)) if few else recipe
-                    found = alternate(one, model, d, parts[d], f, phi, rng, advance)
+                    own = saved.part(f"{stage}/{d}")
+                    found = alternate(one, model, d, parts[d], f, phi, rng, advance, run.pool, own)
                 place(state, stage, d, found, inside[d], k)
                 if given is not None and (stage == "own" or state["warm"][d]):
                     # only now: shrunk in every sweep, attributes would fade with their number
                     name = f"{stage}/prior/{d}"
-                    solved = model.solve_users(stage, d, parts[d], f @ state[name])
+                    solved = solve_users(model, stage, d, parts[d], f, run.pool)
                     state[name] = prior_of(model, d, parts[d], f, solved, shrink)
                 if stage == "full" and state["warm"][d]:
-                    joint = model.solve_users(stage, d, parts[d], f @ state[f"full/prior/{d}"])
+                    joint = solve_users(model, stage, d, parts[d], f, run.pool)
                     known = model.known(attributes, parts[d])
                     state[f"full/alone/{d}"] = prior_of(
                         model, d, parts[d], known, joint, shrink[: known.shape[1]]
@@ -219,7 +236,8 @@ def fit(
                 if stage == "own":
                     users = kept[d][2] if d in kept and kept[d][1] is found else None
                     if users is None:
-                        users = model.own_vectors(parts, attributes, np.arange(n_domains) == d)[d]
+                        users = solve_users(model, stage, d, parts[d], f, run.pool)
+                        users[parts[d].count == 0] = 0
                     kept[d] = key, found, users
                     active = parts[d].count > 0
                     square = float((users[active] ** 2).sum(axis=1).mean()) if active.any() else 1.0
@@ -228,6 +246,13 @@ def fit(
     if not state["omega"].any():
         state = {n: v for n, v in state.items() if not n.startswith("full/")}
     return recipe.restore(state)
+
+
+def seen_of(data: Dataset) -> list[Array]:
+    """Return what a fit sees of a dataset, beside φ."""
+    matrix, blocks = data.matrix, data.user_features
+    known = [block for _, block in sorted(blocks.items())]
+    return [matrix.indptr, matrix.indices, matrix.data, data.item_domain, *known]
 
 
 def place(state: State, stage: str, domain: int, found: State, inside: Mask, k: int) -> None:
@@ -255,6 +280,19 @@ def extended(
     return kept | {"prior": prior_of(model, domain, part, features, users, shrink)}
 
 
+def solve_users(
+    model: PctModel, stage: str, domain: int, part: Events, features: Floats, pool: Pool
+) -> Floats:
+    """Solve the users of all rows, given the map from features to their priors."""
+    prior = model.state()[f"{stage}/prior/{domain}"]
+    shared = pool.share(model)
+    pieces = (
+        (shared, stage, domain, part.rows(first, last), features[first:last] @ prior)
+        for first, last in pairwise(cut(part.count + prior.shape[1], pool.size).tolist())
+    )
+    return np.concatenate(list(pool.map(PctModel.solve_users, pieces)))
+
+
 def prior_of(
     model: PctModel, domain: int, part: Events, features: Floats, users: Floats, shrink: Array
 ) -> Floats:
@@ -280,7 +318,7 @@ def text_encoder(recipe: Pct, n_items: int) -> TextEncoder | None:
 
 def factorise(
     recipe: Pct, model: PctModel, domain: int, part: Events, features: Floats, phi: Floats,
-    rng: np.random.Generator, advance: Callable[[int], None],
+    rng: np.random.Generator, advance: Callable[[int], None], pool: Pool, saved: Saved,
 ) -> State:  # fmt: skip
     """Alternate over one domain; return its items, bias, gram and prior."""
     codes = np.flatnonzero(model.item_domain == domain)
@@ -293,39 +331,44 @@ def factorise(
         model.strength(domain, by_user.count),
         model.strength(domain, by_item.count),
     )
-    active = by_user.count > 0
-    on = np.ones(len(codes), np.bool_)
     k, alpha = recipe.dim, float(model.state()["options"][domain, 2])
-    items = (rng.standard_normal((len(codes), k)) * 0.1 / np.sqrt(k)).astype(np.float32)
-    prior = np.zeros((features.shape[1], k), np.float32)
-    phi_here = np.hstack([np.ones((len(codes), 1), np.float32), phi[codes]])
-    guess = np.zeros((len(codes), k), np.float32)
+    told = np.hstack([np.ones((len(codes), 1), np.float32), phi[codes]])
+    users = Side(
+        Block(by_user.start, by_user.item, weight, target, reg_user, features),
+        k, recipe.ridge, pool,
+    )  # fmt: skip
+    items = Side(
+        Block(by_item.start, by_item.item, weight[place], target[place], reg_item, told),
+        k, recipe.ridge, pool,
+    )  # fmt: skip
     seen = by_item.count > 0
-    for _ in range(recipe.sweeps):
-        gram = alpha * (items[seen].T @ items[seen])
-        users = solve_all(
-            by_user.start, by_user.item, weight, target, items, gram, active, reg_user,
-            features @ prior,
-        )  # fmt: skip
-        prior = ridge(features[active], users[active], reg_user[active], recipe.ridge)
-        gram_user = alpha * (users[active].T @ users[active])
-        items = solve_all(
-            by_item.start, by_item.item, weight[place], target[place], users, gram_user, on,
-            reg_item, guess,
-        )  # fmt: skip
+    vectors = (rng.standard_normal((len(codes), k)) * 0.1 / np.sqrt(k)).astype(np.float32)
+    gram = vectors[seen].T @ vectors[seen]
+    prior = np.zeros((features.shape[1], k), np.float32)
+    guess = np.zeros((told.shape[1], k), np.float32)
+    done = 0
+    if held := saved.read():
+        vectors, gram, prior, guess = (held[n] for n in ("vectors", "gram", "prior", "guess"))
+        done = int(held["sweeps"][0])
+    advance(done)
+    for sweep in range(done, recipe.sweeps):
+        user = users.solve(vectors, alpha * gram, prior)
+        prior = user.prior
+        item = items.solve(user.vectors, alpha * user.gram, guess)
+        vectors, gram = item.vectors, item.gram
         if phi.shape[1]:
-            w = ridge(phi_here[seen], items[seen], reg_item[seen], recipe.ridge)
-            guess = phi_here @ w
-        items[~seen] = guess[~seen]
+            guess = item.prior
+        vectors[~seen] = (told @ guess)[~seen]
+        kept = {"vectors": vectors, "gram": gram, "prior": prior, "guess": guess}
+        saved.write({**kept, "sweeps": np.array([sweep + 1])})
         advance(1)
-    gram = alpha * (items[seen].T @ items[seen])
-    found = {"items": items, "gram": gram, "prior": prior}
-    return found | ({"guess": w} if phi.shape[1] else {})
+    found = {"items": vectors, "gram": alpha * gram, "prior": prior}
+    return found | ({"guess": guess} if phi.shape[1] else {})
 
 
 def rate(
     recipe: Pct, model: PctModel, domain: int, part: Events, features: Floats, phi: Floats,
-    rng: np.random.Generator, advance: Callable[[int], None],
+    rng: np.random.Generator, advance: Callable[[int], None], pool: Pool, saved: Saved,
 ) -> State:  # fmt: skip
     """Factorise the ratings of one domain; return what ``bayes.factorise`` does."""
     inside = model.item_domain == domain
@@ -334,5 +377,6 @@ def rate(
     ratings = csr_array(csr_array((value, part.item, part.start), shape=shape)[:, inside])
     described = [np.ones((model.n_items, 1), np.float32), phi, model.state()["presence"]]
     return bayes.factorise(
-        ratings, features, np.hstack(described)[inside], recipe.ratings, recipe.ridge, rng, advance
-    )
+        ratings, features, np.hstack(described)[inside], recipe.ratings, recipe.ridge, rng, advance,
+        pool, saved,
+    )  # fmt: skip

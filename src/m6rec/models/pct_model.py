@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import copy
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from numba import prange
-from scipy.sparse import csr_array
 
 from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State, unnest
 from m6rec.compiled import compiled
@@ -22,56 +20,10 @@ from m6rec.models.als import solve
 from m6rec.models.base import Model, Reason, Recipe
 from m6rec.models.bayes import Partners, posterior
 from m6rec.models.described import described_later
+from m6rec.models.entries import Events
 from m6rec.text import FittedText, TextEncoder
 
 Confidence = Literal["log", "linear", "binary"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Events:
-    """History entries of one domain as CSR rows over its item codes."""
-
-    start: Ids  # (R + 1,)
-    item: Ids  # (N,)
-    value: Array  # (N,)
-
-    @property
-    def count(self) -> Ids:
-        """(R,) entries of each row."""
-        return np.diff(self.start)
-
-    @classmethod
-    def of(cls, history: csr_array, inside: Mask) -> Events:
-        """Take the entries of the items inside (n_items,)."""
-        keep = inside[history.indices]
-        before = np.r_[0, np.cumsum(keep)]
-        return cls(before[history.indptr], history.indices[keep], history.data[keep])
-
-    @classmethod
-    def split(cls, history: csr_array, item_domain: Ids, n_domains: int) -> list[Events]:
-        """Return the entries of each domain, in one pass over all of them."""
-        n_rows, domain = history.shape[0], item_domain[history.indices]
-        order = np.argsort(domain, kind="stable")
-        row = np.repeat(np.arange(n_rows), np.diff(history.indptr))
-        cell = domain.astype(np.int64) * n_rows + row
-        count = np.bincount(cell, minlength=n_domains * n_rows).reshape(n_domains, n_rows)
-        at = np.split(order, np.cumsum(count.sum(axis=1))[:-1])
-        return [
-            cls(np.r_[0, np.cumsum(n)], history.indices[rows], history.data[rows])
-            for n, rows in zip(count, at, strict=True)
-        ]
-
-    def row(self, r: int) -> Events:
-        """Return one row alone."""
-        at = slice(self.start[r], self.start[r + 1])
-        return Events(self.start[r : r + 2] - self.start[r], self.item[at], self.value[at])
-
-    def flipped(self, n: int) -> tuple[Events, Ids]:
-        """Return the transpose with n rows, and where each of its entries stood here."""
-        order = np.argsort(self.item, kind="stable")
-        row = np.repeat(np.arange(len(self.start) - 1), self.count)
-        start = np.searchsorted(self.item[order], np.arange(n + 1))
-        return Events(start, row[order], self.value[order]), order
 
 
 def vectors_for(state: State, target: int, vectors: list[Floats]) -> list[Floats]:
@@ -212,11 +164,12 @@ class PctModel(Model):
         users[~informed] = np.nan
         return np.hstack([users, np.ones((len(users), 1), np.float32)])
 
-    def embed_items(self, domain: int) -> Floats:
+    def embed_items(self, domain: int, items: Ids | None = None) -> Floats:
         """Return (n_items, k + 1): the item's vector and its bias; zero outside the domain."""
+        at = slice(None) if items is None else items
         factors, bias = self.item_factors(domain)
-        vectors: Floats = np.hstack([factors, bias[:, None]])
-        return np.where((self.item_domain == domain)[:, None], vectors, np.float32(0))
+        vectors: Floats = np.hstack([factors[at], bias[at, None]])
+        return np.where((self.item_domain[at] == domain)[:, None], vectors, np.float32(0))
 
     def explain(self, query: Query, items: Ids) -> list[list[list[Reason]]]:
         """Split u·v = vᵀ M⁻¹ (Σ_h b_h y_h + λ prior) over history items, attributes and sources."""
@@ -237,10 +190,10 @@ class PctModel(Model):
         own: list[Floats], names: list[str],
     ) -> list[Reason]:  # fmt: skip
         d = int(self.item_domain[i])
-        row, state = parts[d].row(b), self._state
+        row, state = parts[d].rows(b, b + 1), self._state
         stage, matrix = "own", f"own/prior/{d}"
         if self.stage(d) == "full":
-            sourced = bool(self.sourced(d, [part.row(b) for part in parts])[0])
+            sourced = bool(self.sourced(d, [part.rows(b, b + 1) for part in parts])[0])
             if state["warm"][d] or (sourced and not len(row.item)):
                 informed = sourced or len(row.item)
                 stage, matrix = "full", f"full/{'prior' if informed else 'alone'}/{d}"
@@ -257,7 +210,7 @@ class PctModel(Model):
         for place, s in enumerate(sources):
             first = attributes.shape[1] + state["presence"].shape[1] + place * len(z)
             toward = pull[first : first + len(z)] * (self.omega[d, s] / state["norm"][s])
-            source = parts[s].row(b)
+            source = parts[s].rows(b, b + 1)
             if not len(source.item):
                 continue
             y, weight = self._influence("own", s, source, toward)
@@ -411,8 +364,12 @@ class PctModel(Model):
 
 @compiled(parallel=True)
 def _place(found, informed, at, scores):  # type: ignore[no-untyped-def]
-    """Write (B, m) scores of informed rows into columns ``at`` (m,) of (B, n)."""
+    """Write (B, m) scores of informed rows into columns ``at`` (m,), increasing, of (B, n)."""
+    n = len(at)
+    beside = n > 0 and at[n - 1] - at[0] == n - 1  # then a row is copied as it is
     for b in prange(len(found)):
-        if informed[b]:
-            for c in range(len(at)):
+        if informed[b] and beside:
+            scores[b, at[0] : at[0] + n] = found[b]
+        elif informed[b]:
+            for c in range(n):
                 scores[b, at[c]] = found[b, c]

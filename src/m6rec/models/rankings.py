@@ -7,20 +7,28 @@ from scipy.sparse import csr_array
 
 from m6rec.arrays import Array, Ids, Mask, Scores, State
 from m6rec.models.additive import Additive
-from m6rec.models.kernels import Side, compact, nearest_rows, row_of, times, transposed
+from m6rec.models.kernels import (
+    Side,
+    compact,
+    nearest_others,
+    nearest_rows,
+    row_of,
+    times,
+    transposed,
+)
 from m6rec.models.ratings import Measure
+from m6rec.pool import HERE, Pool
 
 
-def similarities(rows: csr_array, measure: Measure, k: int, shrink: float = 0.0) -> csr_array:
+def similarities(
+    rows: csr_array, measure: Measure, k: int, shrink: float = 0.0, pool: Pool = HERE
+) -> csr_array:
     """Return (n, n): the k most similar other rows of each row of a positive matrix (n, m).
 
     Cells without an entry are zeros of the matrix; centring never makes it dense.
     """
     side, constant = _side(rows, measure, rows.sum(axis=0) / rows.shape[0])
-    columns = transposed(rows)
-    return nearest_rows(
-        rows, columns, k, side, side, constant=constant, shrink=shrink, itself=False
-    )
+    return nearest_others(rows, k, side, side, pool, constant=constant, shrink=shrink)
 
 
 def _side(rows: csr_array, measure: Measure, mean: Array) -> tuple[Side, float]:

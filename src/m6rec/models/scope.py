@@ -80,7 +80,7 @@ def learn(recipe: Any, split: Split, run: Run) -> Sources:
     best: dict[str, tuple[str, ...]] = {n: recipe.sources.get(n, ()) for n in names}
     if not likely:
         return best
-    judge = Judge(split, Popular().fit(split.train, run), run.rng("sources"))
+    judge = Judge(split, Popular().fit(split.train, run), run.rng("sources"), run.pool)
 
     def values(tried: dict[str, tuple[str, ...]]) -> dict[str, Array]:
         model = fit(replace(recipe, sources=best | tried), split.train, run)

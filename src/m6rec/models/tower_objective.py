@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from m6rec.models.networks import Towers as Network
 from m6rec.training.adversarial import attacked
+from m6rec.training.group import ALONE, Group
 from m6rec.training.losses import Loss, ranking_loss
 
 
@@ -36,9 +37,11 @@ class Step:
 
 def objective(
     network: Network, steps: Sequence[Step], codes: Tensor, vectors: Tensor, loss: Loss,
-    strength: float,
+    strength: float, group: Group = ALONE,
 ) -> Tensor:  # fmt: skip
     """Return the loss of a batch: the mean over its targets, of each task, in balance.
+
+    group: processes that have a part of the batch each; the loss is then this one's share.
 
     codes: (n,) the items of the batch, vectors: (n, d) theirs. strength: of the attack under
     which the ranking is learned as well, 0 = none. Tasks: the ranking of each event type that
@@ -63,9 +66,12 @@ def objective(
             found = (network.value(step.trunk) * vectors[step.own]).sum(1) + own
             error = functional.mse_loss(found, step.value, reduction="sum") / 2
             total[-1], count[-1] = total[-1] + error, count[-1] + len(found)
+    if not steps:  # a part without targets; a gradient is asked for all the same
+        total[0] = 0 * vectors.sum()
+    count = group.total(count)
     losses = torch.stack([t / max(1, n) for t, n in zip(total, count, strict=True)])
     if network.variance is not None:
-        present = losses.new_tensor([float(n > 0) for n in count])
+        present = losses.new_tensor([float(n > 0) / group.size for n in count])
         losses = torch.exp(-network.variance) * losses + present * network.variance / 2
     return losses.sum()
 

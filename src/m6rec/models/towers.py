@@ -39,6 +39,7 @@ from m6rec.models.tower_objective import Step, objective
 from m6rec.models.two_towers import Inputs, TwoTowers
 from m6rec.text import Name
 from m6rec.tracking import Run
+from m6rec.training.group import ALONE, Group, learn
 from m6rec.training.loop import Training, deterministic, train
 from m6rec.training.losses import Loss
 from m6rec.training.negatives import draw
@@ -136,7 +137,7 @@ class Towers(Recipe):
         if self.epochs is not None:
             return chosen
         learner = Learner(chosen, split.train, run)
-        found = learner.learn(self.training, partial(judge, learner, split))
+        found = learner.learn(self.training, split)
         return replace(chosen, epochs=max(1, found))
 
     def fit(self, train: Dataset, run: Run) -> TowersModel:
@@ -166,7 +167,9 @@ def make_network(recipe: Towers, phi: Floats, trained: Mask, sizes: Ids) -> Netw
 
 
 class Learner:
-    """A network in training on a dataset."""
+    """A network in training on a dataset. group: the processes that train it now."""
+
+    group = ALONE
 
     def __init__(self, recipe: Towers, data: Dataset, run: Run) -> None:
         recipe = replace(recipe, scope=settled(recipe.scope, data))
@@ -195,10 +198,15 @@ class Learner:
             np.flatnonzero(self.trained & (data.item_domain == d)) for d in range(data.n_domains)
         ]
 
-    def learn(self, training: Training, judged: partial[float] | None = None) -> int:
-        """Train, from a checkpoint if the same training was killed; return the best epochs."""
+    def learn(self, training: Training, split: Split | None = None) -> int:
+        """Train; return the epochs, with a split those that its holdout judges best."""
+        return learn(self, training, split)
+
+    def train_in(self, group: Group, training: Training, split: Split | None = None) -> int:
+        """Train, from a checkpoint if the same training was killed."""
+        self.group = group
         table = [to_table(replace(self.recipe, training=training)), self.run.seed, self.run.scope]
-        digest = hashlib.sha256(json.dumps([table, judged is None]).encode())
+        digest = hashlib.sha256(json.dumps([table, split is None, group.size]).encode())
         pieces, domain = self.pieces, self.data.item_domain
         seen = (pieces.row, pieces.item, pieces.time, pieces.first, pieces.size, domain)
         told = (self.data.event, self.value, self.phi, self.user_blocks, self.latents)
@@ -206,10 +214,12 @@ class Learner:
             digest.update(np.ascontiguousarray(array).data)
         checkpoint = cache_dir() / "checkpoints" / digest.hexdigest()[:32]
         forget(checkpoint.parent, STALE)
+        judged = None if split is None else partial(judge, self, split)
         with deterministic():
             found = train(
-                self.network, self.batches, self.loss, training, self.run, judged, checkpoint
-            )
+                self.network, self.batches, self.loss, training, self.run, judged, checkpoint,
+                group=group,
+            )  # fmt: skip
         return found.epochs
 
     def batches(self, epoch: int) -> Iterator[tuple[Batch, np.random.Generator]]:
@@ -221,11 +231,13 @@ class Learner:
     def loss(self, given: tuple[Batch, np.random.Generator]) -> Tensor:
         """Return the mean loss of the targets of a batch, each among items of its domain."""
         network, (batch, rng) = self.network, given
+        every = self.data.item_domain[self.pieces.item[batch.target[batch.target >= 0]]]
+        drawn = {int(d): self.draw(int(d), rng) for d in np.unique(every)}
+        batch = batch.part(self.group)
         row, column = np.nonzero(batch.target >= 0)
         place = batch.target[row, column]  # among the pieces' events
         target = self.pieces.item[place]
         domain = self.data.item_domain[target]
-        drawn = {int(d): self.draw(int(d), rng) for d in np.unique(domain)}
         used = np.zeros(self.data.n_items, np.bool_)
         for some in (batch.item[row, column], target, *(some for some, _ in drawn.values())):
             used[some] = True
@@ -241,6 +253,8 @@ class Learner:
         steps = []
         for d, (negative, expected) in drawn.items():
             rows = np.flatnonzero(domain == d)
+            if not len(rows):
+                continue
             at = np.full(self.data.n_items, -1)
             at[negative] = np.arange(len(negative))
             known = torch.from_numpy(blocks[rows])
@@ -258,7 +272,7 @@ class Learner:
             )
             steps.append(step)
         options = self.recipe.loss, self.recipe.adversarial
-        return objective(network, steps, codes, vectors, *options)
+        return objective(network, steps, codes, vectors, *options, self.group)
 
     def draw(self, domain: int, rng: np.random.Generator) -> tuple[Ids, Floats]:
         """Return distinct negatives of a domain, see ``training.negatives``."""

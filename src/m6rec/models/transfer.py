@@ -9,12 +9,15 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from m6rec.arrays import Array, Ids, Mask
+from m6rec.checkpoint import NOWHERE, Saved
 from m6rec.config import to_table
 from m6rec.data.dataset import Dataset
+from m6rec.data.query import Query
 from m6rec.data.splits import Split
 from m6rec.metrics import ranked
 from m6rec.models.base import Model
 from m6rec.models.popular import Popular
+from m6rec.pool import Pool
 from m6rec.tracking import Run
 
 SOURCES = 4  # most other domains that a domain listens to: those with the most shared users
@@ -28,6 +31,7 @@ STRENGTHS = (  # reg, nu
 SHARED = ((1.0, 1.0), (0.3, 1.0), (0.1, 1.0), (1.0, 2.0))  # ω, and reg beside the one alone
 ALPHAS = (0.05, 0.2, 0.5)
 METRIC = "ndcg@100"  # of a judge
+ASKED = 512  # requests at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +71,13 @@ def choose(
     fit: Callable[[Options, int, Mask], Model],
     run: Run,
     transfer: bool,
+    saved: Saved = NOWHERE,
 ) -> Options:
     """Return the options of every domain: those given, and the others learned on holdouts.
 
     holdouts: number, below ``HOLDOUTS`` → holdout. fit: options, number of a holdout, thin (D,) →
-    the model of its train, in which only thin domains need all sweeps.
+    the model of its train, in which only thin domains need all sweeps. saved: where what each
+    attempt gives is kept.
     First each domain alone: (reg, nu), then alpha. Then, where there are several, its likeliest
     sources one by one: what does not help by itself must not hide what does. Then ω of the others,
     all alike, then each left out in turn. ω > 0 is kept only where the paired gain over standing
@@ -87,7 +93,7 @@ def choose(
     sources = likely_sources(train) if transfer else {n: [] for n in names}
     if all(n in given for n in names) or not (steps or any(sources.values())):
         return best
-    court = Court(holdouts, fit, run)
+    court = Court(holdouts, fit, run, saved)
 
     def attempt(candidates: Options) -> None:
         """Try the candidates of all domains at once; keep each that is better in its domain."""
@@ -201,9 +207,13 @@ class Court:
     """The holdouts, each with its judge; the domains that are thin in the first use more."""
 
     def __init__(
-        self, holdouts: Callable[[int], Split], fit: Callable[[Options, int, Mask], Model], run: Run
+        self,
+        holdouts: Callable[[int], Split],
+        fit: Callable[[Options, int, Mask], Model],
+        run: Run,
+        saved: Saved = NOWHERE,
     ) -> None:
-        self.fit, self.run, self.tried = fit, run, 0
+        self.fit, self.run, self.saved, self.tried = fit, run, saved, 0
         self.names = [d.name for d in holdouts(0).train.domains]
         self.judges = [self._judge(holdouts, 0)]
         rows = np.array([len(rows) for rows in self.judges[0].rows])
@@ -215,7 +225,7 @@ class Court:
     def _judge(self, holdouts: Callable[[int], Split], r: int) -> Judge:
         split = holdouts(r)
         popular = Popular().fit(split.train, self.run)
-        return Judge(split, popular, self.run.rng("rows", str(r)))
+        return Judge(split, popular, self.run.rng("rows", str(r)), self.run.pool)
 
     def heard(self, candidates: Options) -> Iterator[tuple[int, Options]]:
         """Yield each holdout that is used, and the candidates of the domains that use it."""
@@ -230,6 +240,16 @@ class Court:
 
     def values(self, best: Options, candidates: Options) -> dict[str, Array]:
         """Return the values of each candidate (R,) in its domain over its holdouts."""
+        kept = self.saved.part(str(self.tried))
+        values = kept.read() or self._values(best, candidates)
+        kept.write(values)
+        for n, each in values.items():
+            if len(each):
+                self.run.scalar(f"holdout/{n}", each.mean(), self.tried)
+        self.tried += 1
+        return values
+
+    def _values(self, best: Options, candidates: Options) -> dict[str, Array]:
         found: dict[str, list[Array]] = {}
         for r, here in self.heard(candidates):
             others = {n: replace(local, omega={}) for n, local in best.items()}
@@ -237,12 +257,7 @@ class Court:
             for n in here:
                 judged = self.judges[r](model, self.names.index(n), (n, *here[n].omega))
                 found.setdefault(n, []).append(judged)
-        values = {n: np.concatenate(v) for n, v in found.items()}
-        for n, each in values.items():
-            if len(each):
-                self.run.scalar(f"holdout/{n}", each.mean(), self.tried)
-        self.tried += 1
-        return values
+        return {n: np.concatenate(v) for n, v in found.items()}
 
     def serves_cold(self, best: Options, candidates: Options) -> list[str]:
         """Return the domains whose users fare better by other domains alone than by popularity,
@@ -265,8 +280,8 @@ class Judge:
     A user for whom the model abstains gets what is popular, as in any list that is shown.
     """
 
-    def __init__(self, split: Split, popular: Model, rng: np.random.Generator) -> None:
-        self.split, self.popular = split, popular
+    def __init__(self, split: Split, popular: Model, rng: np.random.Generator, pool: Pool) -> None:
+        self.split, self.popular, self.pool = split, popular, pool
         targets = split.test.positives
         self.items: list[Ids] = []
         self.rows: list[Ids] = []
@@ -315,21 +330,36 @@ class Judge:
 
     def _values(self, model: Model, domain: int, rows: Ids, told: Dataset, known: Dataset) -> Array:
         """Values of these users; told: what requests are made of, known: what is not asked for."""
-        items, now = self.items[domain], self.split.context.now
-        found: list[Array] = [np.zeros(0)]
-        for at in range(0, len(rows), 512):
-            users = rows[at : at + 512]
-            query = told.query(users, np.full(len(users), now))
-            whole = query if known is told else known.query(users)
-            scores = model.score(query, items)
-            silent = np.isnan(scores).all(axis=1)
-            scores[silent] = self.popular.score(query, items)[silent]
-            targets = csr_array(csr_array(self.split.test.positives[users])[:, items])
-            if self.split.train.domains[domain].feedback == "explicit":
-                row = np.repeat(np.arange(len(users)), np.diff(targets.indptr))
-                error = np.nan_to_num(scores[row, targets.indices]) - targets.data
-                found.append(-np.bincount(row, error**2, len(users)))
-            else:
-                seen = csr_array(whole.seen[:, items])
-                found.append(np.nan_to_num(ranked(scores, targets, seen).metric(METRIC)))
-        return np.concatenate(found)
+        shared = [self.pool.share(value) for value in (model, self.popular, self.items[domain])]
+        parts = (
+            (*shared, *self._part(domain, rows[at : at + ASKED], told, known))
+            for at in range(0, len(rows), ASKED)
+        )
+        return np.concatenate([np.zeros(0), *self.pool.map(judged, parts)])
+
+    def _part(
+        self, domain: int, users: Ids, told: Dataset, known: Dataset
+    ) -> tuple[Query, csr_array, csr_array | None]:
+        """Return requests, targets, and what is seen; None = the targets are ratings."""
+        items, now = self.items[domain], np.full(len(users), self.split.context.now)
+        query = told.query(users, now)
+        targets = csr_array(csr_array(self.split.test.positives[users])[:, items])
+        if self.split.train.domains[domain].feedback == "explicit":
+            return query, targets, None
+        whole = query if known is told else known.query(users)
+        return query, targets, csr_array(whole.seen[:, items])
+
+
+def judged(
+    model: Model, popular: Model, items: Ids, query: Query, targets: csr_array,
+    seen: csr_array | None,
+) -> Array:  # fmt: skip
+    """Return the values of some requests; see ``Judge``."""
+    scores = model.score(query, items)
+    silent = np.isnan(scores).all(axis=1)
+    scores[silent] = popular.score(query, items)[silent]
+    if seen is not None:
+        return np.nan_to_num(ranked(scores, targets, seen).metric(METRIC))
+    row = np.repeat(np.arange(len(query)), np.diff(targets.indptr))
+    error = np.nan_to_num(scores[row, targets.indices]) - targets.data
+    return -np.bincount(row, error**2, len(query))

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from m6rec.tracking import Run
+from m6rec.training.group import ALONE, Group
 
 EVERY = 60.0  # least seconds between two checkpoints
 
@@ -73,6 +74,7 @@ def train(
     judge: Callable[[], float] | None = None,
     checkpoint: Path | None = None,
     after: Callable[[float], None] | None = None,
+    group: Group = ALONE,
 ) -> Trained:
     """Train in place, and leave the network with the weights of the best epoch.
 
@@ -81,13 +83,15 @@ def train(
     checkpoint: a file from which a killed training goes on, to the same result; written at most
     once in ``EVERY`` seconds, and removed at the end. One that cannot be read or written is none.
     after: is given the learning rate after each step; a proximal step, for instance.
+    group: processes that train together; the loss is then this one's share of the batch's, whose
+    sum over them is the mean. Only the first judges, and keeps the checkpoint.
     """
     optimiser = _optimiser(network, options)
     bf16 = options.precision == "bf16" or (options.precision == "auto" and _has_bf16())
     best = Trained(0, -np.inf if judge else np.nan)
     kept: dict[str, Tensor] = {}
     first, step = 0, 0
-    saved, written = _saved(checkpoint), time.monotonic()
+    saved, written = group.first(lambda: _saved(checkpoint)), time.monotonic()
     if saved is not None:
         network.load_state_dict(saved["network"])
         optimiser.load_state_dict(saved["optimiser"])
@@ -100,22 +104,25 @@ def train(
             if judge and epoch - best.epochs >= options.patience and best.epochs:
                 break
             network.train()
+            if group.size > 1:  # dropout of its own for each, and the same after a restart
+                torch.manual_seed(run.rng("dropout", str(epoch), str(group.rank)).integers(2**31))
             began, total, count = time.perf_counter(), 0.0, 0
             for batch in batches(epoch):
-                for group in optimiser.param_groups:
-                    group["lr"] = options.lr * _rate(options, epoch, step)
+                for weights in optimiser.param_groups:
+                    weights["lr"] = options.lr * _rate(options, epoch, step)
                 with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                     value = loss(batch)
                 optimiser.zero_grad(set_to_none=True)
                 value.backward()  # type: ignore[no-untyped-call]
+                share = group.add(network, float(value.detach()))
                 if options.clip:
                     nn.utils.clip_grad_norm_(network.parameters(), options.clip)
                 optimiser.step()
                 if after:
                     after(optimiser.param_groups[0]["lr"])
-                total, count, step = total + float(value.detach()), count + 1, step + 1
+                total, count, step = total + share, count + 1, step + 1
             network.eval()
-            found = judge() if judge else np.nan
+            found = group.first(judge) if judge else np.nan
             seconds = time.perf_counter() - began
             figures = {"loss": total / max(count, 1), "seconds": seconds}
             figures["lr"] = optimiser.param_groups[0]["lr"]
@@ -127,14 +134,15 @@ def train(
                 best = Trained(epoch + 1, np.nan)
             elif found > best.value:
                 best, kept = Trained(epoch + 1, found), copy.deepcopy(network.state_dict())
-            if checkpoint is not None and time.monotonic() - written >= EVERY:
+            due = time.monotonic() - written >= EVERY and group.rank == 0
+            if checkpoint is not None and due:
                 _save(checkpoint, network, optimiser, epoch + 1, step, kept, best)
                 written = time.monotonic()
             advance(1)
     if kept:
         network.load_state_dict(kept)
     network.eval()
-    if checkpoint is not None:
+    if checkpoint is not None and group.rank == 0:
         checkpoint.unlink(missing_ok=True)
     return best
 

@@ -11,6 +11,7 @@ import numpy as np
 from m6rec.arrays import Ids, Mask
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query
+from m6rec.training.group import Group
 
 Scope = Literal["auto", "all", "domain"]
 SORTED = 20  # batches among which pieces are sorted by length
@@ -25,6 +26,11 @@ class Batch:
     item: Ids
     time: Ids
     target: Ids
+
+    def part(self, group: Group) -> Batch:
+        """Return the rows of this process; of like length, as those of the others are."""
+        rows = slice(group.rank, None, group.size)
+        return Batch(self.item[rows], self.time[rows], self.target[rows])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,95 @@
+"""Shards of a large job, done by workers with Ray Data; each writes a file, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import ray
+import ray.data
+from ray.exceptions import RayError
+
+from m6rec.errors import DataError, M6RecError, RunError
+
+Row = Mapping[str, Any]
+
+
+def done(
+    worker: Any,
+    given: Sequence[Any],
+    shards: Sequence[Row],
+) -> Iterator[dict[str, Any]]:
+    """Yield what the workers return of each shard, in the order in which they are done.
+
+    worker: a class; each process makes one of it, from what is ``given``, and calls it with
+    shard after shard. One whose process or machine is lost is done again by another. Raises the
+    M6RecError of a worker.
+    """
+    if not shards:
+        return
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    most = max(1, min(len(shards), int(ray.cluster_resources().get("CPU", 1))))  # type: ignore[no-untyped-call]
+    rows = ray.data.from_items([dict(shard) for shard in shards], override_num_blocks=len(shards))
+    found = rows.map(worker, fn_constructor_args=given, num_cpus=1, concurrency=(1, most))
+    try:
+        yield from found.iter_rows()
+    except RayError as error:
+        raise own(error) from None
+
+
+def claim(out: Path, about: Row, what: str) -> None:
+    """Make the folder of a job, or check that it is; its shards that are there are kept.
+
+    about: all that decides what the shards hold. Raises DataError where the folder is another's.
+    """
+    path = out / f"{what}.json"
+    if not path.exists():
+        if out.is_dir() and any(not file.name.startswith(".") for file in out.iterdir()):
+            raise DataError(f"{out}: holds other files; name an empty folder")
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(about, path)
+        return
+    found = json.loads(path.read_text(encoding="utf-8"))
+    for name, value in about.items():
+        if found.get(name) != value:
+            raise DataError(
+                f"{out}: holds {what} of another {name} ({found.get(name)}); name an empty folder"
+            )
+
+
+def own(error: BaseException) -> M6RecError:
+    """Return the M6RecError that a worker raised, from what Ray wraps it in."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, M6RecError):
+            return inner
+        inner = getattr(inner, "cause", None) or inner.__cause__
+    last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    return RunError(f"the cluster could not do a piece of work: {last}")
+
+
+def write(frame: pl.DataFrame, path: Path, rows: int | None = None) -> None:
+    """Write a Parquet file that is there whole or not at all. rows: of a group."""
+    part = _part(path)
+    frame.write_parquet(part, row_group_size=rows)
+    part.replace(path)
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Write a JSON file that is there whole or not at all."""
+    part = _part(path)
+    text = json.dumps(value, ensure_ascii=False, indent=1, default=str)
+    part.write_text(text + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def _part(path: Path) -> Path:
+    """A name that no other process writes, on whatever machine."""
+    return path.with_name(f".{path.name}-{uuid.uuid4().hex}.part")

@@ -1,0 +1,111 @@
+"""One side of a factorisation, cut into blocks of rows that are solved wherever the pool says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from itertools import pairwise
+
+import numpy as np
+
+from m6rec.arrays import Array, Floats, Ids
+from m6rec.models.als import solve_all
+from m6rec.models.ridge import products, regressed, squares
+from m6rec.pool import Pool, cut
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """What stays of some rows from sweep to sweep.
+
+    start (R + 1,), index, weight, target (N,), reg (R,): as of ``als.solve``. features: (R, p),
+    whose map to the vectors is the prior.
+    """
+
+    start: Ids
+    index: Ids
+    weight: Array
+    target: Array
+    reg: Array
+    features: Floats
+
+    def some(self) -> tuple[Floats, Array]:
+        """Return features and strength of the rows with entries."""
+        counted = np.diff(self.start) > 0
+        return self.features[counted], self.reg[counted]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Solved:
+    """vectors: (R, k). gram: (k, k) VᵀV of the rows with entries. prior: (p, k), the map from
+    features to these."""
+
+    vectors: Floats
+    gram: Floats
+    prior: Floats
+
+
+class Side:
+    """Users or items of one domain; on a cluster, their blocks are shared once."""
+
+    def __init__(self, rows: Block, dim: int, shrink: float, pool: Pool) -> None:
+        """dim: size of the vectors. shrink: of the map from features, see ``als.ridge``."""
+        count = np.diff(rows.start)
+        bounds = cut(count + dim, pool.size)
+        self.pool, self.dim, self.shrink = pool, dim, shrink
+        self.mean = float(rows.reg[count > 0].mean()) if count.any() else 0.0
+        self.blocks = [pool.share(each) for each in _cut(rows, bounds)]
+        self.square = total(pool.map(_squares, [(block,) for block in self.blocks]))
+
+    def solve(self, factors: Floats, gram: Floats, prior: Floats) -> Solved:
+        """Return the rows, solved from the other side's factors (n, k), the Gram matrix that
+        stands for what was not observed, and the map from features to their priors."""
+        given = self.pool.share(factors), gram, self.pool.share(prior)
+        solved = self.pool.map(_solve, [(block, *given) for block in self.blocks])
+        vectors, grams, moments = zip(*solved, strict=True)
+        return Solved(np.concatenate(vectors), total(grams), self._map(total(moments)))
+
+    def _map(self, product: Array) -> Floats:
+        if not self.mean:
+            return np.zeros(product.shape, np.float32)
+        return regressed(self.square, product, self.mean, self.shrink)
+
+
+def total(parts: Iterable[Array]) -> Array:
+    """Return the sum of arrays of one shape."""
+    return reduce(np.add, parts)
+
+
+def _cut(rows: Block, bounds: Ids) -> Sequence[Block]:
+    if len(bounds) == 2:
+        return [rows]
+    return [
+        Block(
+            start=rows.start[first : last + 1] - rows.start[first],
+            index=rows.index[rows.start[first] : rows.start[last]],
+            weight=rows.weight[rows.start[first] : rows.start[last]],
+            target=rows.target[rows.start[first] : rows.start[last]],
+            reg=rows.reg[first:last],
+            features=rows.features[first:last],
+        )
+        for first, last in pairwise(bounds)
+    ]
+
+
+def _squares(block: Block) -> Array:
+    return squares(*block.some())
+
+
+def _solve(
+    block: Block, factors: Floats, gram: Floats, prior: Floats
+) -> tuple[Floats, Floats, Array]:
+    active = np.diff(block.start) > 0
+    found = solve_all(
+        block.start, block.index, block.weight, block.target, factors, gram, active, block.reg,
+        block.features @ prior,
+    )  # fmt: skip
+    features, reg = block.some()
+    some = found[active]
+    gram = some.T @ found[active]  # of two copies: xᵀx of one takes a path that rounds otherwise
+    return found, gram, products(features, some, reg)
