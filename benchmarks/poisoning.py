@@ -12,8 +12,9 @@ for events instead of ratings):
   copied     the same even fillers for all
 
 Exposure: share of the real users who have the target in their top 10, of those who do not know it
-yet. Targets are drawn from the items with 5 to 20 events. PCT's and λ's options are learned once on
-the clean data and kept, so that the difference is the attack's; --quick takes PCT's defaults.
+yet; beside it, the share of the items unknown to a user that the target stands above, on average.
+Targets are drawn from the items with 5 to 20 events. PCT's and λ's options are learned once on the
+clean data and kept, so that the difference is the attack's; --quick takes PCT's defaults.
 "caught": share of the fakes, and of the real users, whom the cleaning of [data.clean] drops:
 max_events at ten times the median, and near_copies as given here.
 """
@@ -103,16 +104,20 @@ def cleaned(data: Dataset, clean: Clean) -> Dataset:
     return data.take(np.isin(data.user, kept))
 
 
-def exposure(model: Model, data: Dataset, target: int, n_real: int) -> float:
-    """Return the share of real users with the target in their top 10, of those without it."""
-    shown = asked = 0
+def exposure(model: Model, data: Dataset, target: int, n_real: int) -> tuple[float, float]:
+    """Return the share of real users with the target in their top 10, of those without it, and the
+    mean share of the items they do not know that it stands above."""
+    shown, above = [], []
     for at in range(0, n_real, 500):
         query = data.query(np.arange(at, min(at + 500, n_real)))
         new = query.history[:, [target]].toarray()[:, 0] == 0
-        best, _ = top_k(model.score(query), K, exclude=query.seen)
-        shown += int((best[new] == target).any(axis=1).sum())
-        asked += int(new.sum())
-    return shown / asked
+        scores, seen = model.score(query)[new], query.seen[new]
+        best, _ = top_k(scores, K, exclude=seen)
+        shown.append((best == target).any(axis=1))
+        scores[seen.nonzero()] = np.nan
+        unseen = scores.shape[1] - np.diff(seen.indptr)
+        above.append((scores < scores[:, [target]]).sum(axis=1) / unseen)
+    return float(np.concatenate(shown).mean()), float(np.concatenate(above).mean())
 
 
 def main(name: str, n_targets: int, share: float, copies: float, quick: bool) -> None:
@@ -126,7 +131,7 @@ def main(name: str, n_targets: int, share: float, copies: float, quick: bool) ->
         "popular": Popular(), "neighbours": Neighbours(), "pct": pct, "fused": fused
     }  # fmt: skip
     print(f"\n**{name}**: {data.n_users:,} users, {len(data):,} events; {n_targets} targets;")
-    print(f"exposure at {K} in %, mean (least, most) over targets\n")
+    print(f"exposure at {K} in %, mean (least, most) over targets; share stood above, in %\n")
     clean = Clean(max_events=10 * int(np.median(np.bincount(data.user))), near_copies=copies)
     base = {n: r.fit(data, run) for n, r in recipes.items()}
     before = {n: [exposure(m, data, t, data.n_users) for t in targets] for n, m in base.items()}
@@ -134,7 +139,7 @@ def main(name: str, n_targets: int, share: float, copies: float, quick: bool) ->
     print("|---|---|" + "---|" * len(recipes))
     print("| none | |", " | ".join(map(spread, before.values())), "|", flush=True)
     for attack in ATTACKS:
-        after: dict[str, list[float]] = {n: [] for n in recipes}
+        after: dict[str, list[tuple[float, float]]] = {n: [] for n in recipes}
         caught = []
         for target in targets:
             told = poisoned(data, attack, target, share, np.random.default_rng(int(target)))
@@ -149,9 +154,10 @@ def main(name: str, n_targets: int, share: float, copies: float, quick: bool) ->
         print(f"| {attack} | {rates} |", " | ".join(map(spread, after.values())), "|", flush=True)
 
 
-def spread(values: list[float]) -> str:
+def spread(values: list[tuple[float, float]]) -> str:
     each = 100 * np.array(values)
-    return f"{each.mean():.2f} ({each.min():.2f}, {each.max():.2f})"
+    shown, place = each.T
+    return f"{shown.mean():.2f} ({shown.min():.2f}, {shown.max():.2f}), {place.mean():.1f}"
 
 
 if __name__ == "__main__":
