@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -35,13 +36,8 @@ from m6rec.tracking import Run
 from shop import write_shop
 from world import world
 
-# Ray leaves sockets and files of its processes to the garbage collector.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore:.*:FutureWarning:ray"),
-    pytest.mark.filterwarnings("ignore:.*:DeprecationWarning:ray"),
-]
+# Of the processes of machines that were taken away nobody asks how they ended.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 RECIPE = Pct(
     dim=8,
     sweeps=4,
@@ -68,6 +64,7 @@ def cluster() -> Iterator[Any]:
     yield cluster
     ray.shutdown()
     cluster.shutdown()
+    gc.collect()
 
 
 @pytest.fixture

@@ -83,8 +83,8 @@ class OnnxModel(TwoTowers):
         joint = recipe.towers.get("scope") != "domain"
         texts = recipe.towers.get("texts", "hashed")
         super().__init__(vectors, keys, bias, state, width, length, joint, used, texts, pct)
-        self._session = _session(state["graph"].tobytes())
-        self._inputs = {each.name for each in self._session.get_inputs()}
+        self._session = Session(state["graph"].tobytes())
+        self._inputs = {each.name for each in self._session.inner.get_inputs()}
 
     def keys_of(self, vectors: Floats, latent: Floats) -> Floats | None:
         return None if "keys" in self._state else vectors
@@ -108,7 +108,7 @@ class OnnxModel(TwoTowers):
                 "latent": inputs.latent[rows],
             }
             feed = {name: value for name, value in feed.items() if name in self._inputs}
-            found.append(self._session.run(["user"], feed)[0])
+            found.append(self._session.inner.run(["user"], feed)[0])
         return np.concatenate(found)
 
     def shares(self, inputs: Inputs, domain: int, keys: Floats) -> tuple[Array, Array, Array]:
@@ -145,12 +145,21 @@ class OnnxModel(TwoTowers):
         return values[0, 0], share[:, :t], others
 
 
-def _session(graph: bytes) -> Any:
-    try:
-        import onnxruntime
-    except ImportError:
-        raise RunError('kind = "onnx" needs onnxruntime: pip install "m6rec[onnx]"') from None
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # quickest for one request
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+class Session:
+    """A graph that runs on one thread; to another process it travels as its bytes."""
+
+    def __init__(self, graph: bytes) -> None:
+        try:
+            import onnxruntime
+        except ImportError:
+            raise RunError('kind = "onnx" needs onnxruntime: pip install "m6rec[onnx]"') from None
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1  # quickest for one request
+        options.log_severity_level = 3
+        self.graph = graph
+        self.inner = onnxruntime.InferenceSession(
+            graph, options, providers=["CPUExecutionProvider"]
+        )
+
+    def __reduce__(self) -> tuple[type[Session], tuple[bytes]]:
+        return Session, (self.graph,)
