@@ -164,7 +164,7 @@ def once(size: str, seed: int, baselines: bool) -> dict[str, dict[str, float]]:
         "calibration error": calibration_error(sure, right),
         "answered": float(kept.mean()),
         "wrong of answered": float(1 - right[kept].mean()),
-        "right of escalated": float(right[~kept].mean()),
+        "right of escalated": float(right[~kept].mean()) if not kept.all() else np.nan,
         "aurc": float(np.mean(risk(sure, right))),
     }
     curve = risk(sure, right)

@@ -108,6 +108,18 @@ def test_an_erased_person_is_nobodys_recommendation(http: TestClient) -> None:
     assert other not in people(http, "u5", explain=False)
 
 
+def test_two_who_are_one_are_one_as_items_too(http: TestClient) -> None:
+    tell(http, "ann", "bob at work", "follow")
+    tell(http, "bob at work", "bob", "follow")
+    tell(http, "bob at work", "u7", "follow")
+    assert http.post("/v1/users/bob at work/merge", params={"into": "bob"}).json() == {"moved": 2}
+    assert "bob at work" not in people(http, "ann", explain=False, seen=True)
+    told = http.get("/v1/events", params={"user": "ann"}).json()
+    assert [event["item"] for event in told] == ["social/bob"]
+    own = http.get("/v1/events", params={"user": "bob"}).json()
+    assert [event["item"] for event in own] == ["social/u7"]  # and not themselves
+
+
 def test_the_store_says_the_same_as_the_files(http: TestClient, run: Path) -> None:
     old = Recommender.open(run)
     config = pipeline.reopened(old.fitted).data

@@ -250,6 +250,15 @@ def test_given_files_over_one_vocabulary() -> None:
     assert split.train.user_features["age"].tolist() == [[1], [1], [0]]
 
 
+def test_familiar_tests_no_item_that_train_never_saw() -> None:
+    data = Dataset.build(user=np.array([0, 0, 1, 1]), item=np.array([0, 1, 0, 2]), users=2, items=3)
+    split = Split.by_mask(data, np.array([True, False, False, True]))
+    kept = splits.familiar(split)
+    assert kept.test.item.tolist() == [0] and len(kept.train) == 2
+    none = Split.by_mask(data, np.array([False, False, False, True]))
+    assert splits.familiar(none) is none
+
+
 def test_mistakes_are_named() -> None:
     data = Dataset.build(user=np.array([0, 0]), item=np.array([0, 1]), users=1, items=2)
     rng = np.random.default_rng(0)

@@ -300,6 +300,15 @@ def holdout(
     return Split.by_mask(train, held)
 
 
+def familiar(split: Split) -> Split:
+    """Return the split with only the test events of items that have events in train; as it is
+    where there are none. For what is learned of ordinary requests: a holdout holds all events of
+    some items, so that there these are asked for much more often than new items ever are."""
+    test = split.test
+    known = np.bincount(split.train.item, minlength=split.train.n_items)[test.item] > 0
+    return replace(split, test=test.take(known)) if known.any() else split
+
+
 def _by_link(dataset: Dataset, drawn: Array) -> Array:
     """(N,) what was drawn for each event, the same for both directions of a link."""
     return drawn if dataset.links is None else drawn[dataset.links]

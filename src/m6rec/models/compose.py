@@ -159,7 +159,7 @@ def learn_weights(
         return np.full((N_BUCKETS, n_parts), 1 / n_parts), untold
     explicit = data.domains[domain].feedback == "explicit"
     pools: list[fusion.Pool] = []
-    buckets, read, predictions, ratings = [], [], [], []
+    buckets, read, known, predictions, ratings = [], [], [], [], []
     with run.progress(f"λ of {data.domains[domain].name}", len(users)) as advance:
         for at in range(0, len(users), BATCH):
             rows = users[at : at + BATCH]
@@ -169,6 +169,7 @@ def learn_weights(
             counts = query.activity(data.item_domain, data.n_domains)[:, domain]
             buckets.append(activity_bucket(counts))
             read.append(model.reads(query) & (counts == 0))
+            known.append(np.asarray(liked[:, ~new].sum(axis=1)) > 0)
             if explicit:
                 row = np.repeat(np.arange(len(rows)), np.diff(liked.indptr))
                 predictions.append(np.stack([s[row, liked.indices] for s in scores]))
@@ -182,8 +183,9 @@ def learn_weights(
         return np.tile(found, (N_BUCKETS, 1)), untold
     pool, bucket, words = fusion.Pool.joined(pools), np.concatenate(buckets), np.concatenate(read)
     of_words: Array = untold
-    if words.sum() >= fusion.FEWEST:
-        of_words = fusion.simplex_search(pool, metric, np.flatnonzero(words))[None]
+    ordinary = words & np.concatenate(known)  # see ``familiar``
+    if ordinary.sum() >= fusion.FEWEST:
+        of_words = fusion.simplex_search(pool, metric, np.flatnonzero(ordinary))[None]
         hears = np.array([isinstance(part, Hears) for part in model.parts])
         if hears.any() and not hears.all():  # a holdout never repeats a question, people do
             short = max(0.0, HEARD - float(of_words[0, hears].sum()))

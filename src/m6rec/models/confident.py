@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State, nest, unnest
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query
-from m6rec.data.splits import Split, holdout
+from m6rec.data.splits import Split, familiar, holdout
 from m6rec.models.additive import Reasons
 from m6rec.models.base import Explains, Model, Reads, Recipe, heard, updated
 from m6rec.tracking import Run
@@ -138,8 +138,9 @@ class ConfidentModel(Model):
 def _asked(
     model: Model, split: Split, rng: np.random.Generator
 ) -> Iterator[tuple[Scores, csr_array]]:
-    """Scores and wanted items of test users, by domain; of those with words, if there are some."""
-    train, test = split.train, split.test
+    """Scores and wanted items of test users, by domain; of those with words, if there are some,
+    and of items with events (``familiar``)."""
+    train, test = split.train, familiar(split).test
     positive = test.positives
     for d in range(train.n_domains):
         items = np.flatnonzero((train.item_domain == d) & ~train.hidden & ~train.explicit)

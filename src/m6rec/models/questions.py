@@ -13,7 +13,7 @@ from scipy.sparse import csr_array, vstack
 from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State, nest, unnest
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query
-from m6rec.data.splits import Split, holdout
+from m6rec.data.splits import Split, familiar, holdout
 from m6rec.metrics import ranked
 from m6rec.models.additive import Reasons
 from m6rec.models.base import Model, Reason, Recipe
@@ -109,9 +109,11 @@ def past(reader: TextModel, train: Dataset, users: Ids) -> Floats:
 
 
 class Judge:
-    """NDCG@20 of a holdout whose requests are read once, however often it is asked."""
+    """NDCG@20 of a holdout whose requests are read once, however often it is asked; of items that
+    have events in its train (``familiar``)."""
 
     def __init__(self, reader: TextModel, split: Split, run: Run) -> None:
+        split = familiar(split)
         train, users = split.train, np.unique(split.test.user)
         if len(users) > ASKED:
             users = np.sort(run.rng("search").choice(users, ASKED, replace=False))

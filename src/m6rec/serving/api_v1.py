@@ -178,7 +178,7 @@ async def delete_user(user: Key, here: Here) -> Response:
 @router.post("/users/{user:path}/merge", response_model=schemas.MergedBody, tags=["users"])
 async def merge_user(user: Key, here: Here, into: Key) -> Response:
     """Join two identities: all events of this user become those of ``into``."""
-    return as_json({"moved": await here.run(here.store.merge_users, user, into)})
+    return as_json({"moved": await here.run(here.engine.merge, user, into)})
 
 
 @router.get("/items", response_model=list[schemas.FoundItem], tags=["items"])

@@ -226,6 +226,12 @@ class Engine:
                 counts[name] = counts.get(name, 0) + n
         return counts
 
+    def merge(self, source: str, into: str) -> int:
+        """Make a user part of another, where items are people as such too; see the store."""
+        data = self.live.recommender.dataset
+        pairs = zip(selves(data, source), selves(data, into), strict=True)
+        return self.store.merge_users(source, into, list(pairs))
+
     def search(self, words: str, domain: str | None, n: int) -> list[dict[str, str]]:
         """Return up to n items whose title holds these words: item, domain, title."""
         live = self.live

@@ -36,6 +36,15 @@ _MOVE = {
         ("events", EVENTS), ("given", GIVEN), ("labels", LABELS), ("alerts", ALERTS),
     )
 }  # fmt: skip
+_MOVE_ITEM = tuple(
+    sa.update(table)
+    .where(table.c.item_key == sa.bindparam("source"))
+    .values(item_key=sa.bindparam("into"))
+    for table in (EVENTS, GIVEN)
+)
+_TO_SELF = sa.delete(EVENTS).where(
+    EVENTS.c.user_key == sa.bindparam("user"), EVENTS.c.item_key == sa.bindparam("item")
+)
 _WATCHES = sa.select(WATCHED.c.entity).where(WATCHED.c.user_key == sa.bindparam("into")).limit(1)
 _MOVE_WATCHED = (
     sa.update(WATCHED)
@@ -68,13 +77,17 @@ def _delete(connection: sa.Connection, kind: Kind, key: str) -> dict[str, int]:
     return counts
 
 
-def merge(connection: sa.Connection, jobs: Sequence[tuple[str, str]]) -> list[int]:
-    """Make a user part of another, who keeps what both say of themselves; returns how many
-    events moved."""
-    return [_merge(connection, source, into) for source, into in jobs]
+def merge(
+    connection: sa.Connection, jobs: Sequence[tuple[str, str, Sequence[tuple[str, str]]]]
+) -> list[int]:
+    """Make a user part of another, who keeps what both say of themselves, and the items that the
+    one is those that the other is; returns how many events of the user moved."""
+    return [_merge(connection, *job) for job in jobs]
 
 
-def _merge(connection: sa.Connection, source: str, into: str) -> int:
+def _merge(
+    connection: sa.Connection, source: str, into: str, items: Sequence[tuple[str, str]]
+) -> int:
     found = connection.execute(rows.ONE["user"], {"key": source}).one_or_none()
     if found is None:
         raise DataError(f'user "{source}": is not there, so it cannot be merged')
@@ -97,4 +110,16 @@ def _merge(connection: sa.Connection, source: str, into: str) -> int:
         comment=new.comment or old.comment,
     )
     rows.put(connection, "user", [rows.MAKERS["user"](merged)])
+    for old_item, new_item in items:
+        _merge_item(connection, old_item, new_item, into)
     return int(moved)
+
+
+def _merge_item(connection: sa.Connection, source: str, into: str, user: str) -> None:
+    """Let an item that is a person be another one; ``user`` is not linked to themselves by it."""
+    rows.ensure(connection, "item", [into])
+    for statement in _MOVE_ITEM:
+        connection.execute(statement, {"source": source, "into": into})
+    connection.execute(_TO_SELF, {"user": user, "item": into})
+    rows.drop(connection, "item", [source])
+    rows.bury(connection, "item", source)

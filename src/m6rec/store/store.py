@@ -170,13 +170,16 @@ class Store:
         self._database.shred()
         return counts
 
-    def merge_users(self, source: str, into: str) -> int:
+    def merge_users(self, source: str, into: str, items: Sequence[tuple[str, str]] = ()) -> int:
         """Make a user part of another; returns how many events moved. Where both say something
-        of themselves, what ``into`` says stays."""
+        of themselves, what ``into`` says stays. items: where items are people, the item that
+        ``source`` is and that ``into`` is, of each domain: links to the one go to the other."""
         if source == into:
             raise DataError(f'user "{source}": cannot be merged into itself')
         moved = int(
-            self._write(erase.merge, (checks.key(source, "user"), checks.key(into, "user")))
+            self._write(
+                erase.merge, (checks.key(source, "user"), checks.key(into, "user"), tuple(items))
+            )
         )
         self._database.shred()
         return moved
