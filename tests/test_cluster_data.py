@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -163,7 +164,13 @@ def test_a_search_finds_what_one_machine_finds_and_goes_on(
     had = [json.dumps({"trial": n, **alone.trials[n]}) for n in (0, 2)]
     journal.write_text("\n".join([json.dumps(about), *had, '{"trial": 1, "val']))  # killed here
     told: list[int] = []
-    found = searching.tune(address, searched, 5, journal, advance=told.append)
+    bar = threading.Lock()  # what cannot be pickled, as a bar cannot
+
+    def advance(n: int) -> None:
+        with bar:
+            told.append(n)
+
+    found = searching.tune(address, searched, 5, journal, advance=advance)
     assert told == [2, 1, 1, 1]  # two it had
     # of the first ten trials, which are random, no result changes anything
     assert found.to_json() == alone.to_json()

@@ -107,6 +107,10 @@ class Asks(Searcher):
         self.left = sum(n not in self.found for n in range(trials))
         advance(trials - self.left)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Ray Tune would write this to disk with its settings; the journal is enough."""
+        return {}
+
     def suggest(self, trial_id: str) -> Any:
         """Return the values of the next trial without a score; None = wait for one, FINISHED =
         there is no other."""
