@@ -22,7 +22,7 @@ from m6rec.tracking import Run
 
 log = logging.getLogger("m6rec")
 
-EXACT = 50_000  # items up to which "auto" scores all
+EXACT = 75_000  # items up to which "auto" scores all
 READ = 1_000_000  # items up to which "auto" reads the short vectors of all
 SIZES = (500, 1000, 2000, 5000, 10_000)  # candidates that "auto" tries, in this order
 LEAST = 0.98  # share of the exact best DEPTH that must be among them
@@ -140,7 +140,8 @@ class Shortlist:
         n = self.n * max(1, -(-depth // DEPTH))
         for b in range(len(query)):
             one = query if len(query) == 1 else query.take(slice(b, b + 1))
-            codes = self.candidates(one, n, allowed, None if exclude is None else exclude[[b]])
+            gone = exclude if exclude is None or len(query) == 1 else exclude[[b]]
+            codes = self.candidates(one, n, allowed, gone)
             if codes is None:
                 found[b] = model.score(one)[0]
             elif len(codes):
