@@ -26,7 +26,7 @@ from scipy.sparse import csr_matrix, load_npz, save_npz
 
 K, SWEEPS, TESTED = 64, 6, 20_000
 GRID = {
-    "ours": [(0.2, 0.2), (0.5, 0.2), (1.0, 0.2), (0.5, 0.05), (0.5, 0.5)],  # reg, alpha
+    "ours": [(0.05, 0.2), (0.05, 0.05), (0.05, 0.5), (0.1, 0.2), (0.02, 0.2)],  # reg, alpha
     "implicit, exact": [(30.0, 5.0), (100.0, 5.0), (200.0, 5.0)],  # regularization, alpha
     "implicit, cg": [(0.05, 5.0), (10.0, 5.0), (30.0, 5.0), (100.0, 5.0), (200.0, 5.0),
                      (100.0, 2.0), (100.0, 10.0)],

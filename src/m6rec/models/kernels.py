@@ -197,6 +197,19 @@ def push(value: Floats, index: Array, size: int, v: float, j: int) -> int:
     return size
 
 
+@compiled(parallel=True)
+def fill_columns(found, informed, at, scores):  # type: ignore[no-untyped-def]
+    """Write (B, m) scores of informed rows into columns ``at`` (m,), increasing, of (B, n)."""
+    n = len(at)
+    beside = n > 0 and at[n - 1] - at[0] == n - 1  # then a row is copied as it is
+    for b in prange(len(found)):
+        if informed[b] and beside:
+            scores[b, at[0] : at[0] + n] = found[b]
+        elif informed[b]:
+            for c in range(n):
+                scores[b, at[c]] = found[b, c]
+
+
 @compiled()
 def greatest(values: Floats, k: int) -> Array:
     """Return which entries ``push`` keeps of float32 values (m,), in no order."""
