@@ -26,10 +26,11 @@ from scipy.sparse import csr_matrix, load_npz, save_npz
 
 K, SWEEPS, TESTED = 64, 6, 20_000
 GRID = {
-    "ours": [(0.2, 0.2), (0.5, 0.2), (1.0, 0.2), (0.5, 0.05), (0.5, 0.5)],  # reg, alpha
-    "implicit, exact": [(30.0, 5.0), (100.0, 5.0), (200.0, 5.0)],  # regularization, alpha
-    "implicit, cg": [(0.05, 5.0), (10.0, 5.0), (30.0, 5.0), (100.0, 5.0), (200.0, 5.0),
-                     (100.0, 2.0), (100.0, 10.0)],
+    "ours": [(0.05, 1.0, 0.2), (0.7, 0.5, 0.2), (2.0, 0.5, 0.2), (2.0, 0.5, 0.1), (3.0, 0.5, 0.2),
+             (1.0, 0.7, 0.2)],  # reg, nu, alpha
+    "implicit, exact": [(30.0, 5.0), (100.0, 5.0), (100.0, 10.0)],  # regularization, alpha
+    "implicit, cg": [(10.0, 5.0), (30.0, 5.0), (100.0, 5.0), (100.0, 10.0), (100.0, 20.0),
+                     (200.0, 10.0)],
 }  # fmt: skip
 Curve = list[tuple[float, float, float, float]]  # after each sweep: wall, cpu, NDCG of both halves
 
@@ -73,7 +74,7 @@ def ndcg(users: np.ndarray, items: np.ndarray, train: csr_matrix, item: np.ndarr
     return float(total / len(users))
 
 
-def ours(train: csr_matrix, reg: float, alpha: float, threads: int) -> list[tuple]:
+def ours(train: csr_matrix, option: tuple, threads: int) -> list[tuple]:
     """A fit of each number of sweeps: there is no way to look into one."""
     from m6rec.data.dataset import Dataset
     from m6rec.models.pct import Pct
@@ -83,7 +84,8 @@ def ours(train: csr_matrix, reg: float, alpha: float, threads: int) -> list[tupl
     user, item = train.nonzero()
     data = Dataset.build(user=user, item=item, users=train.shape[0], items=train.shape[1])
     assert data.matrix.nnz  # built before the clock starts, as the peer's matrix is
-    domains = {"items": Local(reg=reg, nu=1.0, alpha=alpha)}
+    reg, nu, alpha = option
+    domains = {"items": Local(reg=reg, nu=nu, alpha=alpha)}
     run = Run(threads=threads)
     few = data.take(data.user < 500)
     Pct(dim=K, sweeps=1, domains=domains).fit(few, run).embed_query(few.query(np.arange(9)), 0)
@@ -97,10 +99,12 @@ def ours(train: csr_matrix, reg: float, alpha: float, threads: int) -> list[tupl
     return found
 
 
-def peer(train: csr_matrix, reg: float, alpha: float, cg: bool, threads: int) -> list[tuple]:
+def peer(train: csr_matrix, option: tuple, cg: bool, threads: int) -> list[tuple]:
     """One fit, looked into after each sweep; what looking costs is left out."""
     from implicit.als import AlternatingLeastSquares
     from threadpoolctl import threadpool_limits
+
+    reg, alpha = option
 
     def recipe(sweeps: int) -> AlternatingLeastSquares:
         return AlternatingLeastSquares(factors=K, regularization=reg, alpha=alpha, use_cg=cg,
@@ -126,11 +130,11 @@ def peer(train: csr_matrix, reg: float, alpha: float, cg: bool, threads: int) ->
 
 def worker(name: str, file: str, option: int, threads: int) -> None:
     train, item = held_out(csr_matrix(load_npz(file)))
-    reg, alpha = GRID[name][option]
+    chosen = GRID[name][option]
     found = (
-        ours(train, reg, alpha, threads)
+        ours(train, chosen, threads)
         if name == "ours"
-        else peer(train, reg, alpha, "cg" in name, threads)
+        else peer(train, chosen, "cg" in name, threads)
     )
     half = TESTED // 2
     print(json.dumps([

@@ -74,12 +74,18 @@ class RayPool:
         while begun:
             yield _result(begun.popleft())
 
-    def together(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Return what function(*arguments, group) returns in the first of ``size`` processes, which
-        train one network together."""
-        from m6rec.cluster.ddp import together  # loads torch
+    @property
+    def machines(self) -> int:
+        """How many machines can train one network together."""
+        from m6rec.cluster import ddp  # loads torch
 
-        return together(function, arguments, self.size)
+        return len(ddp.cpus())
+
+    def together(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Return what function(*arguments, group) returns in the first of the machines."""
+        from m6rec.cluster import ddp
+
+        return ddp.together(function, *arguments)
 
 
 @ray.remote(num_cpus=1, max_retries=TRIES)

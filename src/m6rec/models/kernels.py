@@ -76,6 +76,19 @@ def spread(left: csr_array, dense: Floats) -> Floats:
 
 
 @compiled(parallel=True)
+def fill_columns(found, informed, at, scores):  # type: ignore[no-untyped-def]
+    """Write (B, m) scores of informed rows into columns ``at`` (m,), increasing, of (B, n)."""
+    n = len(at)
+    beside = n > 0 and at[n - 1] - at[0] == n - 1  # then a row is copied as it is
+    for b in prange(len(found)):
+        if informed[b] and beside:
+            scores[b, at[0] : at[0] + n] = found[b]
+        elif informed[b]:
+            for c in range(n):
+                scores[b, at[c]] = found[b, c]
+
+
+@compiled(parallel=True)
 def _times(l_ptr, l_idx, l_val, r_ptr, r_idx, r_val, out):  # type: ignore[no-untyped-def]
     for b in prange(out.shape[0]):
         row = out[b]

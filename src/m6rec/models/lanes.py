@@ -6,7 +6,7 @@ solves written with these values are several times as quick.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -15,6 +15,7 @@ from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.extending import intrinsic, register_model
 
+_cgutils: Any = cgutils  # numba has no types
 LANES = 16  # numbers of a vector; narrower processors take it in parts
 FLOAT, INDEX = ir.FloatType(), ir.IntType(32)
 VECTOR = ir.VectorType(FLOAT, LANES)
@@ -28,13 +29,19 @@ class _Lanes(types.Type):
 lanes = _Lanes()
 
 
+def operation(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return numba's intrinsic, typed."""
+    made: Callable[..., Any] = intrinsic(function)
+    return made
+
+
 @register_model(_Lanes)
 class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, VECTOR)
+        super().__init__(manager, kind, VECTOR)  # type: ignore[no-untyped-call]
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@operation
 def load(typing: Any, array: Any, row: Any, column: Any) -> Any:
     """array[row, column : column + LANES] of a float32 array; columns lie side by side."""
 
@@ -44,7 +51,7 @@ def load(typing: Any, array: Any, row: Any, column: Any) -> Any:
     return lanes(array, types.intp, types.intp), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@operation
 def store(typing: Any, array: Any, row: Any, column: Any, value: Any) -> Any:
     """Put a vector at array[row, column : column + LANES]."""
 
@@ -55,7 +62,7 @@ def store(typing: Any, array: Any, row: Any, column: Any, value: Any) -> Any:
     return types.void(array, types.intp, types.intp, lanes), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@operation
 def spread(typing: Any, array: Any, row: Any, column: Any) -> Any:
     """array[row, column] in all places."""
 
@@ -66,7 +73,7 @@ def spread(typing: Any, array: Any, row: Any, column: Any) -> Any:
     return lanes(array, types.intp, types.intp), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@operation
 def every(typing: Any, number: Any) -> Any:
     """A float32 number in all places."""
 
@@ -76,20 +83,20 @@ def every(typing: Any, number: Any) -> Any:
     return lanes(types.float32), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@operation
 def plus(typing: Any, total: Any, left: Any, right: Any) -> Any:
     """total + left · right, rounded once where the processor can."""
 
     def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
         kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
         name = f"llvm.fmuladd.v{LANES}f32"
-        multiply_add = cgutils.get_or_insert_function(builder.module, kind, name)
+        multiply_add = _cgutils.get_or_insert_function(builder.module, kind, name)
         return builder.call(multiply_add, [given[1], given[2], given[0]])
 
     return lanes(lanes, lanes, lanes), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@operation
 def total(typing: Any, value: Any) -> Any:
     """The sum of the numbers of a vector: halves are added to each other."""
 
@@ -111,7 +118,7 @@ def total(typing: Any, value: Any) -> Any:
 def _place(context: Any, builder: Any, signature: Any, given: Any) -> Any:
     """Pointer to the vector at a row and column."""
     array = context.make_array(signature.args[0])(context, builder, given[0])
-    step = cgutils.unpack_tuple(builder, array.strides, 2)[0]
+    step = _cgutils.unpack_tuple(builder, array.strides, 2)[0]
     row, column = given[1:3]
     offset = builder.add(builder.mul(row, step), builder.mul(column, ir.Constant(column.type, 4)))
     first = builder.bitcast(array.data, ir.IntType(8).as_pointer())

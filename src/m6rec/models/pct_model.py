@@ -8,10 +8,8 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from numba import prange
 
 from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State, unnest
-from m6rec.compiled import compiled
 from m6rec.data.dataset import Dataset
 from m6rec.data.derived import DERIVED, USER_NAMES
 from m6rec.data.query import Query
@@ -21,6 +19,7 @@ from m6rec.models.base import Model, Reason, Recipe
 from m6rec.models.bayes import Partners, posterior
 from m6rec.models.described import described_later
 from m6rec.models.entries import Events
+from m6rec.models.kernels import fill_columns
 from m6rec.text import FittedText, TextEncoder
 
 Confidence = Literal["log", "linear", "binary"]
@@ -155,7 +154,7 @@ class PctModel(Model):
             if self._state["explicit"][d]:
                 mean, least, greatest = self._state["middle"][d]
                 found = (found + mean + bias[inside]).clip(least, greatest)
-            _place(found, informed, at, scores)
+            fill_columns(found, informed, at, scores)
         return scores
 
     def embed_query(self, query: Query, domain: int) -> Floats:
@@ -360,16 +359,3 @@ class PctModel(Model):
         reg, nu, _ = self._state["options"][domain]
         strength: Array = reg * (count + 1.0) ** nu
         return strength
-
-
-@compiled(parallel=True)
-def _place(found, informed, at, scores):  # type: ignore[no-untyped-def]
-    """Write (B, m) scores of informed rows into columns ``at`` (m,), increasing, of (B, n)."""
-    n = len(at)
-    beside = n > 0 and at[n - 1] - at[0] == n - 1  # then a row is copied as it is
-    for b in prange(len(found)):
-        if informed[b] and beside:
-            scores[b, at[0] : at[0] + n] = found[b]
-        elif informed[b]:
-            for c in range(n):
-                scores[b, at[c]] = found[b, c]
