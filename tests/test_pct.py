@@ -271,7 +271,8 @@ def test_events_are_split_by_domain_in_one_pass() -> None:
 def test_a_judge_asks_with_the_domains_that_are_heard() -> None:
     data = bare(world(n_users=200))
     split = holdout(data, np.random.default_rng(0))
-    judge = Judge(split, Popular().fit(split.train, Run()), np.random.default_rng(1))
+    popular, run = Popular().fit(split.train, Run()), Run()
+    judge = Judge(split, popular, np.random.default_rng(1), run.pool)
     model = Pct(dim=8, domains=OPTIONS | {"books": SHARED["books"]}).fit(split.train, Run())
     for d, heard in enumerate((("films",), ("books", "films"))):
         np.testing.assert_allclose(judge(model, d, heard), judge(model, d), atol=1e-6)

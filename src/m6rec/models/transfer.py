@@ -29,6 +29,7 @@ STRENGTHS = (  # reg, nu
     (0.05, 1.0), (0.2, 1.0), (0.5, 1.0), (0.3, 0.7), (1.0, 0.7), (0.7, 0.5), (2.0, 0.5), (5.0, 0.5),
 )  # fmt: skip
 SHARED = ((1.0, 1.0), (0.3, 1.0), (0.1, 1.0), (1.0, 2.0))  # ω, and reg beside the one alone
+SINGLE = 0.3  # ω at which a source is tried by itself: 1 hides one that is to be trusted a little
 ALPHAS = (0.05, 0.2, 0.5)
 METRIC = "ndcg@100"  # of a judge
 ASKED = 512  # requests at once
@@ -114,7 +115,7 @@ def choose(
             helping: dict[str, list[str]] = {n: [] for n in names}
             for place in range(SOURCES):
                 single = {
-                    n: replace(lonely[n], omega={sources[n][place]: 1.0})
+                    n: replace(lonely[n], omega={sources[n][place]: SINGLE})
                     for n in names
                     if n not in given and len(sources[n]) > max(1, place)
                 }
