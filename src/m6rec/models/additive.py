@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from copy import copy
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -127,6 +128,10 @@ class Additive(Model):
         longer.n_items = dataset.n_items
         return longer
 
+    @cached_property
+    def _n_domains(self) -> int:
+        return int(self.item_domain.max(initial=0)) + 1
+
     @property
     def group(self) -> Ids:
         """(n,) the items of which a history says something, or nothing, together: a domain."""
@@ -134,8 +139,8 @@ class Additive(Model):
 
     def active(self, inputs: csr_array) -> Mask:
         """Return the groups (B, D) of whose items that it knows the model says something."""
-        n, n_domains = inputs.shape[0], int(self.item_domain.max(initial=0)) + 1
-        has = np.zeros((n, n_domains), np.bool_)
+        n = inputs.shape[0]
+        has = np.zeros((n, self._n_domains), np.bool_)
         has[row_of(inputs), self.item_domain[inputs.indices]] = True
         if self.joint:
             has[:] = has.any(axis=1, keepdims=True)

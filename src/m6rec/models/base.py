@@ -145,13 +145,24 @@ class Explains(Protocol):
 
 @runtime_checkable
 class Embeds(Protocol):
-    """A model whose score is a dot product, so that nearest-neighbour search applies."""
+    """A model whose score is a dot product, so that nearest-neighbour search applies: up to a
+    constant of the request, and beside what it ``Reaches`` if it does."""
 
     def embed_query(self, query: Query, domain: int) -> Floats:
-        """Return (B, d) query vectors for items of one domain."""
+        """Return (B, d) query vectors for items of one domain; NaN where it abstains."""
 
-    def embed_items(self, domain: int) -> Floats:
-        """Return (n_items, d) item vectors for that domain; rows outside it are zero."""
+    def embed_items(self, domain: int, items: Ids | None = None) -> Floats:
+        """Return (n_items, d) item vectors for that domain, or (C, d) of ``items`` (C,); rows
+        outside it are zero."""
+
+
+@runtime_checkable
+class Reaches(Protocol):
+    """A model whose scores are 0 but for a few items, or that adds such scores to a dot product."""
+
+    def reach(self, query: Query) -> Scores:
+        """Return (B, n) scores of the items that it was fitted on: zeros where it has none to
+        give, and where it abstains."""
 
 
 @runtime_checkable

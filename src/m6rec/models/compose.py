@@ -249,7 +249,7 @@ class BlendModel(Model):
         domain, new = self.item_domain, self.new
         if items is not None:
             domain, new = domain[items], new[items]
-        weights, calibrations = self.lambdas(query), self._calibrations(query)
+        weights, calibrations = self.lambdas(query), self.calibrations(query)
         if new.any():  # they are domains of their own here
             domain = domain + new * np.int16(weights.shape[1])
             weights = np.concatenate([weights, self.lambdas(query, new=True)], axis=1)
@@ -281,7 +281,7 @@ class BlendModel(Model):
         """The domains of the items, as ``score`` tells them apart."""
         return np.flatnonzero(np.bincount(self.item_domain + self.new * len(self.weights)))
 
-    def _calibrations(self, query: Query) -> Floats:
+    def calibrations(self, query: Query) -> Floats:
         """Return (P, B, D, 2): mean and deviation of each part's scores for the requests."""
         domains = np.arange(self.calibration.shape[1])
         picked: Floats = self.calibration[:, domains, self._buckets(query)]
@@ -325,7 +325,7 @@ class BlendModel(Model):
     def part_scores(self, query: Query, items: Ids) -> list[Floats]:
         """Return the calibrated scores (B, C) of each part."""
         domain = self.item_domain[items]
-        given = zip(self.parts, self._calibrations(query), strict=True)
+        given = zip(self.parts, self.calibrations(query), strict=True)
         return [
             fusion.calibrated(part.score(query, items), of_cell, domain) for part, of_cell in given
         ]
@@ -335,7 +335,7 @@ class BlendModel(Model):
         voices = Voices(
             parts=self.parts,
             lambdas=(self.lambdas(query), self.lambdas(query, new=True)),
-            calibration=self._calibrations(query),
+            calibration=self.calibrations(query),
             personal=self.personal if self.personal.any() else np.ones_like(self.personal),
             item_domain=self.item_domain,
             new=self.new,

@@ -61,7 +61,7 @@ class FallbackModel(BlendModel):
     def score(self, query: Query, items: Ids | None = None) -> Scores:
         domain = self.item_domain if items is None else self.item_domain[items]
         found: Floats | None = None
-        for part, of_cell in zip(self.parts, self._calibrations(query), strict=True):
+        for part, of_cell in zip(self.parts, self.calibrations(query), strict=True):
             if found is not None and not np.isnan(found).any():
                 break
             scores = fusion.calibrated(part.score(query, items), of_cell, domain)

@@ -11,6 +11,7 @@ from scipy.sparse import csr_array
 from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State
 from m6rec.compiled import threads
 from m6rec.data.dataset import Dataset
+from m6rec.data.query import Query
 from m6rec.data.splits import Split, holdout
 from m6rec.models.additive import (
     Additive,
@@ -155,6 +156,25 @@ class GraphModel(Additive):
         scores = times_gram(inputs, self.rows, self.columns)[:, items]
         self.outs.take(items).add_products(self.ins.summed(inputs) * self.gain, scores)
         return scores
+
+    def embed_query(self, query: Query, domain: int) -> Floats:
+        """Return (B, dim): the smooth view; the rest is in ``reach``."""
+        inputs = self.inputs(query.within(len(self.trained)))
+        vectors: Floats = self.ins.summed(inputs) * self.gain
+        vectors[~self.active(inputs)[:, domain]] = np.nan
+        return vectors
+
+    def embed_items(self, domain: int, items: Ids | None = None) -> Floats:
+        codes = np.arange(self.n_items) if items is None else items
+        vectors = np.zeros((len(codes), len(self.singular)), np.float32)
+        fitted = np.flatnonzero(codes < len(self.trained))
+        at = fitted[self.item_domain[codes[fitted]] == domain]
+        vectors[at] = self.outs.take(codes[at]).matrix
+        return vectors
+
+    def reach(self, query: Query) -> Scores:
+        inputs = self.inputs(query.within(len(self.trained)))
+        return times_gram(inputs, self.rows, self.columns)
 
     def contributions(self, inputs: csr_array, items: Ids) -> Array:
         sources = inputs.indices

@@ -185,10 +185,22 @@ class NeighboursModel(Model):
 
     def score(self, query: Query, items: Ids | None = None) -> Scores:
         query = query.within(self.n_fitted)
-        scores = np.full((len(query), self.n_items), np.nan, np.float32)
+        codes = np.arange(self.n_items) if items is None else np.asarray(items)
+        scores = np.full((len(query), len(codes)), np.nan, np.float32)
+        fitted = codes < self.n_fitted
         for part in self.parts:
-            scores[:, : self.n_fitted][:, part.covers] = part.score(query)[:, part.covers]
-        return scores if items is None else scores[:, items]
+            at = np.flatnonzero(fitted & part.covers[np.where(fitted, codes, 0)])
+            if len(at):
+                scores[:, at] = part.score(query, codes[at])
+        return scores
+
+    def reach(self, query: Query) -> Scores:
+        query = query.within(self.n_fitted)
+        found = np.zeros((len(query), self.n_fitted), np.float32)
+        for part in self.parts:
+            if not isinstance(part, Ratings):
+                found += part.product(part.inputs(query))
+        return found
 
     def update(self, dataset: Dataset) -> NeighboursModel:
         return NeighboursModel(self.recipe, dataset.n_items, self.parts)

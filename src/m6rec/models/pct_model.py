@@ -43,7 +43,11 @@ class Events:
     @classmethod
     def of(cls, history: csr_array, inside: Mask) -> Events:
         """Take the entries of the items inside (n_items,)."""
-        keep = inside[history.indices]
+        return cls.among(history, inside[history.indices])
+
+    @classmethod
+    def among(cls, history: csr_array, keep: Mask) -> Events:
+        """Take the entries to keep (N,)."""
         before = np.r_[0, np.cumsum(keep)]
         return cls(before[history.indptr], history.indices[keep], history.data[keep])
 
@@ -197,11 +201,12 @@ class PctModel(Model):
         users[~informed] = np.nan
         return np.hstack([users, np.ones((len(users), 1), np.float32)])
 
-    def embed_items(self, domain: int) -> Floats:
+    def embed_items(self, domain: int, items: Ids | None = None) -> Floats:
         """Return (n_items, k + 1): the item's vector and its bias; zero outside the domain."""
+        at = slice(None) if items is None else items
         factors, bias = self.item_factors(domain)
-        vectors: Floats = np.hstack([factors, bias[:, None]])
-        return np.where((self.item_domain == domain)[:, None], vectors, np.float32(0))
+        vectors: Floats = np.hstack([factors[at], bias[at, None]])
+        return np.where((self.item_domain[at] == domain)[:, None], vectors, np.float32(0))
 
     def explain(self, query: Query, items: Ids) -> list[list[list[Reason]]]:
         """Split u·v = vᵀ M⁻¹ (Σ_h b_h y_h + λ prior) over history items, attributes and sources."""
@@ -303,7 +308,8 @@ class PctModel(Model):
 
     def read(self, query: Query) -> tuple[list[Events], Floats, list[Floats]]:
         """Return the history by domain, user attributes, and the vectors û by domain."""
-        parts = [Events.of(query.history, self.item_domain == d) for d in range(self.n_domains)]
+        of_entry = self.item_domain[query.history.indices]
+        parts = [Events.among(query.history, of_entry == d) for d in range(self.n_domains)]
         attributes = user_features(query.features, len(query), self.attributes)
         wanted: Mask = np.asarray(self.omega.any(axis=0))
         return parts, attributes, self.own_vectors(parts, attributes, wanted)

@@ -112,6 +112,9 @@ class PeersModel(Additive):
     def product(self, inputs: csr_array) -> Scores:
         return times(inputs, self.matrix)
 
+    def reach(self, query: Query) -> Scores:
+        return self.product(self.inputs(query.within(len(self.trained))))
+
     def contributions(self, inputs: csr_array, items: Ids) -> Array:
         table: Array = self.matrix[inputs.indices][:, items].toarray()
         table *= inputs.data[:, None]

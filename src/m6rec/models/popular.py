@@ -86,6 +86,13 @@ class PopularModel(Model):
         row = self.popularity if items is None else self.popularity[items]
         return np.broadcast_to(row, (len(query), len(row))).copy()
 
+    def embed_query(self, query: Query, domain: int) -> Floats:
+        return np.ones((len(query), 1), np.float32)
+
+    def embed_items(self, domain: int, items: Ids | None = None) -> Floats:
+        row = self.popularity if items is None else self.popularity[items]
+        return row[:, None]
+
     def state(self) -> State:
         new = {} if self.new is None else {"new": self.new}
         return {"popularity": self.popularity, **new}

@@ -161,8 +161,8 @@ class Ratings:
         base = {"item": b.item, "mean": b.mean, "rated": b.rated, "scale": b.scale}
         return {**base, **sparse}
 
-    def score(self, query: Query) -> Scores:
-        """Return (B, n_items) predicted ratings, NaN where nothing is known."""
+    def score(self, query: Query, items: Ids) -> Scores:
+        """Return (B, C) predicted ratings of the items (C,), NaN where nothing is known."""
         ratings = only(query.history, self.covers)
         left, right = self._terms(ratings)
         by_item = self.how.by == "item"
@@ -173,7 +173,7 @@ class Ratings:
         np.clip(total, *self.base.scale, out=total)
         total[np.diff(ratings.indptr) == 0] = np.nan
         total[:, ~self.covers] = np.nan
-        return total
+        return total[:, items]
 
     def _terms(self, ratings: csr_array) -> tuple[csr_array, csr_array]:
         """Return the pairs to average: (B, m) and (m, n_items) of similarities and residuals."""

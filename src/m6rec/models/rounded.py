@@ -8,7 +8,7 @@ import numpy as np
 from numba import prange
 from scipy.sparse import csr_array
 
-from m6rec.arrays import Array, Floats, Scores
+from m6rec.arrays import Array, Floats, Ids, Scores
 from m6rec.compiled import compiled
 from m6rec.models.kernels import parts
 
@@ -57,10 +57,20 @@ class Rounded(NamedTuple):
 
     def add_products(self, vectors: Floats, out: Scores) -> None:
         """Add to out (B, n) the products of vectors (B, d) with each row."""
-        most = min(2**15 - 1, WORD // (MOST * max(1, vectors.shape[1])))
-        scale = np.abs(vectors).max(axis=1, initial=0) / np.float32(most)
-        whole = np.rint(vectors / np.where(scale > 0, scale, 1)[:, None]).astype(np.int16)
-        _add_products(whole, scale, self.codes, self.scale, out)
+        _add_products(*_whole(vectors), self.codes, self.scale, out)
+
+    def add_by_group(self, vectors: Floats, offset: Floats, group: Ids, out: Floats) -> None:
+        """Add to out (n,) the product of each row with the vector (G, d) of its group (n,), and
+        the offset (G,) of that."""
+        _add_by_group(*_whole(vectors), offset, self.codes, self.scale, group, out)
+
+
+def _whole(vectors: Floats) -> tuple[Array, Floats]:
+    """Vectors (B, d) as whole numbers of 16 bits, and the scale (B,) of each."""
+    most = min(2**15 - 1, WORD // (MOST * max(1, vectors.shape[1])))
+    scale = np.abs(vectors).max(axis=1, initial=0) / np.float32(most)
+    whole = np.rint(vectors / np.where(scale > 0, scale, 1)[:, None]).astype(np.int16)
+    return whole, scale
 
 
 @compiled(parallel=True)
@@ -101,3 +111,12 @@ def _add_products(vectors, vector_scale, codes, scale, out):  # type: ignore[no-
                 for i in range(size):
                     product = _dot(vectors[b], wide[i])
                     out[b, first + i] += product * (scale[first + i] * vector_scale[b])
+
+
+@compiled(parallel=True)
+def _add_by_group(vectors, vector_scale, offset, codes, scale, group, out):  # type: ignore[no-untyped-def]
+    n = len(codes)
+    for chunk in prange((n + CHUNK - 1) // CHUNK):
+        for i in range(chunk * CHUNK, min(n, chunk * CHUNK + CHUNK)):
+            g = group[i]
+            out[i] += _dot(vectors[g], codes[i]) * (scale[i] * vector_scale[g]) + offset[g]

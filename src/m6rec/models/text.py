@@ -131,9 +131,10 @@ class TextModel(Model):
         group = 0 if self.recipe.scope == "all" else domain
         return self._asked(self._words(query), self._within(self._read(query), group))
 
-    def embed_items(self, domain: int) -> Floats:
-        inside: Floats = np.where((self.item_domain == domain)[:, None], self.vectors, 0)
-        return inside
+    def embed_items(self, domain: int, items: Ids | None = None) -> Floats:
+        at = slice(None) if items is None else items
+        here = (self.item_domain[at] == domain)[:, None]
+        return np.where(here, self.vectors[at], np.float32(0))
 
     def explain(self, query: Query, items: Ids) -> Reasons:
         words, read = self._words(query), self._read(query)

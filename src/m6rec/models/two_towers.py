@@ -195,10 +195,11 @@ class TwoTowers(Model):
         users = self.users(query, [domain])[:, domain]
         return np.hstack([users, np.ones((len(users), 1), np.float32)])
 
-    def embed_items(self, domain: int) -> Floats:
+    def embed_items(self, domain: int, items: Ids | None = None) -> Floats:
         """Return (n_items, e + 1): the item's vector and its bias; zero outside the domain."""
-        found: Floats = np.hstack([self.keys, self.bias[:, None]])
-        return np.where((self.item_domain == domain)[:, None], found, np.float32(0))
+        at = slice(None) if items is None else items
+        found: Floats = np.hstack([self.keys[at], self.bias[at, None]])
+        return np.where((self.item_domain[at] == domain)[:, None], found, np.float32(0))
 
     def explain(self, query: Query, items: Ids) -> list[list[list[Reason]]]:
         """Split each score over the history, the attributes and PCT, see ``shares``.

@@ -142,6 +142,9 @@ class WindowModel(Additive):
     def product(self, inputs: csr_array) -> Scores:
         return times(inputs, self.follow)
 
+    def reach(self, query: Query) -> Scores:
+        return self.product(self.inputs(query.within(len(self.trained))))
+
     def contributions(self, inputs: csr_array, items: Ids) -> Array:
         table: Array = self.follow[inputs.indices][:, items].toarray()
         table *= inputs.data[:, None]

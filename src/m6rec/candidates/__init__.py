@@ -1,0 +1,1 @@
+"""Which items are worth scoring: found without scoring all."""

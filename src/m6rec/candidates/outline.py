@@ -1,0 +1,136 @@
+"""A fused score seen as dot products and sparse rows, of those parts that are such."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from m6rec.arrays import Array, Floats, Ids, Mask, Scores
+from m6rec.data.query import Query
+from m6rec.models.base import Embeds, Model, Reaches
+from m6rec.models.compose import BlendModel
+from m6rec.models.fallback import FallbackModel, mixture
+from m6rec.models.reasons import FLOOR
+
+TRIED = 50  # items of a group from which it is seen which parts speak of it
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Asked:
+    """What the outline takes of B requests, by group g of items.
+
+    vectors: (B, G, d). offset: (B, G), what all items of a group have. rows: the scores (B, n) of
+    each part that reaches, and its weights (B, G). known: (B, G) whether a personal part speaks.
+    """
+
+    vectors: Floats
+    offset: Floats
+    rows: list[tuple[Scores, Floats]]
+    known: Mask
+
+
+class Outline:
+    """The score of a blend, or of one inside fallbacks, for items i of group g:
+    offset_g + q_g · v_i + Σ weight_g · sparse score of i.
+
+    A group is the items with events of a domain, or those without: the λ of these differ. Parts
+    that neither embed nor reach are left out, as are abstentions on single items; both are made
+    good by scoring the candidates exactly.
+    """
+
+    def __init__(self, model: Model, asked: Query) -> None:
+        """asked: some requests, from which it is seen which parts speak of which items."""
+        blend = mixture(model)
+        if blend is None:
+            raise ValueError("an outline is of a blend")
+        self.blend: BlendModel = blend
+        self.outer: list[FallbackModel] = []
+        while isinstance(model, FallbackModel):
+            self.outer.append(model)
+            model = model.parts[0]
+        self.n_domains = len(blend.weights)
+        self.group: Ids = (blend.item_domain + blend.new * np.int16(self.n_domains)).astype(np.int16)
+        heavy = (blend.weights > 2 * FLOOR).any(axis=(0, 1)) | (blend.words > 2 * FLOOR).any(axis=0)
+        used = [p for p in range(len(blend.parts)) if heavy[p]]
+        self.embeds = [p for p in used if isinstance(blend.parts[p], Embeds)]
+        self.reaches = [p for p in used if isinstance(blend.parts[p], Reaches)]
+        self.speaks = self._speaks(asked, used)  # (G, P)
+
+    @property
+    def groups(self) -> Ids:
+        """The groups that have items."""
+        return np.flatnonzero(np.bincount(self.group, minlength=2 * self.n_domains))
+
+    def _speaks(self, asked: Query, used: list[int]) -> Mask:
+        found = np.zeros((2 * self.n_domains, len(self.blend.parts)), np.bool_)
+        for g in self.groups.tolist():
+            inside = np.flatnonzero(self.group == g)
+            items = inside[:: max(1, len(inside) // TRIED)]
+            for p in used:
+                found[g, p] = not np.isnan(self.blend.parts[p].score(asked, items)).all()
+        return found
+
+    def vectors(self, items: Ids) -> Floats:
+        """Return (C, d): the vectors of the parts that embed, side by side."""
+        blocks = []
+        domain = self.blend.item_domain[items]
+        for p in self.embeds:
+            part = self.blend.parts[p]
+            assert isinstance(part, Embeds)
+            found = [part.embed_items(d, items) for d in np.unique(domain).tolist()]
+            blocks.append(np.sum(found, axis=0, dtype=np.float32))
+        return np.hstack([np.zeros((len(items), 0), np.float32), *blocks])
+
+    def asked(self, query: Query, sparse: bool = True) -> Asked:
+        """Return what it takes of requests; sparse: with the rows of parts that reach."""
+        query = query.within(len(self.group))
+        blend, b = self.blend, len(query)
+        domains = np.arange(self.n_domains)
+        there = np.unique(self.groups % self.n_domains).tolist()
+        told = np.ones((b, self.n_domains, len(blend.parts)), np.bool_)
+        blocks: list[Floats] = []
+        rows: dict[int, Scores] = {}
+        for p in self.embeds:
+            part = blend.parts[p]
+            assert isinstance(part, Embeds)
+            found = {d: part.embed_query(query, d) for d in there}
+            block = np.zeros((b, self.n_domains, found[there[0]].shape[1]), np.float32)
+            for d, vectors in found.items():
+                told[:, d, p] = (~np.isnan(vectors)).all(axis=1) & vectors.any(axis=1)
+                block[:, d] = np.nan_to_num(vectors)
+            blocks.append(block)
+        for p in self.reaches if sparse else ():
+            part = blend.parts[p]
+            assert isinstance(part, Reaches)
+            rows[p] = part.reach(query)
+            if p not in self.embeds:
+                told[:, :, p] = rows[p].any(axis=1)[:, None]
+        scale, offset, known = self._scales(query, told)
+        of_group = np.concatenate([domains, domains])
+        vectors = [scale[:, :, p, None] * q[:, of_group]
+                   for p, q in zip(self.embeds, blocks, strict=True)]  # fmt: skip
+        empty = np.zeros((b, 2 * self.n_domains, 0), np.float32)
+        whole = np.concatenate([empty, *vectors], axis=2)
+        return Asked(whole, offset, [(row, scale[:, :, p]) for p, row in rows.items()], known)
+
+    def _scales(self, query: Query, told: Mask) -> tuple[Floats, Floats, Mask]:
+        """Return what each part's raw scores are multiplied with (B, G, P), the offset (B, G),
+        and where a personal part speaks (B, G)."""
+        blend = self.blend
+        weight: Array = np.concatenate([blend.lambdas(query), blend.lambdas(query, new=True)], 1)
+        spoken = np.concatenate([told, told], axis=1) & self.speaks
+        weight = np.where((weight > 2 * FLOOR) & spoken, weight, 0)
+        personal = blend.personal if blend.personal.any() else np.ones_like(blend.personal)
+        known = (weight[:, :, personal] > 0).any(axis=2)
+        weight /= np.maximum(weight.sum(axis=2, keepdims=True), FLOOR)
+        calibration = np.moveaxis(blend.calibrations(query), 0, 2)  # (B, D, P, 2)
+        mean, deviation = (np.concatenate([calibration[..., i]] * 2, axis=1) for i in (0, 1))
+        scale = weight / deviation
+        read = np.isin(np.arange(weight.shape[2]), [*self.embeds, *self.reaches])
+        offset = -(scale * mean * read).sum(axis=2)
+        for outer in reversed(self.outer):
+            first = outer.calibrations(query)[0]  # (B, D, 2)
+            shift, width = (np.concatenate([first[..., i]] * 2, axis=1) for i in (0, 1))
+            scale, offset = scale / width[..., None], (offset - shift) / width
+        return scale.astype(np.float32), offset.astype(np.float32), known

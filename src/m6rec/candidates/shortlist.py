@@ -1,0 +1,163 @@
+"""Candidates: a request is scored exactly, but only on the items that can be among its best."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from m6rec.arrays import Ids, Mask, Scores
+from m6rec.candidates.index import Lists, library
+from m6rec.candidates.outline import Asked, Outline
+from m6rec.candidates.sketch import DIM, Sketch, best
+from m6rec.compiled import structure
+from m6rec.data.dataset import Dataset
+from m6rec.data.query import Query
+from m6rec.models.base import Model
+from m6rec.models.fallback import mixture
+from m6rec.rank import top_k
+from m6rec.tracking import Run
+
+log = logging.getLogger("m6rec")
+
+EXACT = 50_000  # items up to which "auto" scores all
+READ = 1_000_000  # items up to which "auto" reads the short vectors of all
+SIZES = (500, 1000, 2000, 5000, 10_000)  # candidates that "auto" tries, in this order
+LEAST = 0.98  # share of the exact best DEPTH that must be among them
+DEPTH = 100
+TAUGHT, TRIED = 512, 64  # users from whom the shortening is learned, and on whom it is tried
+Index = Literal["auto", "scan", "ivf"]
+
+
+@dataclass(frozen=True, eq=False)
+class Shortlist:
+    """Finds the candidates of a request: the n best by a guess of the fused score (see
+    ``Outline`` and ``Sketch``), and all items that came after the fit.
+
+    lists: finds what is guessed in faster, None = all items are. recall: the mean share of the
+    exact best 100 of users of the run that was among n candidates.
+    """
+
+    sketch: Sketch
+    n: int
+    lists: Lists | None = None
+    recall: float = float("nan")
+
+    @classmethod
+    def of(
+        cls, model: Model, data: Dataset, n: int, index: Index = "auto", dim: int = DIM
+    ) -> Shortlist | None:
+        """Build the short vectors of a model's items, from users of the data; None where the
+        model is no blend of rankings, or there are no users."""
+        if index == "ivf":
+            library()
+        users = np.unique(data.user)
+        if mixture(model) is None or data.explicit.any() or not len(users):
+            return None
+        rng = Run(seed=0).rng("candidates")
+        query = data.query(np.sort(rng.permutation(users)[:TAUGHT]))
+        outline = Outline(model, query.take(slice(0, 32)))
+        if not outline.embeds:
+            return None
+        sketch = Sketch.of(outline, query, rng, dim)
+        large = data.n_items > READ and find_spec("faiss") is not None
+        listed = index == "ivf" or (index == "auto" and large)
+        return cls(sketch, n, Lists(sketch) if listed else None)
+
+    @classmethod
+    def chosen(
+        cls, model: Model, data: Dataset, candidates: int | str, index: Index = "auto"
+    ) -> Shortlist | None:
+        """Return what finds the candidates of a run, or None: all items are scored.
+
+        candidates: how many; 0 = all; "auto" = all up to EXACT items, else the least of SIZES
+        with which LEAST of the exact best 100 are found for TRIED users of the run, or all.
+        """
+        if candidates == 0 or (candidates == "auto" and data.n_items <= EXACT):
+            return None
+        auto = candidates == "auto"
+        made = cls.of(model, data, SIZES[0] if auto else int(candidates), index)
+        if made is None or not auto:
+            return made
+        rng = Run(seed=1).rng("candidates")
+        query = data.query(np.sort(rng.permutation(np.unique(data.user))[:TRIED]))
+        found = recalls(model, made, query, ~data.hidden, SIZES)
+        for n, recall in zip(SIZES, found, strict=True):
+            if recall >= LEAST:
+                log.info("lists: %d candidates of %d items hold %.4f of the exact best %d",
+                         n, data.n_items, recall, DEPTH)  # fmt: skip
+                return cls(made.sketch, n, made.lists, recall)
+        log.warning(
+            "lists: %d candidates hold only %.3f of the exact best %d, so all %d items are scored",
+            SIZES[-1], found[-1], DEPTH, data.n_items,
+        )  # fmt: skip
+        return None
+
+    def candidates(
+        self, query: Query, n: int, allowed: Mask, exclude: csr_array | None = None
+    ) -> Ids | None:
+        """Return the codes of about n candidates of one request, increasing; None = all items,
+        where nothing personal is known or there are not many more. allowed: (n_items,) items;
+        exclude: (1, n_items) by its stored entries."""
+        there = allowed.copy()
+        if exclude is not None:
+            there[structure(exclude)[1]] = False
+        if np.count_nonzero(there) <= 2 * n:
+            return np.flatnonzero(there)
+        fitted = len(self.sketch.group)
+        asked = self.sketch.outline.asked(query)
+        if not asked.known[0, self.sketch.outline.groups].all():
+            return None
+        later = np.arange(fitted, len(there))[there[fitted:]]
+        there = there[:fitted]
+        if self.lists is None:
+            return np.concatenate([best(self.sketch.guesses(asked), there, n), later])
+        return np.concatenate([self._listed(asked, n, there), later])
+
+    def _listed(self, asked: Asked, n: int, allowed: Mask) -> Ids:
+        assert self.lists is not None
+        found = [self.lists.found(self.sketch.short(asked)[0], n, allowed)]
+        for row, _ in asked.rows:
+            found.append(best(row[0], allowed & (row[0] > 0), n))
+        codes = np.unique(np.concatenate(found))
+        guesses = self.sketch.guesses(asked, codes)
+        return codes[best(guesses, np.ones(len(codes), np.bool_), n)]
+
+    def scores(
+        self, model: Model, query: Query, depth: int, allowed: Mask,
+        exclude: csr_array | None = None,
+    ) -> Scores:  # fmt: skip
+        """Return (B, n_items): the scores of each request's candidates for a list of ``depth``,
+        NaN of all others. model: that of the run, or one that came of it by updates."""
+        found = np.full((len(query), model.n_items), np.nan, np.float32)
+        n = self.n * max(1, -(-depth // DEPTH))
+        for b in range(len(query)):
+            one = query if len(query) == 1 else query.take(slice(b, b + 1))
+            codes = self.candidates(one, n, allowed, None if exclude is None else exclude[[b]])
+            if codes is None:
+                found[b] = model.score(one)[0]
+            elif len(codes):
+                found[b, codes] = model.score(one, codes)[0]
+        return found
+
+
+def recalls(
+    model: Model, made: Shortlist, query: Query, allowed: Mask, sizes: tuple[int, ...]
+) -> list[float]:
+    """Return for each number of candidates the mean share of the exact best DEPTH of requests
+    that is among them; what the requests have seen is left out."""
+    found: list[list[float]] = [[] for _ in sizes]
+    for b in range(len(query)):
+        one = query.take(slice(b, b + 1))
+        exact, _ = top_k(model.score(one), DEPTH, exclude=one.seen, allowed=allowed)
+        wanted = exact[exact >= 0]
+        if not len(wanted):
+            continue
+        for place, n in enumerate(sizes):
+            codes = made.candidates(one, n, allowed, one.seen)
+            found[place].append(1.0 if codes is None else float(np.isin(wanted, codes).mean()))
+    return [float(np.mean(each)) if each else 1.0 for each in found]
