@@ -18,7 +18,7 @@ FLOORS: dict[str, float] = {
     "metrics": 3, "rank": 3, "training": 3, "filters": 3, "significance": 3, "results": 3.5,
     "models": 4,
     "evaluation": 5, "explanation": 5, "learned": 5, "artifacts": 5,
-    "comparison": 5.5, "experiment": 5.5, "arrivals": 5.5,
+    "comparison": 5.5, "experiment": 5.5, "arrivals": 5.5, "candidates": 5.5,
     "pipeline": 6, "recommender": 6, "export": 6,
     "tune": 7, "report": 7, "opinion": 7, "support": 7, "cluster": 7.5,
     "scenarios": 8, "serving": 8,

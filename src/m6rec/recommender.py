@@ -15,6 +15,7 @@ from m6rec import artifacts, config
 from m6rec.arrays import Ids, Mask
 from m6rec.arrivals import extended
 from m6rec.artifacts import Fitted
+from m6rec.candidates.shortlist import Shortlist
 from m6rec.data import people
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query, make_query, of_items
@@ -75,6 +76,8 @@ class Recommender:
             known = {name: [*self._by_title.get(name, ()), *found]
                      for name, found in made._named(first).items()}  # fmt: skip
             vars(made)["_by_title"] = self._by_title | known
+        if "shortlist" in vars(self):  # new items are always candidates
+            vars(made)["shortlist"] = self.shortlist
         return made
 
     def recommend(
@@ -182,6 +185,11 @@ class Recommender:
         """How lists are made where a request does not say it."""
         return config.from_table(RankConfig, self.fitted.config.get("rank", {}), "rank")
 
+    @cached_property
+    def shortlist(self) -> Shortlist | None:
+        """What finds candidates, as ``[rank]`` says; None = all items are scored."""
+        return Shortlist.chosen(self.model, self.dataset, self.rank.candidates, self.rank.index)
+
     def query(
         self,
         users: Sequence[str | None],
@@ -262,29 +270,21 @@ class Recommender:
         return mask
 
     def _lists(
-        self,
-        query: Query,
-        k: int,
-        allowed: Mask,
-        offset: int,
-        diversity: float,
-        explore: float,
+        self, query: Query, k: int, allowed: Mask, offset: int, diversity: float, explore: float,
         rng: np.random.Generator,
-    ) -> Lists:
+    ) -> Lists:  # fmt: skip
         exclude = query.seen
         if len(self.fitted.twins):
             exclude = with_twins(exclude, self.fitted.twins)
+        short = None if self.rank.candidates == "auto" or explore else self.shortlist
+        if short is None:
+            scores = self.model.score(query)
+        else:
+            scores = short.scores(self.model, query, k + offset, allowed, exclude)
         return rank(
-            self.model.score(query),
-            k,
-            exclude=exclude,
-            allowed=allowed,
-            offset=offset,
-            diversity=diversity,
-            alike=self.dataset.item_domain,
-            explore=explore,
-            rng=rng,
-        )
+            scores, k, exclude=exclude, allowed=allowed, offset=offset, diversity=diversity,
+            alike=self.dataset.item_domain, explore=explore, rng=rng,
+        )  # fmt: skip
 
     def _frame(self, lists: Lists, places: Ids) -> pl.DataFrame:
         """B · k rows; null items where a list ends early."""

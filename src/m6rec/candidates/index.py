@@ -1,8 +1,8 @@
-"""faiss's inverted lists over short vectors, for catalogues too large to be read at each request."""
+"""faiss's inverted lists over short vectors, for catalogues too large to be read each time."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -10,9 +10,10 @@ from m6rec.arrays import Floats, Ids, Mask
 from m6rec.candidates.sketch import Sketch
 from m6rec.errors import ConfigError
 
-LISTS = 4  # × √n lists
-TAUGHT = 64  # vectors a list from which the lists are learned
+LISTS = 2  # × √n lists
+TAUGHT, ROUNDS = 40, 10  # vectors a list from which the lists are learned, and rounds of k-means
 SEARCHED = 0.05  # share of the lists that a request reads
+Index = Literal["auto", "scan", "ivf"]
 FEWEST = 50_000  # items of a group below which it is read whole
 
 
@@ -52,7 +53,7 @@ class Lists:
         index = faiss.IndexIVFScalarQuantizer(
             coarse, dim, n_lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
         )
-        index.cp.seed = 0
+        index.cp.niter = ROUNDS
         taught = np.random.default_rng(0).permutation(n)[: TAUGHT * n_lists]
         index.train(rows[np.sort(taught)])
         index.add(rows)

@@ -10,10 +10,16 @@ from m6rec.arrays import Array, Floats, Ids, Mask, Scores
 from m6rec.data.query import Query
 from m6rec.models.base import Embeds, Model, Reaches
 from m6rec.models.compose import BlendModel
+from m6rec.models.confident import ConfidentModel
 from m6rec.models.fallback import FallbackModel, mixture
 from m6rec.models.reasons import FLOOR
 
 TRIED = 50  # items of a group from which it is seen which parts speak of it
+
+
+def outlined(model: Model) -> bool:
+    """Whether there can be an outline: not where it must be said how sure the best item is."""
+    return mixture(model) is not None and not isinstance(model, ConfidentModel)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,18 +47,18 @@ class Outline:
 
     def __init__(self, model: Model, asked: Query) -> None:
         """asked: some requests, from which it is seen which parts speak of which items."""
-        blend = mixture(model)
-        if blend is None:
-            raise ValueError("an outline is of a blend")
-        self.blend: BlendModel = blend
         self.outer: list[FallbackModel] = []
         while isinstance(model, FallbackModel):
             self.outer.append(model)
             model = model.parts[0]
+        if not isinstance(model, BlendModel):
+            raise ValueError("an outline is of a blend, or of one inside fallbacks")
+        blend = self.blend = model
         self.n_domains = len(blend.weights)
-        self.group: Ids = (blend.item_domain + blend.new * np.int16(self.n_domains)).astype(np.int16)
-        heavy = (blend.weights > 2 * FLOOR).any(axis=(0, 1)) | (blend.words > 2 * FLOOR).any(axis=0)
-        used = [p for p in range(len(blend.parts)) if heavy[p]]
+        without = blend.new * np.int16(self.n_domains)
+        self.group: Ids = (blend.item_domain + without).astype(np.int16)
+        greatest = np.vstack([*blend.weights, blend.words]).max(axis=0)
+        used = [p for p, weight in enumerate(greatest.tolist()) if weight > 2 * FLOOR]
         self.embeds = [p for p in used if isinstance(blend.parts[p], Embeds)]
         self.reaches = [p for p in used if isinstance(blend.parts[p], Reaches)]
         self.speaks = self._speaks(asked, used)  # (G, P)
@@ -73,14 +79,15 @@ class Outline:
 
     def vectors(self, items: Ids) -> Floats:
         """Return (C, d): the vectors of the parts that embed, side by side."""
-        blocks = []
         domain = self.blend.item_domain[items]
+        blocks = [np.zeros((len(items), 0), np.float32)]
         for p in self.embeds:
             part = self.blend.parts[p]
             assert isinstance(part, Embeds)
-            found = [part.embed_items(d, items) for d in np.unique(domain).tolist()]
-            blocks.append(np.sum(found, axis=0, dtype=np.float32))
-        return np.hstack([np.zeros((len(items), 0), np.float32), *blocks])
+            found = [part.embed_items(d, items[domain == d]) for d in np.unique(domain).tolist()]
+            order = np.argsort(domain, kind="stable")
+            blocks.append(np.concatenate(found)[np.argsort(order)])
+        return np.hstack(blocks)
 
     def asked(self, query: Query, sparse: bool = True) -> Asked:
         """Return what it takes of requests; sparse: with the rows of parts that reach."""
@@ -94,9 +101,9 @@ class Outline:
         for p in self.embeds:
             part = blend.parts[p]
             assert isinstance(part, Embeds)
-            found = {d: part.embed_query(query, d) for d in there}
-            block = np.zeros((b, self.n_domains, found[there[0]].shape[1]), np.float32)
-            for d, vectors in found.items():
+            told_by = {d: part.embed_query(query, d) for d in there}
+            block = np.zeros((b, self.n_domains, told_by[there[0]].shape[1]), np.float32)
+            for d, vectors in told_by.items():
                 told[:, d, p] = (~np.isnan(vectors)).all(axis=1) & vectors.any(axis=1)
                 block[:, d] = np.nan_to_num(vectors)
             blocks.append(block)
@@ -105,13 +112,14 @@ class Outline:
             assert isinstance(part, Reaches)
             rows[p] = part.reach(query)
             if p not in self.embeds:
-                told[:, :, p] = rows[p].any(axis=1)[:, None]
+                told[:, :, p] = (rows[p] != 0).any(axis=1)[:, None]
         scale, offset, known = self._scales(query, told)
         of_group = np.concatenate([domains, domains])
-        vectors = [scale[:, :, p, None] * q[:, of_group]
-                   for p, q in zip(self.embeds, blocks, strict=True)]  # fmt: skip
+        blocks = [
+            scale[:, :, p, None] * q[:, of_group] for p, q in zip(self.embeds, blocks, strict=True)
+        ]
         empty = np.zeros((b, 2 * self.n_domains, 0), np.float32)
-        whole = np.concatenate([empty, *vectors], axis=2)
+        whole = np.concatenate([empty, *blocks], axis=2)
         return Asked(whole, offset, [(row, scale[:, :, p]) for p, row in rows.items()], known)
 
     def _scales(self, query: Query, told: Mask) -> tuple[Floats, Floats, Mask]:
@@ -121,8 +129,8 @@ class Outline:
         weight: Array = np.concatenate([blend.lambdas(query), blend.lambdas(query, new=True)], 1)
         spoken = np.concatenate([told, told], axis=1) & self.speaks
         weight = np.where((weight > 2 * FLOOR) & spoken, weight, 0)
-        personal = blend.personal if blend.personal.any() else np.ones_like(blend.personal)
-        known = (weight[:, :, personal] > 0).any(axis=2)
+        personal: Mask = blend.personal if blend.personal.any() else np.ones_like(blend.personal)
+        known: Mask = np.asarray((weight[:, :, personal] > 0).any(axis=2))
         weight /= np.maximum(weight.sum(axis=2, keepdims=True), FLOOR)
         calibration = np.moveaxis(blend.calibrations(query), 0, 2)  # (B, D, P, 2)
         mean, deviation = (np.concatenate([calibration[..., i]] * 2, axis=1) for i in (0, 1))

@@ -5,20 +5,18 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Literal
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from m6rec.arrays import Ids, Mask, Scores
-from m6rec.candidates.index import Lists, library
-from m6rec.candidates.outline import Asked, Outline
+from m6rec.candidates.index import Index, Lists, library
+from m6rec.candidates.outline import Asked, Outline, outlined
 from m6rec.candidates.sketch import DIM, Sketch, best
 from m6rec.compiled import structure
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query
 from m6rec.models.base import Model
-from m6rec.models.fallback import mixture
 from m6rec.rank import top_k
 from m6rec.tracking import Run
 
@@ -30,7 +28,6 @@ SIZES = (500, 1000, 2000, 5000, 10_000)  # candidates that "auto" tries, in this
 LEAST = 0.98  # share of the exact best DEPTH that must be among them
 DEPTH = 100
 TAUGHT, TRIED = 512, 64  # users from whom the shortening is learned, and on whom it is tried
-Index = Literal["auto", "scan", "ivf"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +53,7 @@ class Shortlist:
         if index == "ivf":
             library()
         users = np.unique(data.user)
-        if mixture(model) is None or data.explicit.any() or not len(users):
+        if not outlined(model) or data.explicit.any() or not len(users):
             return None
         rng = Run(seed=0).rng("candidates")
         query = data.query(np.sort(rng.permutation(users)[:TAUGHT]))

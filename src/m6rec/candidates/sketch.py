@@ -45,7 +45,7 @@ class Sketch:
         for first in range(0, n, CHUNK):
             some = np.arange(first, min(n, first + CHUNK))
             centred = outline.vectors(some) - middle[outline.group[some]]
-            rows.append(Rounded.of(centred @ back))
+            rows.append(Rounded.of((centred @ back).astype(np.float32)))
         codes, scale = (np.concatenate(each) for each in zip(*rows, strict=True))
         return cls(outline, turn, middle, Rounded(codes, scale), outline.group)
 

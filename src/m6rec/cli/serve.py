@@ -62,6 +62,12 @@ def serve(
         float,
         typer.Option("--rate", min=0, help="Requests a second of one client, here; 0 = any."),
     ] = 0.0,
+    candidates: Annotated[
+        str,
+        typer.Option(
+            "--candidates", metavar="N", help="Items that a request is scored on; 0 = all, or auto."
+        ),
+    ] = "",
     log: Annotated[
         Literal["text", "json"], typer.Option("--log", help="Form of the log, on stderr.")
     ] = "text",
@@ -85,8 +91,10 @@ def serve(
     threads = max(1, (os.cpu_count() or 1) // workers)
     settings = Settings(
         run=run, rival=rival, share=share, store=store, rate=rate, threads=threads,
-        log=log, requests=requests, opinion=opinion,
+        log=log, requests=requests, opinion=opinion, candidates=candidates,
     )  # fmt: skip
+    if candidates not in ("", "auto") and not candidates.isdigit():
+        raise ConfigError(f'--candidates {candidates}: must be "auto" or a number')
     for each in filter(None, (run, rival)):
         artifacts.checked(artifacts.resolve(each))
     if opinion:

@@ -51,7 +51,7 @@ def learn_ridges(
 def informed(model: PctModel, train: Dataset, domain: int) -> Iterable[PctModel]:
     """Yield the model with A of one domain, alone, learned with each of ``RIDGES``."""
     state, name = model.state(), f"own/prior/{domain}"
-    part = Events.of(train.matrix, model.item_domain == domain)
+    part = Events.of(train.matrix, model.item_domain, domain)
     known = model.known(user_features(train.user_features, train.n_users, True), part)
     users = model.solve_users("own", domain, part, known @ state[name])
     active = part.count > 0

@@ -170,7 +170,7 @@ def fit(
             rng = run.rng("presence", names[d])
             state["presence"][inside[d]] = bayes.presence_basis(ratings, width, rng)
     attributes = user_features(train.user_features, train.n_users, recipe.attributes)
-    parts = [Events.of(matrix, mask) for mask in inside]
+    parts = [Events.of(matrix, train.item_domain, d) for d in range(n_domains)]
     kept = {} if kept is None else kept
     vectors: list[Floats] = []
     for stage in ("own", "full"):

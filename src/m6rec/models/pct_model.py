@@ -41,13 +41,9 @@ class Events:
         return np.diff(self.start)
 
     @classmethod
-    def of(cls, history: csr_array, inside: Mask) -> Events:
-        """Take the entries of the items inside (n_items,)."""
-        return cls.among(history, inside[history.indices])
-
-    @classmethod
-    def among(cls, history: csr_array, keep: Mask) -> Events:
-        """Take the entries to keep (N,)."""
+    def of(cls, history: csr_array, item_domain: Ids, domain: int) -> Events:
+        """Take the entries of the items of a domain."""
+        keep = item_domain[history.indices] == domain
         before = np.r_[0, np.cumsum(keep)]
         return cls(before[history.indptr], history.indices[keep], history.data[keep])
 
@@ -308,8 +304,7 @@ class PctModel(Model):
 
     def read(self, query: Query) -> tuple[list[Events], Floats, list[Floats]]:
         """Return the history by domain, user attributes, and the vectors û by domain."""
-        of_entry = self.item_domain[query.history.indices]
-        parts = [Events.among(query.history, of_entry == d) for d in range(self.n_domains)]
+        parts = [Events.of(query.history, self.item_domain, d) for d in range(self.n_domains)]
         attributes = user_features(query.features, len(query), self.attributes)
         wanted: Mask = np.asarray(self.omega.any(axis=0))
         return parts, attributes, self.own_vectors(parts, attributes, wanted)

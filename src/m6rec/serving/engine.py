@@ -7,8 +7,9 @@ import time
 import uuid
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,11 +18,10 @@ from m6rec.arrays import Floats, Scores
 from m6rec.data.query import Query
 from m6rec.errors import M6RecError, QueryError
 from m6rec.explanation import Explanation, explain
-from m6rec.models.confident import ConfidentModel
-from m6rec.rank import rank, these_items, with_twins
 from m6rec.serving import pages
 from m6rec.serving.asks import Answer, Ask, Ranked
 from m6rec.serving.given import Journal
+from m6rec.serving.listing import listed, shortlist
 from m6rec.serving.live import MICRO, Asker, Live
 from m6rec.serving.nearest import Nearest
 from m6rec.serving.people import among_people, selves, without
@@ -44,19 +44,22 @@ class Engine:
     request, so what one worker acknowledged counts in the next answer of any. A new run replaces
     the old one between two requests; a broken one is refused and the old one stays.
 
-    rival: a second run that answers a ``share`` of the users, always the same ones.
+    rival: a second run that answers a ``share`` of the users, always the same ones. candidates:
+    in the place of the runs' ``[rank] candidates``.
     """
 
     def __init__(
-        self, store: Store, run: Path, rival: Path | None = None, share: float = 0.5
-    ) -> None:
+        self, store: Store, run: Path, rival: Path | None = None, share: float = 0.5,
+        candidates: int | Literal["auto"] | None = None,
+    ) -> None:  # fmt: skip
         self.store, self.share = store, share if rival else 0.0
+        self.candidates = candidates
         self.journal = Journal(store)
         if store.empty():
             store.import_run(artifacts.load(run))
-        self._lives = {FIRST: Live.open(run, store)}
+        self._lives = {FIRST: self._opened(run)}
         if rival:
-            self._lives[SECOND] = Live.open(rival, store)
+            self._lives[SECOND] = self._opened(rival)
         self._changing = threading.Lock()
         self._making = threading.Lock()
         self._of_run: tuple[str, Nearest | None] = ("", None)
@@ -92,10 +95,18 @@ class Engine:
     def reload(self, run: Path) -> str:
         """Serve another run from the next request on; returns its name. RunError, and the old one
         stays, where it cannot be loaded."""
-        fresh = Live.open(run, self.store)
+        fresh = self._opened(run)
         with self._changing:
             self._lives[FIRST] = fresh
         return fresh.name
+
+    def _opened(self, run: Path) -> Live:
+        live = Live.open(run, self.store)
+        base = live.base or live.recommender
+        if self.candidates is not None:
+            vars(base)["rank"] = replace(base.rank, candidates=self.candidates)
+        shortlist(live)  # made now, and not in the first request
+        return live
 
     def recommend(self, asks: Sequence[Ask]) -> list[Answer | M6RecError]:
         """Answer requests together; what is wrong with one does not touch the others."""
@@ -121,7 +132,7 @@ class Engine:
         if not good:
             return [a for a in askers if isinstance(a, M6RecError)]
         query = live.query(good, int(now))
-        scores = live.recommender.model.score(query)
+        scores = None if shortlist(live) else live.recommender.model.score(query)
         names, weights = live.parts(query)
         answers: list[Answer | M6RecError] = []
         b = 0
@@ -133,7 +144,8 @@ class Engine:
             b += 1
             try:
                 own = query if len(query) == 1 else query.take(one)
-                given = own, asker, scores[one], names, weights[one]
+                known_scores = None if scores is None else scores[one]
+                given = own, asker, known_scores, names, weights[one]
                 answers.append(self._answer(live, arm, ask, *given, now))
             except M6RecError as error:
                 answers.append(error)
@@ -302,46 +314,18 @@ class Engine:
         ask: Ask,
         query: Query,
         asker: Asker,
-        scores: Scores,
+        scores: Scores | None,
         names: Sequence[str],
         weights: Floats,
         now: float,
     ) -> Answer:
-        recommender, data = live.recommender, live.recommender.dataset
+        data = live.recommender.dataset
         request = uuid.uuid4().hex
-        allowed = live.allowed(ask.domain, ask.filter, ask.categories)
-        spread = float(np.nanstd(scores[:, allowed])) if ask.boosts and allowed.any() else 0.0
-        for boost in ask.boosts:
-            lifted = np.float32(boost.by * spread) * live.held(boost.filter).astype(np.float32)
-            scores = scores + lifted
-        shown = pages.shown(ask.page)
-        if len(shown):
-            allowed = allowed & ~np.isin(pages.fingerprints(data.items.keys), shown)
-        gone = [recommender.items(ask.exclude)]
-        if query.withheld is not None:
-            gone.append(query.withheld.indices)
-        if not ask.seen:  # events of weight 0 too: those were seen
-            gone += [query.history.indices, data.items.encode(asker.item)]
-        exclude = these_items(np.concatenate(gone), data.n_items)
-        if len(recommender.fitted.twins):
-            exclude = with_twins(exclude, recommender.fitted.twins)
-        usual = recommender.rank
-        diversity = usual.diversity if ask.diversity is None else ask.diversity
-        explore = usual.explore if ask.explore is None else ask.explore
-        lists = rank(
-            scores, ask.k, exclude=exclude, allowed=allowed,
-            offset=min(ask.offset, data.n_items), diversity=diversity,
-            alike=live.alike, explore=explore,
-            rng=np.random.default_rng(int(request, 16)) if explore else None,
-        )  # fmt: skip
+        found = listed(live, ask, query, asker, scores, int(request, 16))
+        lists = found.lists
         codes = lists.items[0][lists.items[0] >= 0]
         why = self._why(live, query, codes[None], ask.language) if ask.explain else None
         keys = [data.items.key(code) for code in codes.tolist()]
-        model = live.recommender.model
-        sure = None
-        if isinstance(model, ConfidentModel):
-            shut = ~allowed | (exclude[[0]].toarray()[0] != 0)
-            sure = float(model.confidence(np.where(shut, np.float32(np.nan), scores))[0])
         items = tuple(
             Ranked(
                 item=key,
@@ -361,8 +345,10 @@ class Engine:
             history=int(np.diff(query.history.indptr)[0]),
             items=items,
             parts=_lambdas(live, names, weights[0], {item.domain for item in items}),
-            page=pages.token(np.r_[shown, pages.fingerprints(keys)]) if len(codes) == ask.k else "",
-            confidence=None if sure is None or np.isnan(sure) else sure,
+            page=pages.token(np.r_[found.shown, pages.fingerprints(keys)])
+            if len(codes) == ask.k
+            else "",
+            confidence=None if found.sure is None or np.isnan(found.sure) else found.sure,
         )
         self.journal.note(answer, now)
         return answer

@@ -46,7 +46,7 @@ class Service:
         self._counting = threading.Lock()
         self._hits: dict[int, tuple[Sequence[Hits], float]] = {}  # span → hits, good until
         rival = artifacts.resolve(settings.rival) if settings.rival else None
-        self.engine = Engine(self.store, self.path, rival, settings.share)
+        self.engine = Engine(self.store, self.path, rival, settings.share, settings.scored())
         self.batcher = Batcher(self.engine.recommend, settings.threads)
         retraining = self._retraining()
         self.schedule = Schedule(retraining, self.path.parent, self.store) if retraining else None

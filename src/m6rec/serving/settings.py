@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 from m6rec.serving.logs import Form
 
@@ -17,8 +18,8 @@ class Settings:
     rival: a second run that answers a ``share`` of the users. store: database URL. threads: of a
     worker's kernels. body: bytes of a request at most. rate: requests a second of one client at
     most, 0 = no limit; rates: the file by which workers count them together, "" = each alone.
-    poll: seconds between looks at CURRENT. log, requests: see ``logs``. opinion: a TOML file with
-    [opinion]."""
+    candidates: in the place of the runs' ``[rank] candidates``, "" = as they say. poll: seconds
+    between looks at CURRENT. log, requests: see ``logs``. opinion: a TOML file with [opinion]."""
 
     run: str = "current"
     rival: str = ""
@@ -28,6 +29,7 @@ class Settings:
     body: int = 8_000_000
     rate: float = 0.0
     rates: str = ""
+    candidates: str = ""
     poll: float = 1.0
     log: Form = "text"
     requests: bool = False
@@ -36,6 +38,12 @@ class Settings:
     def hand_down(self) -> None:
         """Put them into the environment of this process and of its children."""
         os.environ[VARIABLE] = json.dumps(asdict(self))
+
+    def scored(self) -> int | Literal["auto"] | None:
+        """Return ``candidates`` as a number or "auto"; None = as the runs say."""
+        if self.candidates == "auto":
+            return "auto"
+        return int(self.candidates) if self.candidates else None
 
     @classmethod
     def handed_down(cls) -> Settings:

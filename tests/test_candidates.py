@@ -1,0 +1,182 @@
+"""Candidates: what the exact list holds is among them, whatever is left out or comes later."""
+
+from __future__ import annotations
+
+import builtins
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from m6rec.candidates import index
+from m6rec.candidates.shortlist import Shortlist, recalls
+from m6rec.candidates.sketch import balanced, best
+from m6rec.data.dataset import Dataset
+from m6rec.errors import ConfigError
+from m6rec.models.base import Model, Recipe, updated
+from m6rec.rank import top_k
+from m6rec.tracking import Run
+from world import listed, world
+
+LOCAL = {"reg": 0.05, "nu": 1.0, "alpha": 0.2}
+PARTS = [
+    {"kind": "pct", "dim": 8, "domains": {"films": LOCAL, "books": LOCAL}},
+    {"kind": "neighbours", "k": 20},
+    {"kind": "graph", "dim": 8},
+    {"kind": "popular"},
+    {"kind": "window"},
+]
+WEIGHTS = ((0.3, 0.2, 0.3, 0.1, 0.1),) * 4
+N, KNOWN = 400, 396  # the last four items are without events
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return world(n_users=300, n_items=N)
+
+
+@pytest.fixture(scope="module")
+def model(data: Dataset) -> Model:
+    table = {"kind": "m6rec", "parts": PARTS, "weights": {"films": WEIGHTS, "books": WEIGHTS}}
+    return Recipe.from_table(table).fit(data, Run(seed=1))
+
+
+@pytest.fixture(scope="module")
+def short(model: Model, data: Dataset) -> Shortlist:
+    found = Shortlist.of(model, data, 40, dim=16)
+    assert found is not None
+    return found
+
+
+def test_the_exact_best_are_among_them(model: Model, data: Dataset, short: Shortlist) -> None:
+    query, allowed = data.query(np.arange(50)), np.ones(N, np.bool_)
+    exact, _ = top_k(model.score(query), 10, exclude=query.seen)
+    found, _ = top_k(short.scores(model, query, 10, allowed, query.seen), 10, exclude=query.seen)
+    assert np.mean([np.isin(a, b).mean() for a, b in zip(exact, found, strict=True)]) >= 0.98
+
+
+def test_scores_of_candidates_are_exact(model: Model, data: Dataset, short: Shortlist) -> None:
+    query, allowed = data.query(np.arange(3)), np.ones(N, np.bool_)
+    scores = short.scores(model, query, 10, allowed)
+    there = ~np.isnan(scores)
+    assert (there.sum(axis=1) >= 40).all() and (there.sum(axis=1) <= 60).all()
+    np.testing.assert_allclose(scores[there], model.score(query)[there], rtol=1e-4, atol=1e-5)
+
+
+def test_guesses_with_long_vectors_are_the_scores(model: Model, data: Dataset) -> None:
+    """Without shortening, only rounding tells the guess from the score."""
+    whole = Shortlist.of(model, data, 40, dim=1000)
+    assert whole is not None
+    query = data.query(np.array([7]))
+    guesses = whole.sketch.guesses(whole.sketch.outline.asked(query))
+    exact = model.score(query)[0]
+    old = np.bincount(data.item, minlength=N) > 0
+    assert np.abs(guesses - exact)[old].max() < 0.02 * np.ptp(exact[old])
+
+
+def test_what_is_left_out_takes_no_place(model: Model, data: Dataset, short: Shortlist) -> None:
+    query = data.query(np.array([0]))
+    allowed = np.arange(N) % 3 == 0
+    first = short.candidates(query, 40, allowed)
+    assert first is not None and 40 <= len(first) <= 60 and allowed[first].all()
+    one = query.seen
+    assert not np.isin(short.candidates(query, 40, allowed, one), one.indices).any()
+    few = np.zeros(N, np.bool_)
+    few[[5, 80, 399]] = True
+    assert short.candidates(query, 40, few).tolist() == [5, 80, 399]  # type: ignore[union-attr]
+
+
+def test_new_items_are_candidates(model: Model, data: Dataset) -> None:
+    older = listed(world(n_users=300, n_items=N), N)
+    silent = older.take(older.item < KNOWN)
+    known = listed(silent, KNOWN)
+    table = {"kind": "m6rec", "parts": PARTS, "weights": {"films": WEIGHTS, "books": WEIGHTS}}
+    fitted = Recipe.from_table(table).fit(known, Run(seed=1))
+    short = Shortlist.of(fitted, known, 40, dim=16)
+    assert short is not None
+    grown = updated(fitted, silent)
+    scores = short.scores(grown, silent.query(np.array([3])), 10, np.ones(N, np.bool_))
+    exact = grown.score(silent.query(np.array([3])))
+    assert exact.shape == scores.shape == (1, N)
+    np.testing.assert_allclose(scores[:, KNOWN:], exact[:, KNOWN:], rtol=1e-4, atol=1e-5)
+
+
+def test_nobody_is_answered_exactly(model: Model, data: Dataset, short: Shortlist) -> None:
+    query = data.query(np.array([-1]))
+    assert short.candidates(query, 40, np.ones(N, np.bool_)) is None
+    scores = short.scores(model, query, 10, np.ones(N, np.bool_))
+    np.testing.assert_array_equal(scores, model.score(query))
+
+
+def test_deep_lists_have_more_candidates(model: Model, data: Dataset, short: Shortlist) -> None:
+    scores = short.scores(model, data.query(np.array([0])), 250, np.ones(N, np.bool_))
+    assert (~np.isnan(scores)).sum() >= 120
+
+
+def test_inverted_lists_find_them_too(
+    model: Model, data: Dataset, short: Shortlist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("faiss")
+    monkeypatch.setattr(index, "FEWEST", 100)
+    monkeypatch.setattr(index, "LISTS", 0.3)
+    listed_too = replace(short, lists=index.Lists(short.sketch, share=0.7))
+    query, allowed = data.query(np.arange(20)), np.arange(N) % 5 != 0
+    assert recalls(model, listed_too, query, allowed, (80,))[0] >= 0.7
+    codes = listed_too.candidates(query.take([0]), 40, allowed)  # type: ignore[arg-type]
+    assert codes is not None and allowed[codes].all()
+
+
+def test_without_faiss_it_says_what_to_do(
+    model: Model, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = builtins.__import__
+
+    def refuse(name: str, *rest: object) -> object:
+        if name == "faiss":
+            raise ImportError(name)
+        return real(name, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(ConfigError, match=r'pip install "m6rec\[ann\]"'):
+        Shortlist.of(model, data, 40, index="ivf")
+
+
+def test_it_is_chosen_by_what_it_finds(
+    model: Model, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from m6rec.candidates import shortlist
+
+    assert Shortlist.chosen(model, data, "auto") is None  # few items: exact
+    assert Shortlist.chosen(model, data, 0) is None
+    monkeypatch.setattr(shortlist, "EXACT", 100)
+    monkeypatch.setattr(shortlist, "SIZES", (101, 150, 190))
+    found = Shortlist.chosen(model, data, "auto")
+    assert found is not None and found.recall >= 0.98
+    monkeypatch.setattr(shortlist, "LEAST", 1.01)
+    assert Shortlist.chosen(model, data, "auto") is None
+
+
+def test_ratings_are_scored_exactly() -> None:
+    rated = world(explicit=True)
+    table = {"kind": "blend", "parts": [{"kind": "popular"}], "weights": {
+        "films": ((1.0,),) * 4, "books": ((1.0,),) * 4}}  # fmt: skip
+    fitted = Recipe.from_table(table).fit(rated, Run(seed=1))
+    assert Shortlist.of(fitted, rated, 10) is None
+
+
+def test_shortening_keeps_products() -> None:
+    rng = np.random.default_rng(0)
+    low = rng.standard_normal((5, 30)).astype(np.float32)
+    y, x = (rng.standard_normal((200, 5)).astype(np.float32) @ low for _ in range(2))
+    turn, back = balanced(y, x, 8)
+    assert turn.shape[1] <= 8
+    np.testing.assert_allclose((y @ turn) @ (x @ back).T, y @ x.T, atol=0.05)
+
+
+@pytest.mark.parametrize("n", [1, 10, 600, 2000])
+def test_best_are_the_greatest(n: int) -> None:
+    rng = np.random.default_rng(n)
+    guesses, allowed = rng.standard_normal(1000).astype(np.float32), rng.random(1000) < 0.7
+    found = best(guesses, allowed, n)
+    order = np.flatnonzero(allowed)[np.argsort(-guesses[allowed])]
+    assert set(order[:n]) <= set(found.tolist()) <= set(order[: n + 10].tolist())
