@@ -65,7 +65,7 @@ def of_vectors(n: int, hnsw: bool) -> None:
 
     faiss.omp_set_num_threads(1)
     items, asked = vectors(n)
-    exact, ms = timed(lambda q: best((items @ q[0])), asked)
+    exact, ms = timed(lambda q: best(items @ q[0]), asked)
     print(f"| exact, float32 | | 1 | {ms:.2f} | 0 |", flush=True)
 
     def row(name: str, option: str, search: Callable, built: float) -> None:
@@ -122,9 +122,7 @@ def of_run(asked: Recommender, n_users: int) -> None:
     made = Shortlist.of(model, data, SIZES[-1])
     if made is None:
         raise SystemExit("this run is no blend of rankings")
-    print(
-        f"{data.n_items:,} items; built in {time.process_time() - began:.1f} s of CPU", flush=True
-    )
+    print(f"{data.n_items:,} items; built in {time.process_time() - began:.1f} s", flush=True)
     users = np.random.default_rng(5).permutation(np.unique(data.user))[:n_users]
     query = data.query(users)
     allowed = ~data.hidden

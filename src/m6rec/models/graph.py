@@ -22,7 +22,7 @@ from m6rec.models.additive import (
     training_matrix,
 )
 from m6rec.models.base import Recipe
-from m6rec.models.kernels import compact, spread, times_gram, transposed
+from m6rec.models.kernels import compact, spread, times_gram, times_gram_at, transposed
 from m6rec.models.rounded import Rounded
 from m6rec.models.search import is_open, search
 from m6rec.tracking import Run
@@ -141,7 +141,7 @@ class GraphModel(Additive):
         self.joint, self.binary = True, recipe.binary
         self.rows, self.basis = compact(rows), basis
         self.singular, self.degree = singular, degree
-        self.columns = transposed(rows)
+        self.columns = compact(transposed(rows))
         self.n_items = n_items
         self.gain = float(recipe.low_pass) * (1 - float(recipe.sharpen) * singular**2)  # (dim,)
         self.ins = basis.scaled(power(degree, -float(recipe.item_power)))
@@ -153,7 +153,7 @@ class GraphModel(Additive):
         return scores
 
     def some(self, inputs: csr_array, items: Ids) -> Scores:
-        scores = times_gram(inputs, self.rows, self.columns)[:, items]
+        scores = times_gram_at(inputs, self.rows, self.columns, items)
         self.outs.take(items).add_products(self.ins.summed(inputs) * self.gain, scores)
         return scores
 

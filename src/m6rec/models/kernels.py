@@ -155,6 +155,14 @@ def times_gram(left: csr_array, rows: csr_array, columns: csr_array) -> Scores:
     return out
 
 
+def times_gram_at(left: csr_array, rows: csr_array, columns: csr_array, at: Ids) -> Scores:
+    """Return these columns (C,) of ``times_gram``, by whichever way reads less."""
+    out = np.zeros((left.shape[0], len(at)), np.float32)
+    codes = np.ascontiguousarray(at, np.int32)
+    _times_gram_at(*parts(left), *parts(rows), *parts(columns), codes, out)
+    return out
+
+
 def spread(left: csr_array, dense: Floats) -> Floats:
     """Return left (B, n) times a dense matrix (n, d): (B, d) float32."""
     out = np.zeros((left.shape[0], dense.shape[1]), np.float32)
@@ -330,6 +338,39 @@ def _times_gram(  # type: ignore[no-untyped-def]
             if w != 0:
                 for q in range(r_ptr[u], r_ptr[u + 1]):
                     row[r_idx[q]] += w * r_val[q]
+
+
+@compiled(parallel=True)
+def _times_gram_at(  # type: ignore[no-untyped-def]
+    l_ptr, l_idx, l_val, r_ptr, r_idx, r_val, c_ptr, c_idx, c_val, at, out
+):
+    m, n = len(r_ptr) - 1, len(c_ptr) - 1
+    pull = 0  # entries in the columns that are asked for
+    for i in at:
+        pull += c_ptr[i + 1] - c_ptr[i]
+    for b in prange(out.shape[0]):
+        weight = np.zeros(m, np.float32)
+        for p in range(l_ptr[b], l_ptr[b + 1]):
+            j, w = l_idx[p], l_val[p]
+            for q in range(c_ptr[j], c_ptr[j + 1]):
+                weight[c_idx[q]] += w * c_val[q]
+        push = 0  # entries in the rows that count
+        for u in range(m):
+            if weight[u] != 0:
+                push += r_ptr[u + 1] - r_ptr[u]
+        if push < pull:
+            row = np.zeros(n, np.float32)
+            for u in range(m):
+                w = weight[u]
+                if w != 0:
+                    for q in range(r_ptr[u], r_ptr[u + 1]):
+                        row[r_idx[q]] += w * r_val[q]
+            for c in range(len(at)):
+                out[b, c] = row[at[c]]
+        else:
+            for c in range(len(at)):
+                for q in range(c_ptr[at[c]], c_ptr[at[c] + 1]):
+                    out[b, c] += weight[c_idx[q]] * c_val[q]
 
 
 @compiled(parallel=True)
