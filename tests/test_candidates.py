@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import builtins
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
+import m6rec
 from m6rec.candidates import index
 from m6rec.candidates.shortlist import Shortlist, recalls
 from m6rec.candidates.sketch import balanced, best
@@ -15,6 +18,9 @@ from m6rec.data.dataset import Dataset
 from m6rec.errors import ConfigError
 from m6rec.models.base import Model, Recipe, updated
 from m6rec.rank import top_k
+from m6rec.serving.asks import Answer, Ask
+from m6rec.serving.engine import Engine
+from m6rec.store import Item, Store
 from m6rec.tracking import Run
 from world import listed, world
 
@@ -180,3 +186,38 @@ def test_best_are_the_greatest(n: int) -> None:
     found = best(guesses, allowed, n)
     order = np.flatnonzero(allowed)[np.argsort(-guesses[allowed])]
     assert set(order[:n]) <= set(found.tolist()) <= set(order[: n + 10].tolist())
+
+
+def test_the_service_scores_candidates_only(tmp_path: Path) -> None:
+    world_ = world(n_users=200, n_items=N)
+    frame = pl.DataFrame(
+        {
+            "user": world_.users.keys.gather(world_.user),
+            "item": [key.split("/")[1] for key in world_.items.keys.gather(world_.item)],
+            "domain": [key.split("/")[0] for key in world_.items.keys.gather(world_.item)],
+            "time": world_.time,
+        }
+    )
+    parts = [{"kind": "pct", "dim": 8, "domains": {"films": LOCAL, "books": LOCAL}}, *PARTS[1:]]
+    weights = {"films": WEIGHTS, "books": WEIGHTS}
+    run = m6rec.fit(frame, model={"kind": "m6rec", "parts": parts, "weights": weights})
+    path = run.save(tmp_path / "run")
+    lists = {}
+    for candidates in (0, 60):
+        store = Store.open(f"sqlite:///{tmp_path / f'{candidates}.db'}")
+        engine = Engine(store, path, candidates=candidates)
+        store.put_items([Item(key="films/fresh", title="Fresh")])
+        asks = [Ask(user=f"u{u}", k=10, explain=False) for u in range(20)]
+        answers = [a for a in engine.recommend(asks) if isinstance(a, Answer)]
+        assert len(answers) == 20
+        lists[candidates] = [{row.item for row in answer.items} for answer in answers]
+        books = Ask(user="u1", domain="books", exclude=("books/i300",), k=50, explain=False)
+        (some,) = engine.recommend([books])
+        assert isinstance(some, Answer) and len(some.items) == 50
+        assert all(row.domain == "books" and row.item != "books/i300" for row in some.items)
+        lifted = Ask(user="u1", explore=0.5, k=10, explain=False)
+        assert isinstance(engine.recommend([lifted])[0], Answer)
+        engine.close()
+        store.close()
+    same = [len(a & b) for a, b in zip(lists[0], lists[60], strict=True)]
+    assert np.mean(same) >= 9.8
