@@ -221,3 +221,17 @@ def test_the_service_scores_candidates_only(tmp_path: Path) -> None:
         store.close()
     same = [len(a & b) for a, b in zip(lists[0], lists[60], strict=True)]
     assert np.mean(same) >= 9.8
+
+
+def test_items_of_which_no_part_speaks_are_no_candidates(data: Dataset) -> None:
+    silent = data.take(data.item < 380)
+    table = {"kind": "blend", "parts": [PARTS[1], PARTS[3]], "weights": {
+        "films": ((0.8, 0.2),) * 4, "books": ((0.8, 0.2),) * 4}}  # fmt: skip
+    fitted = Recipe.from_table(table).fit(silent, Run(seed=1))
+    short = Shortlist.of(fitted, silent, 40, dim=16)
+    assert short is not None
+    query, everything = silent.query(np.arange(20)), np.ones(N, np.bool_)
+    for b in range(len(query)):
+        codes = short.candidates(query.take([b]), 40, everything)  # type: ignore[arg-type]
+        assert codes is not None and len(codes) >= 40 and codes.max() < 380
+    assert recalls(fitted, short, query, everything, (150,))[0] >= 0.98

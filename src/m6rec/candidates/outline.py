@@ -42,7 +42,8 @@ class Outline:
 
     A group is the items with events of a domain, or those without: the λ of these differ. Parts
     that neither embed nor reach are left out, as are abstentions on single items; both are made
-    good by scoring the candidates exactly.
+    good by scoring the candidates exactly. groups: those of which some personal part speaks;
+    guessed: (n,) the items of these, and no others are candidates.
     """
 
     def __init__(self, model: Model, asked: Query) -> None:
@@ -61,16 +62,15 @@ class Outline:
         used = [p for p, weight in enumerate(greatest.tolist()) if weight > 2 * FLOOR]
         self.embeds = [p for p in used if isinstance(blend.parts[p], Embeds)]
         self.reaches = [p for p in used if isinstance(blend.parts[p], Reaches)]
+        all_personal = np.ones_like(blend.personal)
+        self.personal: Mask = blend.personal if blend.personal.any() else all_personal
         self.speaks = self._speaks(asked, used)  # (G, P)
-
-    @property
-    def groups(self) -> Ids:
-        """The groups that have items."""
-        return np.flatnonzero(np.bincount(self.group, minlength=2 * self.n_domains))
+        self.groups: Ids = np.flatnonzero(self.speaks[:, self.personal].any(axis=1))
+        self.guessed: Mask = np.isin(self.group, self.groups)
 
     def _speaks(self, asked: Query, used: list[int]) -> Mask:
         found = np.zeros((2 * self.n_domains, len(self.blend.parts)), np.bool_)
-        for g in self.groups.tolist():
+        for g in np.unique(self.group).tolist():
             inside = np.flatnonzero(self.group == g)
             items = inside[:: max(1, len(inside) // TRIED)]
             for p in used:
@@ -129,8 +129,7 @@ class Outline:
         weight: Array = np.concatenate([blend.lambdas(query), blend.lambdas(query, new=True)], 1)
         spoken = np.concatenate([told, told], axis=1) & self.speaks
         weight = np.where((weight > 2 * FLOOR) & spoken, weight, 0)
-        personal: Mask = blend.personal if blend.personal.any() else np.ones_like(blend.personal)
-        known: Mask = np.asarray((weight[:, :, personal] > 0).any(axis=2))
+        known: Mask = np.asarray((weight[:, :, self.personal] > 0).any(axis=2))
         weight /= np.maximum(weight.sum(axis=2, keepdims=True), FLOOR)
         calibration = np.moveaxis(blend.calibrations(query), 0, 2)  # (B, D, P, 2)
         mean, deviation = (np.concatenate([calibration[..., i]] * 2, axis=1) for i in (0, 1))

@@ -98,19 +98,25 @@ class Shortlist:
         self, query: Query, n: int, allowed: Mask, exclude: csr_array | None = None
     ) -> Ids | None:
         """Return the codes of about n candidates of one request, increasing; None = all items,
-        where nothing personal is known or there are not many more. allowed: (n_items,) items;
-        exclude: (1, n_items) by its stored entries."""
+        where nothing personal is known, or what can be guessed is too little.
+
+        allowed: (n_items,) items. exclude: (1, n_items), by its stored entries.
+        """
         there = allowed.copy()
         if exclude is not None:
             there[structure(exclude)[1]] = False
         if np.count_nonzero(there) <= 2 * n:
             return np.flatnonzero(there)
-        fitted = len(self.sketch.group)
-        asked = self.sketch.outline.asked(query)
-        if not asked.known[0, self.sketch.outline.groups].all():
-            return None
+        outline = self.sketch.outline
+        fitted = len(outline.group)
         later = np.arange(fitted, len(there))[there[fitted:]]
-        there = there[:fitted]
+        there = there[:fitted] & outline.guessed
+        asked = outline.asked(query)
+        unknown = outline.groups[~asked.known[0, outline.groups]]
+        if len(unknown) and np.isin(outline.group[there], unknown).any():
+            return None
+        if np.count_nonzero(there) < n:
+            return None
         if self.lists is None:
             return np.concatenate([best(self.sketch.guesses(asked), there, n), later])
         return np.concatenate([self._listed(asked, n, there), later])
@@ -146,15 +152,15 @@ def recalls(
     model: Model, made: Shortlist, query: Query, allowed: Mask, sizes: tuple[int, ...]
 ) -> list[float]:
     """Return for each number of candidates the mean share of the exact best DEPTH of requests
-    that is among them; what the requests have seen is left out."""
+    that is among them, over requests that have candidates; NaN where none has. What the requests
+    have seen is left out."""
     found: list[list[float]] = [[] for _ in sizes]
     for b in range(len(query)):
         one = query.take(slice(b, b + 1))
         exact, _ = top_k(model.score(one), DEPTH, exclude=one.seen, allowed=allowed)
         wanted = exact[exact >= 0]
-        if not len(wanted):
-            continue
-        for place, n in enumerate(sizes):
+        for shares, n in zip(found, sizes, strict=True):
             codes = made.candidates(one, n, allowed, one.seen)
-            found[place].append(1.0 if codes is None else float(np.isin(wanted, codes).mean()))
-    return [float(np.mean(each)) if each else 1.0 for each in found]
+            if codes is not None and len(wanted):
+                shares.append(float(np.isin(wanted, codes).mean()))
+    return [float(np.mean(shares)) if shares else float("nan") for shares in found]
