@@ -2,18 +2,21 @@
 
     python benchmarks/ann.py vectors [--items 1000000] [--hnsw]
     python benchmarks/ann.py run DIR [--users 100]
+    python benchmarks/ann.py engine DIR [--users 100]
     python benchmarks/ann.py fused [--items 1000000] [--out /tmp/m6rec-ann]
 
 vectors: faiss's IVF and HNSW against an exact scan, on made-up vectors of 64 numbers: 2,000 tastes,
 lengths as of popularity, users of three tastes. run: a saved run of kind `m6rec`; of its users'
 exact best 100, what share is among N candidates, and what a request costs, exactly and with N.
-fused: a made-up fused run of so many items (PCT, graph filter, window and popularity, options
+engine: what a request costs
+inside the service, exactly and with the number of candidates that it chooses. fused: a made-up fused run of so many items (PCT, graph filter, window and popularity, options
 given), then as run. Times are seconds of this process's CPU on one thread, the two sides in turn.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +30,9 @@ from m6rec.compiled import threads
 from m6rec.models.rounded import Rounded
 from m6rec.rank import rank
 from m6rec.recommender import Recommender
+from m6rec.serving.asks import Ask
+from m6rec.serving.engine import Engine
+from m6rec.store import Store
 
 DIM, TASTES, ASKED, K = 64, 2000, 100, 100
 SIZES = (200, 500, 1000, 2000, 5000)
@@ -146,6 +152,34 @@ def of_run(asked: Recommender, n_users: int) -> None:
         print(f"| {name} | {low[0]:.2f} | {low[1]:.2f} | {low[2]:.2f} |", flush=True)
 
 
+def of_engine(path: Path, n_users: int) -> None:
+    """Print the CPU of a request in the engine, exact and with candidates, in turn."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store.open(f"sqlite:///{folder}/engine.db")
+        engines = {}
+        for name, candidates in (("exact", 0), ("auto", "auto")):
+            began = time.process_time()
+            engines[name] = Engine(store, path, candidates=candidates)
+            print(f"{name}: opened in {time.process_time() - began:.1f} s of CPU", flush=True)
+        data = engines["auto"].live.recommender
+        short = data.shortlist
+        if short is not None:
+            print(f"{short.n} candidates, recall of the exact best 100: {short.recall:.4f}")
+        keys = data.dataset.users.keys.sample(n_users, seed=0).to_list()
+        took: dict[str, list[float]] = {name: [] for name in engines}
+        for key in keys:
+            for name, engine in engines.items():
+                began = time.process_time()
+                engine.recommend([Ask(user=key, k=10, explain=False)])
+                took[name].append(1e3 * (time.process_time() - began))
+        for name, ms in took.items():
+            low = np.percentile(ms[5:], [50, 0, 95])
+            print(f"| {name} | {low[0]:.2f} | {low[1]:.2f} | {low[2]:.2f} |", flush=True)
+        for engine in engines.values():
+            engine.close()
+        store.close()
+
+
 def fused(n_items: int, out: Path) -> Recommender:
     """Fit a made-up fused run with given options, ten events an item, and keep it."""
     path = out / f"fused-{n_items}"
@@ -168,7 +202,7 @@ def fused(n_items: int, out: Path) -> Recommender:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["vectors", "run", "fused"])
+    parser.add_argument("what", choices=["vectors", "run", "engine", "fused"])
     parser.add_argument("run", nargs="?", type=Path)
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--users", type=int, default=100)
@@ -178,6 +212,9 @@ if __name__ == "__main__":
     if options.what == "vectors":
         with threads(1):
             of_vectors(options.items, options.hnsw)
+    elif options.what == "engine":
+        with threads(1):
+            of_engine(options.run, options.users)
     else:
         made_up = options.what == "fused"
         opened = fused(options.items, options.out) if made_up else Recommender.open(options.run)

@@ -2,6 +2,7 @@
 
     python benchmarks/serve.py [--run DIR] [--seconds 20] [--workers 2]
         [--store sqlite:////tmp/x.db --store postgresql://postgres@127.0.0.1/test]
+        [--candidates 0 --candidates auto]
 
 Without --run, a million made-up events of 100,000 items in two domains are fitted first, with all
 parts of kind `m6rec` (towers for one epoch), and kept in --out. Each store is filled from the run.
@@ -100,11 +101,11 @@ def used(pid: int) -> tuple[float, float]:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20, ticks / os.sysconf("SC_CLK_TCK")
 
 
-def measure(run: Path, store: str, seconds: int, workers: int) -> None:
+def measure(run: Path, store: str, seconds: int, workers: int, candidates: str) -> None:
     """Start a server, ask it, and print what wrk says."""
     port = 18088
     command = [sys.executable, "-m", "m6rec", "serve", str(run), "--store", store]
-    command += ["--port", str(port), "--workers", str(workers)]
+    command += ["--port", str(port), "--workers", str(workers), "--candidates", candidates]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
         for _ in range(600):
@@ -127,7 +128,7 @@ def measure(run: Path, store: str, seconds: int, workers: int) -> None:
                                       text=True).stdout.splitlines()[-1]  # fmt: skip
                 mb, after = used(server.pid)
                 done = seconds * float(re.search(r"(\d+) a second", said)[1])
-                print(f"{name}, {connections} connections: {said}; {mb:,.0f} MB; "
+                print(f"{name}, candidates {candidates}, {connections} connections: {said}; {mb:,.0f} MB; "
                       f"{1e3 * (after - before) / max(1, done):.1f} ms of CPU each",
                       flush=True)  # fmt: skip
     finally:
@@ -142,9 +143,11 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=int, default=20)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--store", action="append")
+    parser.add_argument("--candidates", action="append", help="0 = all items; auto; a number")
     options = parser.parse_args()
     chosen = options.run or options.out / "made-up"
     if not chosen.exists():
         chosen = fitted(options.out)
     for url in options.store or [f"sqlite:///{options.out}/load.db"]:
-        measure(chosen, url, options.seconds, options.workers)
+        for candidates in options.candidates or ["auto"]:
+            measure(chosen, url, options.seconds, options.workers, candidates)

@@ -22,7 +22,7 @@ from m6rec.models.additive import (
     training_matrix,
 )
 from m6rec.models.base import Recipe
-from m6rec.models.kernels import compact, spread, times_gram, times_gram_at, transposed
+from m6rec.models.kernels import compact, parts, spread, times_gram, times_gram_at, transposed
 from m6rec.models.rounded import Rounded
 from m6rec.models.search import is_open, search
 from m6rec.tracking import Run
@@ -142,18 +142,19 @@ class GraphModel(Additive):
         self.rows, self.basis = compact(rows), basis
         self.singular, self.degree = singular, degree
         self.columns = compact(transposed(rows))
+        self._by_row, self._by_column = parts(self.rows), parts(self.columns)
         self.n_items = n_items
         self.gain = float(recipe.low_pass) * (1 - float(recipe.sharpen) * singular**2)  # (dim,)
         self.ins = basis.scaled(power(degree, -float(recipe.item_power)))
         self.outs = basis.scaled(power(degree, recipe.lift))
 
     def product(self, inputs: csr_array) -> Scores:
-        scores = times_gram(inputs, self.rows, self.columns)
+        scores = times_gram(inputs, self._by_row, self._by_column)
         self.outs.add_products(self.ins.summed(inputs) * self.gain, scores)
         return scores
 
     def some(self, inputs: csr_array, items: Ids) -> Scores:
-        scores = times_gram_at(inputs, self.rows, self.columns, items)
+        scores = times_gram_at(inputs, self._by_row, self._by_column, items)
         self.outs.take(items).add_products(self.ins.summed(inputs) * self.gain, scores)
         return scores
 
@@ -174,7 +175,7 @@ class GraphModel(Additive):
 
     def reach(self, query: Query) -> Scores:
         inputs = self.inputs(query.within(len(self.trained)))
-        return times_gram(inputs, self.rows, self.columns)
+        return times_gram(inputs, self._by_row, self._by_column)
 
     def contributions(self, inputs: csr_array, items: Ids) -> Array:
         sources = inputs.indices

@@ -15,8 +15,11 @@ Parts = tuple[Array, Array, Array]  # indptr int64, indices int32, data float32
 CHUNKS = 64  # rows are dealt out to this many chunks, so that heavy rows spread over threads
 
 
-def parts(matrix: csr_array) -> Parts:
-    """Return the arrays of a CSR matrix in the types that the kernels are compiled for."""
+def parts(matrix: csr_array | Parts) -> Parts:
+    """Return the arrays of a CSR matrix in the types that the kernels are compiled for; or what
+    this returned before, for a matrix that is multiplied at every request."""
+    if isinstance(matrix, tuple):
+        return matrix
     return (
         np.ascontiguousarray(matrix.indptr, np.int64),
         np.ascontiguousarray(matrix.indices, np.int32),
@@ -148,14 +151,17 @@ def times(left: csr_array, right: csr_array) -> Scores:
     return out
 
 
-def times_gram(left: csr_array, rows: csr_array, columns: csr_array) -> Scores:
+def times_gram(left: csr_array, rows: csr_array | Parts, columns: csr_array | Parts) -> Scores:
     """Return left · rowsᵀ · rows, dense (B, n), for rows (m, n); columns is rows transposed."""
-    out = np.zeros((left.shape[0], rows.shape[1]), np.float32)
-    _times_gram(*parts(left), *parts(rows), *parts(columns), out)
+    by_row, by_column = parts(rows), parts(columns)
+    out = np.zeros((left.shape[0], len(by_column[0]) - 1), np.float32)
+    _times_gram(*parts(left), *by_row, *by_column, out)
     return out
 
 
-def times_gram_at(left: csr_array, rows: csr_array, columns: csr_array, at: Ids) -> Scores:
+def times_gram_at(
+    left: csr_array, rows: csr_array | Parts, columns: csr_array | Parts, at: Ids
+) -> Scores:
     """Return these columns (C,) of ``times_gram``, by whichever way reads less."""
     out = np.zeros((left.shape[0], len(at)), np.float32)
     codes = np.ascontiguousarray(at, np.int32)
