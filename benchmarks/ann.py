@@ -8,9 +8,9 @@
 vectors: faiss's IVF and HNSW against an exact scan, on made-up vectors of 64 numbers: 2,000 tastes,
 lengths as of popularity, users of three tastes. run: a saved run of kind `m6rec`; of its users'
 exact best 100, what share is among N candidates, and what a request costs, exactly and with N.
-engine: what a request costs
-inside the service, exactly and with the number of candidates that it chooses. fused: a made-up fused run of so many items (PCT, graph filter, window and popularity, options
-given), then as run. Times are seconds of this process's CPU on one thread, the two sides in turn.
+engine: what a request costs inside the service, exactly and with the number of candidates that
+it chooses. fused: a made-up fused run of so many items (PCT, graph filter, window and popularity,
+options given), then as run. Times are ms of this process's CPU on one thread, the sides in turn.
 """
 
 from __future__ import annotations

@@ -128,7 +128,8 @@ def measure(run: Path, store: str, seconds: int, workers: int, candidates: str) 
                                       text=True).stdout.splitlines()[-1]  # fmt: skip
                 mb, after = used(server.pid)
                 done = seconds * float(re.search(r"(\d+) a second", said)[1])
-                print(f"{name}, candidates {candidates}, {connections} connections: {said}; {mb:,.0f} MB; "
+                asked = f"{name}, candidates {candidates}, {connections} connections"
+                print(f"{asked}: {said}; {mb:,.0f} MB; "
                       f"{1e3 * (after - before) / max(1, done):.1f} ms of CPU each",
                       flush=True)  # fmt: skip
     finally:
