@@ -104,7 +104,7 @@ def of_vectors(n: int, hnsw: bool) -> None:
         index.train(items[:: max(1, n // (40 * n_lists))])
         index.add(items)
         built = time.process_time() - began
-        for nprobe in (8, 16, 32, 64, 128, 256):
+        for nprobe in (32, 128, 256, 512, 1024):
             index.nprobe = nprobe
             row(
                 name, f"{nprobe} of {n_lists} lists", lambda q, i=index: i.search(q, K)[1][0], built

@@ -12,7 +12,7 @@ from m6rec.errors import ConfigError
 
 LISTS = 2  # × √n lists
 TAUGHT, ROUNDS = 40, 10  # vectors a list from which the lists are learned, and rounds of k-means
-SEARCHED = 0.05  # share of the lists that a request reads
+SEARCHED = 0.25  # share of the lists that a request reads; large items hide in far lists
 Index = Literal["auto", "scan", "ivf"]
 FEWEST = 50_000  # items of a group below which it is read whole
 

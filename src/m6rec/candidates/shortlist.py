@@ -140,7 +140,8 @@ class Shortlist:
         n = self.n * max(1, -(-depth // DEPTH))
         for b in range(len(query)):
             one = query if len(query) == 1 else query.take(slice(b, b + 1))
-            codes = self.candidates(one, n, allowed, None if exclude is None else exclude[[b]])
+            gone = exclude if exclude is None or len(query) == 1 else exclude[[b]]
+            codes = self.candidates(one, n, allowed, gone)
             if codes is None:
                 found[b] = model.score(one)[0]
             elif len(codes):
