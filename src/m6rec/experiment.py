@@ -80,7 +80,7 @@ class RankConfig:
 
     diversity: 0 … 1, how much a list is spread. explore: share of random items in it.
     candidates: how many items a request is scored on, found by a first guess; 0 = all. "auto" = all
-    in Python and on the command line, and in the service up to 50,000 items; above, as few
+    in Python and on the command line, and in the service up to 75,000 items; above, as few
     as hold 98 % of the exact best 100 of users of the run, which is tried when it is opened; and
     all where 10,000 do not. index: how the guess is made: "scan" reads a short vector of every
     item, "ivf" those of the nearest lists of an inverted file (the extra `ann`); "auto" = "ivf"

@@ -22,7 +22,7 @@ from m6rec.tracking import Run
 
 log = logging.getLogger("m6rec")
 
-EXACT = 50_000  # items up to which "auto" scores all
+EXACT = 75_000  # items up to which "auto" scores all
 READ = 1_000_000  # items up to which "auto" reads the short vectors of all
 SIZES = (500, 1000, 2000, 5000, 10_000)  # candidates that "auto" tries, in this order
 LEAST = 0.98  # share of the exact best DEPTH that must be among them
