@@ -14,10 +14,11 @@ from m6rec.models.ridge import ridge
 
 
 @pytest.mark.parametrize("solver", [solve, solve_all])
-@pytest.mark.parametrize("k", [1, 7, 16, 33])
-def test_solve_equals_the_normal_equations(k: int, solver: Callable[..., Floats]) -> None:
+@pytest.mark.parametrize("n", [30, 700])  # rows of a few entries, and of more than a block
+@pytest.mark.parametrize("k", [1, 7, 16, 33, 64])
+def test_solve_equals_the_normal_equations(k: int, n: int, solver: Callable[..., Floats]) -> None:
     rng = np.random.default_rng(k)
-    rows, n = 40, 30
+    rows = 40
     matrix = random_array((rows, n), density=0.2, rng=rng, format="csr", dtype=np.float32)
     y = rng.standard_normal((n, k)).astype(np.float32)
     target = rng.standard_normal(matrix.nnz).astype(np.float32)
