@@ -14,9 +14,9 @@ trained on the train events of the set, and again with a guest beside it, whose 
 
 λ, ω and all other options are learned anew with the guest, on holdouts of train as always. Both
 answer the same test rows of the real domains; the difference in NDCG has a 95 % interval by a
-paired bootstrap over users, over all seeds together. PCT is the one inside the fused model; --pct
-fits it alone. --users takes this many users of the set only. --rows keeps what each test user got;
-what is there is not fitted again.
+paired bootstrap over users, over all seeds together. PCT has the options that it learned inside the
+fused model; --pct fits it alone. --users takes this many users of the set only. --rows keeps what
+each test user got; what is there is not fitted again.
 """
 
 from __future__ import annotations
@@ -153,10 +153,8 @@ def answers(
     recipe = Fallback(parts=(Pct(), Popular())) if alone else M6Rec(deep=False)
     model = recipe.fit(split.train, run)
     pct: Model = model.parts[0] if alone else model.parts[0].parts[0]
-    popularity = Popular().fit(split.train, run)
-    answered = model if alone else type(model)(
-        Fallback(parts=(pct.recipe, Popular())), [pct, popularity]
-    )  # fmt: skip
+    answering = Fallback(parts=(pct.recipe, Popular()))
+    answered = model if alone else answering.fit(split.train, run)
     models: dict[str, Model] = {"pct": answered} if alone else {"pct": answered, "fused": model}
     found = {}
     for name, one in models.items():
