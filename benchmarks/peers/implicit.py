@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from peers import Options, Score, Space, Train, factors, neighbours
 
-DIM = (64, 128, 32)
+DIM = (64, 16, 32, 128)
 MODELS = {
     "als": Space(
         {"factors": DIM, "regularization": (0.01, 1.0, 10.0), "alpha": (1.0, 4.0, 16.0)}, True
