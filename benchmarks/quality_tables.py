@@ -124,7 +124,7 @@ def unfinished(folder: Path) -> Iterator[str]:
     every = list(records(folder))
     if every and all(record["status"] == "done" for record in every):
         spent = seconds([record["processor"] for record in every])
-        yield f"- {name}: stopped after {len(every)} trials, {spent} s of the processor each"
+        yield f"- {name}: stopped after {len(every)} trials; seconds of the processor: {spent}"
     for record in every:
         if record["status"] == "over budget":
             limit = f"> {record['limit']} s of the processor in {record['stage']}"
