@@ -59,7 +59,10 @@ TABLES = {
     "item-item": Table(
         "item_item.py --peers {implicit} --lenskit {lenskit}", "item-item cosine: time", 2
     ),
-    "evaluation": Table("evaluation.py --peer {rectools}", "full-catalogue evaluation: time", 2),
+    "evaluation": Table(
+        "evaluation.py --rectools {rectools} --recbole {recbole}", "full-catalogue evaluation", 3
+    ),
+    "recommend": Table("recommend.py --peer {implicit}", "lists for all users: time", 5),
     "prepare": Table("prepare_20m.py", "20 M events to a Dataset: time and memory", 3),
     "twins": Table("twins.py", "twins of amazon-cdr", 1),
     "pct-speed": Table("pct_speed.py --peers {implicit}", "PCT beside implicit's ALS: time", 10),
@@ -87,6 +90,14 @@ TABLES = {
     "text-encoder": Table("text_encoder.py", "text encoders: speed and retrieval", 15),
     "deletion": Table("deletion.py", "do reasons carry the score", 20),
     "zero-shot": Table("zero_shot.py", "items and users never seen", 60),
+    "ann-vectors": Table("ann.py vectors --hnsw", "indexes of 10⁶ vectors: recall and time", 15),
+    "ann-fused": Table("ann.py fused", "candidates of a fused run of 10⁶ items", 30),
+    "cluster": Table("cluster.py lastfm", "PCT on a simulated cluster beside one process", 5),
+    "cluster-amazon3": Table("cluster.py amazon3", "the same on amazon3", 30),
+    "growth": Table("growth.py sizes", "time and memory against interactions", 10),
+    "growth-domains": Table("growth.py domains", "time against domains", 30),
+    "robustness": Table("robustness.py --rows {out}/robustness", "domains of noise, of lies", 240),
+    "poisoning": Table("poisoning.py", "fake profiles", 60),
     "serve": Table("serve.py", "the service under load; needs wrk", 20),
     "store": Table("store.py --databases sqlite", "the event store: events a second", 2),
     "fuzz": Table("fuzz.py", "spoilt bodies against the service", 15),

@@ -213,7 +213,8 @@ def test_a_cluster_that_is_not_there_is_one_sentence(
 
 def test_without_ray_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "m6rec.cluster.nodes", raising=False)
+    for name in ("m6rec.cluster", "m6rec.cluster.nodes"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     with pytest.raises(ConfigError, match=r'pip install "m6rec\[ray\]"'):
         joined("auto")
 

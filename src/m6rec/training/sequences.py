@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from m6rec.arrays import Ids, Mask
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query
-from m6rec.training.group import Group
+
+if TYPE_CHECKING:  # it loads torch, and the window model needs none
+    from m6rec.training.group import Group
 
 Scope = Literal["auto", "all", "domain"]
 SORTED = 20  # batches among which pieces are sorted by length
