@@ -150,6 +150,7 @@ class Asks(Searcher):
 def _run(asks: Asks, cpus: int, folder: str) -> None:
     """Let Ray Tune do the trials that are left."""
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the journal is our log
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # prints tables even where verbose is 0
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     shared = ray_tune.with_parameters(_trial, search=asks.search)
     tuner = ray_tune.Tuner(
