@@ -100,9 +100,13 @@ def write(frame: pl.DataFrame, path: Path, rows: int | None = None) -> None:
 
 def write_json(value: Any, path: Path) -> None:
     """Write a JSON file that is there whole or not at all."""
+    write_text(json.dumps(value, ensure_ascii=False, indent=1, default=str) + "\n", path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a file that is there whole or not at all."""
     part = _part(path)
-    text = json.dumps(value, ensure_ascii=False, indent=1, default=str)
-    part.write_text(text + "\n", encoding="utf-8")
+    part.write_text(text, encoding="utf-8")
     part.replace(path)
 
 

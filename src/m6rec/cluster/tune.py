@@ -18,7 +18,7 @@ from ray.tune.search import Searcher
 
 from m6rec import config
 from m6rec.artifacts import data_hash
-from m6rec.cluster.shards import join, own
+from m6rec.cluster.shards import join, own, write_text
 from m6rec.compiled import threads
 from m6rec.data.prepare import Prepared
 from m6rec.errors import ConfigError, M6RecError
@@ -78,7 +78,7 @@ class Journal:
                 "remove it, or name another --out"
             )
         whole = "".join(json.dumps(line) + "\n" for line in self.lines)
-        path.write_text(whole, encoding="utf-8")
+        write_text(whole, path)
         self.at_once = int(self.lines[0]["at_once"])
 
     def add(self, trial: Mapping[str, Any]) -> None:
