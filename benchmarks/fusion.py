@@ -152,6 +152,8 @@ def best(
 
 def main(names: list[str], deep: bool, seed: int, out: Path | None, folder: Path | None) -> None:
     found = []
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         recipe = M6Rec() if deep else replace(M6Rec(), deep=False)
         found.append(measured(name, recipe, seed, folder))
@@ -167,7 +169,7 @@ if __name__ == "__main__":
     parser.add_argument("--shallow", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--rows", type=Path, help="an existing folder")
+    parser.add_argument("--rows", type=Path, metavar="FOLDER")
     given = parser.parse_args()
     for unknown in set(given.sets) - set(TASKS | ALONE):
         parser.error(f"{unknown}: no such set (there are: {', '.join(TASKS | ALONE)})")

@@ -3,11 +3,14 @@
     python benchmarks/serve.py [--run DIR] [--seconds 20] [--workers 2]
         [--store sqlite:////tmp/x.db --store postgresql://postgres@127.0.0.1/test]
         [--candidates 0 --candidates auto]
+    python benchmarks/serve.py --soak 30
 
 Without --run, a million made-up events of 100,000 items in two domains are fitted first, with all
 parts of kind `m6rec` (towers for one epoch), and kept in --out. Each store is filled from the run.
-Measured: one client, then 16 connections, asking for 10 items of random users, explanations off;
-then the same with events posted all the while. wrk is Debian's package wrk.
+Measured: 1, 8 and 16 connections that ask for 10 items of random users, explanations off. --soak:
+two connections for so many minutes, of whose requests one in five wants reasons too, three in ten
+are events, and one in a hundred writes an item; the memory is printed every minute. wrk is
+Debian's package wrk.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,14 +34,35 @@ import polars as pl
 import m6rec
 from m6rec import artifacts
 
-LUA = """
-local users = {}
-for line in io.lines("%(users)s") do users[#users + 1] = line end
-math.randomseed(7)
+ASK = """
 request = function()
   local user = users[math.random(#users)]
   return wrk.format("GET", "/v1/recommend?k=10&explain=false&user=" .. user)
 end
+"""
+MIX = """
+local items = {}
+for line in io.lines("%(items)s") do items[#items + 1] = line end
+local json = {["Content-Type"] = "application/json"}
+delay = function() return 20 + math.random(80) end
+request = function()
+  local user, item, kind = users[math.random(#users)], items[math.random(#items)], math.random(100)
+  if kind <= 30 then
+    return wrk.format("POST", "/v1/events", json,
+      '[{"user": "' .. user .. '", "item": "' .. item .. '"}]')
+  elseif kind == 31 then
+    return wrk.format("PUT", "/v1/items/" .. item .. math.random(3), json,
+      '{"title": "Item ' .. math.random(1000) .. '"}')
+  end
+  local why = kind > 86 and "true" or "false"
+  return wrk.format("GET", "/v1/recommend?k=10&explain=" .. why .. "&user=" .. user)
+end
+"""
+LUA = """
+local users = {}
+for line in io.lines("%(users)s") do users[#users + 1] = line end
+math.randomseed(7)
+%(load)s
 local failed = 0
 response = function(status) if status ~= 200 then failed = failed + 1 end end
 done = function(summary, latency)
@@ -101,8 +126,11 @@ def used(pid: int) -> tuple[float, float]:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20, ticks / os.sysconf("SC_CLK_TCK")
 
 
-def measure(run: Path, store: str, seconds: int, workers: int, candidates: str) -> None:
-    """Start a server, ask it, and print what wrk says."""
+@contextlib.contextmanager
+def serving(
+    run: Path, store: str, workers: int, candidates: str, load: str
+) -> Iterator[tuple[int, list[str]]]:
+    """Start a server; yield its process, and the command for wrk but connections and time."""
     port = 18088
     command = [sys.executable, "-m", "m6rec", "serve", str(run), "--store", store]
     command += ["--port", str(port), "--workers", str(workers), "--candidates", candidates]
@@ -115,26 +143,47 @@ def measure(run: Path, store: str, seconds: int, workers: int, candidates: str) 
             except OSError:
                 time.sleep(0.5)
         with tempfile.TemporaryDirectory() as folder:
-            keys = pl.read_parquet(run / "vocab.parquet").filter(pl.col("kind") == "user")["key"]
-            users = Path(folder, "users.txt")
-            users.write_text("\n".join(keys.sample(min(20_000, len(keys)), seed=0)))
+            vocab, files = pl.read_parquet(run / "vocab.parquet"), {}
+            for kind in ("user", "item"):
+                keys = vocab.filter(pl.col("kind") == kind)["key"]
+                files[f"{kind}s"] = Path(folder, f"{kind}s.txt")
+                files[f"{kind}s"].write_text("\n".join(keys.sample(min(20_000, len(keys)), seed=0)))
             script = Path(folder, "ask.lua")
-            script.write_text(LUA % {"users": users})
-            name = re.sub(r"//[^/@]*@", "//", store)
-            for connections in (1, 1, 8, 16):
-                load = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script)]
-                _, before = used(server.pid)
-                said = subprocess.run([*load, f"http://127.0.0.1:{port}"], capture_output=True,
-                                      text=True).stdout.splitlines()[-1]  # fmt: skip
-                mb, after = used(server.pid)
-                done = seconds * float(re.search(r"(\d+) a second", said)[1])
-                asked = f"{name}, candidates {candidates}, {connections} connections"
-                print(f"{asked}: {said}; {mb:,.0f} MB; "
-                      f"{1e3 * (after - before) / max(1, done):.1f} ms of CPU each",
-                      flush=True)  # fmt: skip
+            script.write_text(LUA % {**files, "load": load % files})
+            yield server.pid, ["wrk", "-t1", "-s", str(script), f"http://127.0.0.1:{port}"]
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait()
+
+
+def measure(run: Path, store: str, seconds: int, workers: int, candidates: str) -> None:
+    """Start a server, ask it, and print what wrk says."""
+    with serving(run, store, workers, candidates, ASK) as (pid, wrk):
+        for connections in (1, 1, 8, 16):
+            _, before = used(pid)
+            load = [*wrk, f"-c{connections}", f"-d{seconds}s"]
+            said = subprocess.run(load, capture_output=True, text=True).stdout.splitlines()[-1]
+            mb, after = used(pid)
+            done = seconds * float(re.search(r"(\d+) a second", said)[1])
+            print(f"{plain(store)}, candidates {candidates}, {connections} connections: {said}; "
+                  f"{mb:,.0f} MB; {1e3 * (after - before) / max(1, done):.1f} ms of CPU each",
+                  flush=True)  # fmt: skip
+
+
+def soak(run: Path, store: str, minutes: int, workers: int, candidates: str) -> None:
+    """Ask for so many minutes, and print the memory after each."""
+    with serving(run, store, workers, candidates, MIX) as (pid, wrk):
+        print(f"{plain(store)}, {workers} workers, candidates {candidates}", flush=True)
+        print(f"at the start: {used(pid)[0]:,.0f} MB", flush=True)
+        for minute in range(minutes):
+            load = [*wrk, "-c2", "-d60s"]
+            said = subprocess.run(load, capture_output=True, text=True).stdout.splitlines()[-1]
+            print(f"minute {minute + 1}: {used(pid)[0]:,.0f} MB; {said}", flush=True)
+
+
+def plain(store: str) -> str:
+    """Return the URL of a store without who it is that asks."""
+    return re.sub(r"//[^/@]*@", "//", store)
 
 
 if __name__ == "__main__":
@@ -145,10 +194,14 @@ if __name__ == "__main__":
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--store", action="append")
     parser.add_argument("--candidates", action="append", help="0 = all items; auto; a number")
+    parser.add_argument("--soak", type=int, metavar="MINUTES")
     options = parser.parse_args()
     chosen = options.run or options.out / "made-up"
     if not chosen.exists():
         chosen = fitted(options.out)
     for url in options.store or [f"sqlite:///{options.out}/load.db"]:
         for candidates in options.candidates or ["auto"]:
-            measure(chosen, url, options.seconds, options.workers, candidates)
+            if options.soak:
+                soak(chosen, url, options.soak, options.workers, candidates)
+            else:
+                measure(chosen, url, options.seconds, options.workers, candidates)

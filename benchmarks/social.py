@@ -29,8 +29,8 @@ from m6rec.tracking import Run
 METRICS = ("recall@20", "ndcg@20")
 PCT = {"kind": "pct", "dim": 64, "sweeps": 6}
 PARTS = (
-    {"kind": "linear", "reg": "auto"},
-    {"kind": "neighbours"},
+    {"kind": "linear", "reg": "auto", "scope": "auto"},
+    {"kind": "neighbours", "scope": "auto"},
     {"kind": "peers"},
     PCT,
     {"kind": "popular"},

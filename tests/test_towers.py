@@ -49,6 +49,15 @@ def test_every_encoder_learns_what_comes_next(encoder: str) -> None:
     assert (model.score(query).argmax(axis=1) == (last + 1) % 12).mean() > 0.9
 
 
+@pytest.mark.parametrize("options", [{}, {"loss": "bce"}, {"adversarial": 0.1}])
+def test_towers_learn_in_mixed_precision(options: dict[str, object]) -> None:
+    data, training = circle(), Training(lr=0.01, batch=16, precision="bf16")
+    model = recipe(training=training, **options).fit(data, Run(threads=1))
+    query = data.query(np.arange(40))
+    last = query.sequence[:, -1]
+    assert (model.score(query).argmax(axis=1) == (last + 1) % 12).mean() > 0.9
+
+
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_encoders_do_not_look_ahead(encoder: str) -> None:
     torch.manual_seed(0)

@@ -15,6 +15,7 @@ from m6rec.tracking import Run
 from m6rec.training import loop
 from m6rec.training.loop import Training, train
 from m6rec.training.losses import ranking_loss
+from m6rec.training.place import place
 from m6rec.training.sequences import Pieces, gaps, histories
 
 
@@ -102,6 +103,7 @@ class Line(nn.Module):
         self.dropout = nn.Dropout(0.3)
 
     def loss(self, x: Tensor) -> Tensor:
+        x = x.to(self.w.weight.device)
         return ((self.w(self.dropout(x))[:, 0] - x.sum(dim=1)) ** 2).mean()
 
 
@@ -169,3 +171,10 @@ def test_the_loss_falls_and_bf16_learns_too() -> None:
         before = line.eval().loss(next(batches(0))).item()
         train(line, batches, line.loss, Training(epochs=30, lr=0.05, precision=precision), Run())  # type: ignore[arg-type]
         assert line.loss(next(batches(0))).item() < before / 5
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert place("auto") == place("cpu") == torch.device("cpu")
+    with pytest.raises(ValueError, match='device = "cuda": torch finds none here; use "auto"'):
+        place("cuda")

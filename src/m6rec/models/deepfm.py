@@ -31,6 +31,7 @@ from m6rec.tracking import Run
 from m6rec.training.loop import Training, deterministic, train
 from m6rec.training.losses import Loss, scored_loss
 from m6rec.training.negatives import draw
+from m6rec.training.place import beside
 
 JUDGED = 3000  # most holdout users that an epoch is judged by
 BATCH = 512
@@ -159,7 +160,7 @@ class Learner:
             for d in range(data.n_domains)
         ]
 
-    def frequencies(self) -> dict[str, Tensor]:
+    def frequencies(self) -> dict[str, Floats]:
         """Return the events of each row of the penalised tables."""
         of_item, of_user = self.count.astype(np.float32), self.active.astype(np.float32)
         found = {
@@ -170,7 +171,7 @@ class Learner:
             "item_attributes": of_item @ (self.network.given.item_blocks != 0),
             "user_attributes": of_user @ (self.blocks != 0),
         }
-        return {n: torch.from_numpy(f) for n, f in found.items() if n in self.network.tables}
+        return {n: f for n, f in found.items() if n in self.network.tables}
 
     def learn(self, training: Training, judged: partial[float] | None = None) -> int:
         """Train, and return the best number of epochs."""
@@ -199,8 +200,8 @@ class Learner:
         """Return the share of rows that are zero, among features with events, by table."""
         found = {}
         for name, count in self.frequency.items():
-            zero = (self.network.tables[name] == 0).all(dim=1)[count > 0]
-            found[name] = float(zero.float().mean()) if len(zero) else 0.0
+            zero = (self.network.tables[name] == 0).all(dim=1).cpu().numpy()[count > 0]
+            found[name] = float(zero.mean()) if len(zero) else 0.0
         return found
 
     def bags(self, rows: Ids) -> Bags:
@@ -224,45 +225,48 @@ class Learner:
             np.sqrt(np.maximum(judged, 1)).astype(np.float32),
             deviation(self.z_sum[user] - own_z, judged),
         )
-        return Bags(*(torch.from_numpy(array) for array in arrays))
+        return Bags(*map(beside(self.network), arrays))
 
     def loss(self, given: tuple[Ids, np.random.Generator]) -> Tensor:
         """Return the mean loss of a batch of cells, each by the feedback of its domain."""
-        rows, rng = given
+        (rows, rng), here = given, beside(self.network)
         network, user, item = self.network, self.user[rows], self.item[rows]
         bags = self.bags(rows)
-        u = network.users(bags, torch.from_numpy(self.blocks[user]), torch.from_numpy(user))
+        u = network.users(bags, here(self.blocks[user]), here(user))
         total = u.bias.new_zeros(())
         told = np.flatnonzero(self.data.explicit[item])
         if len(told):
-            at = torch.from_numpy(told)
-            v = network.items(torch.from_numpy(item[told].astype(np.int64)))
+            at = here(told)
+            v = network.items(here(item[told].astype(np.int64)))
             found = network.paired(u.take(at), v) + bags.deviation[at]
-            error = found - torch.from_numpy(self.target[rows[told]])
+            error = found - here(self.target[rows[told]])
             total = total + error.square().sum() / len(rows)
         domain = np.where(self.data.explicit[item], -1, self.data.item_domain[item])
         for d in np.unique(domain[domain >= 0]):
             part = np.flatnonzero(domain == d)
-            total = total + self.ranked(item[part], u.take(torch.from_numpy(part)), int(d), rng) * (
+            total = total + self.ranked(item[part], u.take(here(part)), int(d), rng) * (
                 len(part) / len(rows)
             )
         if self.recipe.penalty == "frequency":
             strength = self.recipe.strength / len(self.user)
-            weight = {n: strength * (f + 1) ** self.recipe.power for n, f in self.frequency.items()}
+            weight = {
+                n: here(strength * (f + 1) ** self.recipe.power) for n, f in self.frequency.items()
+            }
             total = total + network.frequency_penalty(weight)
         return total
 
     def ranked(self, item: Ids, u: Side, domain: int, rng: np.random.Generator) -> Tensor:
         """Return the mean loss of items (P,) of one domain against drawn ones."""
         network, recipe, pool = self.network, self.recipe, self.pools[domain]
+        here = beside(network)
         weight = self.count[pool] ** recipe.popular
         negative, expected = draw(pool, weight, recipe.negatives, rng, recipe.loss == "softmax")
         at = np.full(self.data.n_items, -1)
         at[negative] = np.arange(len(negative))
-        positive = network.paired(u, network.items(torch.from_numpy(item.astype(np.int64))))
-        others = network.crossed(u, network.items(torch.from_numpy(negative)))
-        shifted = others - torch.from_numpy(np.log(expected))
-        return scored_loss(recipe.loss, positive, shifted, torch.from_numpy(at[item]))
+        positive = network.paired(u, network.items(here(item.astype(np.int64))))
+        others = network.crossed(u, network.items(here(negative)))
+        shifted = others - here(np.log(expected))
+        return scored_loss(recipe.loss, positive, shifted, here(at[item]))
 
     def model(self) -> DeepFMModel:
         """Return the model as it stands, its item side computed once."""

@@ -26,6 +26,7 @@ from m6rec.models.towers import Learner, Towers, TowersModel, make_network
 from m6rec.pool import Here
 from m6rec.tracking import Run
 from m6rec.training.loop import Training
+from m6rec.training.place import beside
 from m6rec.training.sequences import Batch, gaps
 
 
@@ -133,36 +134,36 @@ class Student(Learner):
         own, taught = self.network.state_dict(), self.teacher.network.state_dict()
         same = {n: taught[n] for n in own if n in taught and taught[n].shape == own[n].shape}
         self.network.load_state_dict(own | same)
-        self.known = torch.from_numpy(self.teacher.known)
 
     def loss(self, given: tuple[Batch, np.random.Generator]) -> Tensor:
         """Return the mean over targets of the cross-entropies with the teacher's distribution
         over items of the target's domain, and with the target."""
-        batch, rng = given
+        (batch, rng), here = given, beside(self.network)
+        taught_by = self.teacher.network.to(next(self.network.parameters()).device)
         row, column = np.nonzero(batch.target >= 0)
         place = batch.target[row, column]
         target = self.pieces.item[place]
         domain = self.data.item_domain[target]
-        at = torch.from_numpy(row), torch.from_numpy(column)
-        items = torch.from_numpy(np.maximum(batch.item, 0))
-        inside = torch.from_numpy(batch.item >= 0)[..., None]
-        gap = torch.from_numpy(gaps(batch.time))
+        at = here(row), here(column)
+        items = here(np.maximum(batch.item, 0))
+        inside = here(batch.item >= 0)[..., None]
+        gap = here(gaps(batch.time))
         states = self.network.sequence(self.network.items(items) * inside, gap)[at]
         with torch.no_grad():
-            seen = torch.from_numpy(self.teacher.vectors[items.numpy()]) * inside
-            taught = self.teacher.network.sequence(seen, gap)[at]
+            seen = here(self.teacher.vectors[np.maximum(batch.item, 0)]) * inside
+            taught = taught_by.sequence(seen, gap)[at]
         total = states.new_zeros(())
         for d in np.unique(domain).tolist():
             negative, expected = self.draw(d, rng)
             inside = domain == d
-            rows = torch.from_numpy(np.flatnonzero(inside))
+            rows = here(np.flatnonzero(inside))
             known = (
-                torch.from_numpy(self.user_blocks[self.data.user[self.pieces.row[place[inside]]]]),
-                torch.from_numpy(self.latents[place[inside]]),
+                here(self.user_blocks[self.data.user[self.pieces.row[place[inside]]]]),
+                here(self.latents[place[inside]]),
             )
             u = self.network.users(states[rows], *known, d)
             with torch.no_grad():
-                like = self.teacher.network.users(taught[rows], *known, d)
+                like = taught_by.users(taught[rows], *known, d)
             part = self.compared(u, like, target[inside], negative, expected)
             total = total + part * (len(rows) / len(target))
         return total
@@ -171,10 +172,11 @@ class Student(Learner):
         self, states: Tensor, taught: Tensor, target: Array, negative: Array, expected: Floats
     ) -> Tensor:
         """Return the loss of P states among the target of each and N negatives."""
-        shift = torch.from_numpy(np.log(expected))
-        at = np.full(self.data.n_items, -1)
-        at[negative] = np.arange(len(negative))
-        again = torch.from_numpy(at[target])
+        here = beside(self.network)
+        shift = here(np.log(expected))
+        place = np.full(self.data.n_items, -1)
+        place[negative] = np.arange(len(negative))
+        again = here(place[target])
         hit = torch.nonzero(again >= 0)[:, 0]
 
         def logits(
@@ -184,15 +186,15 @@ class Student(Learner):
             others = others.index_put((hit, again[hit]), others.new_tensor(float("-inf")))
             return torch.cat([((users * own).sum(1) + own_bias)[:, None], others], dim=1)
 
-        keys, bias = torch.from_numpy(self.teacher.keys), torch.from_numpy(self.teacher.bias)
-        of = torch.from_numpy(target), torch.from_numpy(negative)
+        keys, bias, of = self.teacher.keys, self.teacher.bias, (target, negative)
         with torch.no_grad():
-            soft = logits(taught, keys[of[1]], keys[of[0]], bias[of[1]], bias[of[0]])
+            own, others, own_bias, others_bias = (here(t[at]) for t in (keys, bias) for at in of)
+            soft = logits(taught, others, own, others_bias, own_bias)
             soft = functional.softmax(soft / self.options.temperature, dim=1)
-        own, others = (self.network.head.items(self.network.items(codes)) for codes in of)
-        own_bias, others_bias = (self.network.bias(codes)[:, 0] for codes in of)
+        own, others = (self.network.head.items(self.network.items(here(at))) for at in of)
+        own_bias, others_bias = (self.network.bias(here(at))[:, 0] for at in of)
         given = logits(states, others, own, others_bias, own_bias)
-        hard = functional.cross_entropy(given, torch.zeros(len(given), dtype=torch.long))
+        hard = functional.cross_entropy(given, torch.zeros_like(again))
         told = functional.log_softmax(given / self.options.temperature, dim=1)
         like = -(soft * told.clamp(min=-1e4)).sum(dim=1).mean() * self.options.temperature**2
         return self.options.soft * like + (1 - self.options.soft) * hard

@@ -24,6 +24,7 @@ from m6rec.models.text import Text, TextModel, spoken
 from m6rec.text import Choice
 from m6rec.tracking import Run
 from m6rec.training.loop import Training, deterministic, train
+from m6rec.training.place import beside
 
 BATCH = 1024
 SCALE = 20.0  # s: of a cosine, so that it can be a logit
@@ -139,20 +140,20 @@ class _Learner:
         with deterministic():
             return train(self.network, self.batches, self.loss, training, self.run, judge).epochs
 
-    def batches(self, epoch: int) -> Iterator[tuple[Ids, Tensor]]:
+    def batches(self, epoch: int) -> Iterator[tuple[Ids, Floats]]:
         rng = self.run.rng("epoch", str(epoch))
         order = rng.permutation(len(self.x))
         size = self.recipe.training.batch
         for at in range(0, len(order), size):
             shown = rng.random(self.data.n_items) >= self.recipe.id_dropout
-            yield order[at : at + size], torch.from_numpy(shown.astype(np.float32))
+            yield order[at : at + size], shown.astype(np.float32)
 
-    def loss(self, batch: tuple[Ids, Tensor]) -> Tensor:
-        rows, shown = batch
-        scores = self.network(torch.from_numpy(self.x[rows]), shown)
+    def loss(self, batch: tuple[Ids, Floats]) -> Tensor:
+        (rows, shown), here = batch, beside(self.network)
+        scores = self.network(here(self.x[rows]), here(shown))
         outside = self.outside if len(self.outside) == 1 else self.outside[rows]
-        scores = scores.masked_fill(torch.from_numpy(outside), float("-inf"))
-        return functional.cross_entropy(scores, torch.from_numpy(self.target[rows]))
+        scores = scores.masked_fill(here(outside), float("-inf"))
+        return functional.cross_entropy(scores, here(self.target[rows]))
 
     def model(self) -> IntentModel:
         with torch.inference_mode():

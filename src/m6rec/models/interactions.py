@@ -122,7 +122,7 @@ class DeepFM(nn.Module):
         random others, have no id."""
         own = self.trained[items]
         if self.training and self.id_dropout and self.given.item_widths:
-            own = own * (torch.rand(own.shape) >= self.id_dropout)
+            own = own * (torch.rand_like(own) >= self.id_dropout)
         ids = self.tables["item"][items] * own[:, None]
         blocks = attribute_fields(
             self.phi[items], self.tables["item_attributes"], self.given.item_widths

@@ -41,7 +41,7 @@ class ItemTower(nn.Module):
         """Return (…, d) vectors of item codes ≥ 0."""
         own = self.trained[items]
         if self.training and self.id_dropout:
-            own = own * (torch.rand(own.shape) >= self.id_dropout)
+            own = own * (torch.rand_like(own) >= self.id_dropout)
         v = self.embedding(items) * own[..., None]
         if self.described is not None:
             v = v + self.described(self.phi[items])

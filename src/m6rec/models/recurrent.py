@@ -62,7 +62,8 @@ def fit(
                 yield inputs[row, place], wanted[row, place]
 
         def loss(batch: tuple[Tensor, Tensor]) -> Tensor:
-            return _error(network(batch[0]), batch[1])
+            device = network.head.weight.device
+            return _error(network(batch[0].to(device)), batch[1].to(device))
 
         def judge() -> float:
             with torch.no_grad():

@@ -43,6 +43,7 @@ from m6rec.training.group import ALONE, Group, learn
 from m6rec.training.loop import Training, deterministic, train
 from m6rec.training.losses import Loss
 from m6rec.training.negatives import draw
+from m6rec.training.place import beside
 from m6rec.training.sequences import Batch, Pieces, Scope, gaps, settled
 
 JUDGED = 3000  # most holdout users that an epoch is judged by
@@ -231,6 +232,7 @@ class Learner:
     def loss(self, given: tuple[Batch, np.random.Generator]) -> Tensor:
         """Return the mean loss of the targets of a batch, each among items of its domain."""
         network, (batch, rng) = self.network, given
+        here = beside(network)
         every = self.data.item_domain[self.pieces.item[batch.target[batch.target >= 0]]]
         drawn = {int(d): self.draw(int(d), rng) for d in np.unique(every)}
         batch = batch.part(self.group)
@@ -241,13 +243,13 @@ class Learner:
         used = np.zeros(self.data.n_items, np.bool_)
         for some in (batch.item[row, column], target, *(some for some, _ in drawn.values())):
             used[some] = True
-        codes = torch.from_numpy(np.flatnonzero(used))
+        codes = here(np.flatnonzero(used))
         among = np.cumsum(used) - 1  # place of each used item among the codes
         vectors = network.items(codes)
-        inputs = torch.from_numpy(among[np.maximum(batch.item, 0)])
-        inside = torch.from_numpy(batch.item >= 0)[..., None]
-        states = network.sequence(vectors[inputs] * inside, torch.from_numpy(gaps(batch.time)))
-        states = states[torch.from_numpy(row), torch.from_numpy(column)]
+        inputs = here(among[np.maximum(batch.item, 0)])
+        inside = here(batch.item >= 0)[..., None]
+        states = network.sequence(vectors[inputs] * inside, here(gaps(batch.time)))
+        states = states[here(row), here(column)]
         owner = self.pieces.row[place]
         blocks = self.user_blocks[self.data.user[owner]]
         steps = []
@@ -255,20 +257,20 @@ class Learner:
             rows = np.flatnonzero(domain == d)
             if not len(rows):
                 continue
-            at = np.full(self.data.n_items, -1)
-            at[negative] = np.arange(len(negative))
-            known = torch.from_numpy(blocks[rows])
-            latent = torch.from_numpy(self.latents[place[rows]])
+            again = np.full(self.data.n_items, -1)
+            again[negative] = np.arange(len(negative))
+            known = here(blocks[rows])
+            latent = here(self.latents[place[rows]])
             step = Step(
                 domain=d,
-                trunk=network.trunk(states[torch.from_numpy(rows)], known, latent, d),
+                trunk=network.trunk(states[here(rows)], known, latent, d),
                 latent=latent,
-                event=torch.from_numpy(self.data.event[owner[rows]]),
-                value=torch.from_numpy(self.value[place[rows]]),
-                own=torch.from_numpy(among[target[rows]]),
-                others=torch.from_numpy(among[negative]),
-                shift=torch.from_numpy(np.log(expected)),
-                same=torch.from_numpy(at[target[rows]]),
+                event=here(self.data.event[owner[rows]]),
+                value=here(self.value[place[rows]]),
+                own=here(among[target[rows]]),
+                others=here(among[negative]),
+                shift=here(np.log(expected)),
+                same=here(again[target[rows]]),
             )
             steps.append(step)
         options = self.recipe.loss, self.recipe.adversarial

@@ -42,11 +42,11 @@ class Group:
         weights = list(network.parameters())
         held = [w.grad if w.grad is not None else torch.zeros_like(w) for w in weights]
         used = torch.tensor([loss, *(float(w.grad is not None) for w in weights)])
-        flat = torch.cat([used, *(g.reshape(-1) for g in held)])
+        flat = torch.cat([used, *(g.reshape(-1).cpu() for g in held)])  # gloo adds there
         distributed.all_reduce(flat)
         parts = torch.split(flat[len(used) :], [w.numel() for w in weights])
         for weight, n, part in zip(weights, flat[1 : len(used)].tolist(), parts, strict=True):
-            weight.grad = part.view_as(weight) if n else None
+            weight.grad = part.view_as(weight).to(weight.device) if n else None
         return float(flat[0])
 
     def first(self, make: Callable[[], T]) -> T:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from m6rec.tracking import Run
 from m6rec.training.group import ALONE, Group
+from m6rec.training.place import CPU, Device, has_bf16, place
 
 EVERY = 60.0  # least seconds between two checkpoints
 
@@ -36,6 +37,8 @@ class Training:
     clip: greatest norm of a step's gradient; 0 = any.
     patience: epochs without a better judgement after which training stops.
     precision: "bf16" = autocast; "auto" = where the hardware has it.
+    device: "cuda" = a graphics processor; "auto" = one where torch finds it. The same seed gives
+    the same network on the same kind of device.
     """
 
     epochs: int = 60
@@ -48,6 +51,7 @@ class Training:
     clip: float = 5.0
     patience: int = 5
     precision: Literal["auto", "float32", "bf16"] = "float32"
+    device: Device = "auto"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "patience"):
@@ -78,16 +82,18 @@ def train(
 ) -> Trained:
     """Train in place, and leave the network with the weights of the best epoch.
 
-    batches: epoch → its batches; the same epoch must give the same batches. loss: batch →
-    mean loss. judge: value on the holdout, higher is better, asked after each epoch.
+    The network is on ``options.device`` while it trains, and on the processor when it is judged
+    and at the end. batches: epoch → its batches; the same epoch must give the same batches. loss:
+    batch → mean loss. judge: value on the holdout, higher is better, asked after each epoch.
     checkpoint: a file from which a killed training goes on, to the same result; written at most
     once in ``EVERY`` seconds, and removed at the end. One that cannot be read or written is none.
     after: is given the learning rate after each step; a proximal step, for instance.
     group: processes that train together; the loss is then this one's share of the batch's, whose
     sum over them is the mean. Only the first judges, and keeps the checkpoint.
     """
-    optimiser = _optimiser(network, options)
-    bf16 = options.precision == "bf16" or (options.precision == "auto" and _has_bf16())
+    device = place(options.device)
+    optimiser = _optimiser(network.to(device), options)
+    bf16 = options.precision == "bf16" or (options.precision == "auto" and has_bf16(device))
     best = Trained(0, -np.inf if judge else np.nan)
     kept: dict[str, Tensor] = {}
     first, step = 0, 0
@@ -95,7 +101,7 @@ def train(
     if saved is not None:
         network.load_state_dict(saved["network"])
         optimiser.load_state_dict(saved["optimiser"])
-        torch.set_rng_state(saved["rng"])
+        _set_streams(saved["rng"])
         first, step, kept = saved["epoch"], saved["step"], saved["kept"]
         best = Trained(saved["best_epoch"], saved["best_value"])
     with run.progress("epochs", options.epochs) as advance:
@@ -110,7 +116,7 @@ def train(
             for batch in batches(epoch):
                 for weights in optimiser.param_groups:
                     weights["lr"] = options.lr * _rate(options, epoch, step)
-                with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                     value = loss(batch)
                 optimiser.zero_grad(set_to_none=True)
                 value.backward()  # type: ignore[no-untyped-call]
@@ -121,8 +127,11 @@ def train(
                 if after:
                     after(optimiser.param_groups[0]["lr"])
                 total, count, step = total + share, count + 1, step + 1
-            network.eval()
+            network.eval().to(CPU)
             found = group.first(judge) if judge else np.nan
+            if judge and found > best.value:
+                kept = copy.deepcopy(network.state_dict())
+            network.to(device)
             seconds = time.perf_counter() - began
             figures = {"loss": total / max(count, 1), "seconds": seconds}
             figures["lr"] = optimiser.param_groups[0]["lr"]
@@ -133,15 +142,15 @@ def train(
             if not judge:
                 best = Trained(epoch + 1, np.nan)
             elif found > best.value:
-                best, kept = Trained(epoch + 1, found), copy.deepcopy(network.state_dict())
+                best = Trained(epoch + 1, found)
             due = time.monotonic() - written >= EVERY and group.rank == 0
             if checkpoint is not None and due:
                 _save(checkpoint, network, optimiser, epoch + 1, step, kept, best)
                 written = time.monotonic()
             advance(1)
+    network.eval().to(CPU)
     if kept:
         network.load_state_dict(kept)
-    network.eval()
     if checkpoint is not None and group.rank == 0:
         checkpoint.unlink(missing_ok=True)
     return best
@@ -151,11 +160,15 @@ def train(
 def deterministic() -> Iterator[None]:
     """Make sums over repeated items independent of how threads run."""
     before = torch.are_deterministic_algorithms_enabled()
+    memory: Any = torch.utils.deterministic
+    filled = memory.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
+    memory.fill_uninitialized_memory = False  # a tenth of a step, to find faults of torch
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
+        memory.fill_uninitialized_memory = filled
 
 
 def _optimiser(network: nn.Module, options: Training) -> torch.optim.Optimizer:
@@ -174,8 +187,15 @@ def _rate(options: Training, epoch: int, step: int) -> float:
     return rise * 0.5 * float(1 + np.cos(np.pi * epoch / options.epochs))
 
 
-def _has_bf16() -> bool:
-    return bool(torch.backends.mkldnn.is_available() and torch.cpu._is_amx_tile_supported())  # type: ignore[no-untyped-call]
+def _streams() -> list[Tensor]:
+    """Return the state of torch's random numbers, of all devices."""
+    return [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
+
+
+def _set_streams(states: list[Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    if torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(states[1:])
 
 
 def _saved(path: Path | None) -> dict[str, Any] | None:
@@ -183,7 +203,7 @@ def _saved(path: Path | None) -> dict[str, Any] | None:
     if path is None:
         return None
     try:
-        found: dict[str, Any] = torch.load(path, weights_only=True)
+        found: dict[str, Any] = torch.load(path, map_location=CPU, weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
         return None
     return found
@@ -197,7 +217,7 @@ def _save(
     part = path.with_name(f"{path.name}-{os.getpid()}.part")
     held = {
         "network": network.state_dict(), "optimiser": optimiser.state_dict(),
-        "rng": torch.get_rng_state(), "epoch": epoch, "step": step, "kept": kept,
+        "rng": _streams(), "epoch": epoch, "step": step, "kept": kept,
         "best_epoch": best.epochs, "best_value": best.value,
     }  # fmt: skip
     try:

@@ -51,7 +51,8 @@ class Softmax(torch.autograd.Function):
     def forward(
         ctx: Any, positive: Tensor, users: Tensor, items: Tensor, bias: Tensor, same: Tensor
     ) -> Tensor:
-        scores = torch.addmm(bias, users, items.T)
+        scores = torch.addmm(bias, users, items.T)  # under autocast a product in bfloat16
+        ctx.precision, scores = scores.dtype, scores.float()
         row = torch.nonzero(same >= 0)[:, 0]
         scores[row, same[row]] = float("-inf")
         top = torch.maximum(scores.amax(dim=1), positive)
@@ -67,4 +68,7 @@ class Softmax(torch.autograd.Function):
         slope = slopes[0] / len(total)
         weight = scores.mul_((slope / total)[:, None])
         of_positive = slope * (own / total - 1)
-        return of_positive, weight @ items, weight.T @ users, weight.sum(dim=0), None
+        low = weight.to(ctx.precision)
+        of_users = (low @ items.to(low.dtype)).to(users.dtype)
+        of_items = (low.T @ users.to(low.dtype)).to(items.dtype)
+        return of_positive, of_users, of_items, weight.sum(dim=0), None
