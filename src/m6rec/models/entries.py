@@ -49,6 +49,13 @@ class Events:
         at, start = slice(self.start[first], self.start[last]), self.start[first : last + 1]
         return Events(start - start[0], self.item[at], self.value[at])
 
+    def take(self, rows: Ids) -> Events:
+        """Return these rows (M,) alone, in this order."""
+        size = self.count[rows]
+        start = np.r_[0, np.cumsum(size)]
+        at = np.arange(start[-1]) + np.repeat(self.start[rows] - start[:-1], size)
+        return Events(start, self.item[at], self.value[at])
+
     def flipped(self, n: int) -> tuple[Events, Ids]:
         """Return the transpose with n rows, and where each of its entries stood here."""
         entries = np.arange(len(self.item))

@@ -24,7 +24,7 @@ from typing import ClassVar, Self
 import numpy as np
 from scipy.sparse import csr_array
 
-from m6rec.arrays import Array, Floats, Mask, State, nest
+from m6rec.arrays import Array, Floats, Ids, Mask, State, nest
 from m6rec.checkpoint import NOWHERE, Checkpoint, Saved
 from m6rec.compiled import threads
 from m6rec.config import to_table
@@ -47,6 +47,7 @@ from m6rec.tracking import Run
 BY_ITEM = ("items", "bias", "variance")  # arrays of a stage that have a row for each item
 MAPS = ("prior", "guess")  # from features to vectors, of users and of items
 Kept = dict[int, tuple[tuple[float | None, ...], State, Floats]]  # domain → options, state, vectors
+MEASURED = 5000  # most users whose vectors tell the scale of a domain's
 BRIEF = 4  # sweeps where fits only compare options; of ratings, twice as many
 
 
@@ -186,6 +187,7 @@ def fit(
             state["presence"][inside[d]] = bayes.presence_basis(ratings, width, rng)
     attributes = user_features(train.user_features, train.n_users, recipe.attributes)
     parts = Events.split(matrix, train.item_domain, n_domains)
+    every = kept is not None or bool(state["omega"].any())  # are users' vectors wanted later?
     kept = {} if kept is None else kept
     vectors: list[Floats] = []
     for stage in ("own", "full"):
@@ -233,18 +235,33 @@ def fit(
                         model, d, parts[d], known, joint, shrink[: known.shape[1]]
                     )
                 if stage == "own":
+                    some = measured(parts[d], run.rng("norm", names[d]))
+                    prior = f[some] @ state[f"own/prior/{d}"]
+                    state["norm"][d] = scale(
+                        model.solve_users(stage, d, parts[d].take(some), prior)
+                    )
+                if stage == "own" and every:
                     users = kept[d][2] if d in kept and kept[d][1] is found else None
                     if users is None:
                         users = solve_users(model, stage, d, parts[d], f, run.pool)
                         users[parts[d].count == 0] = 0
                     kept[d] = key, found, users
-                    active = parts[d].count > 0
-                    square = float((users[active] ** 2).sum(axis=1).mean()) if active.any() else 1.0
-                    state["norm"][d] = max(np.sqrt(square), 1e-6)
                     vectors.append(users)
     if not state["omega"].any():
         state = {n: v for n, v in state.items() if not n.startswith("full/")}
     return recipe.restore(state)
+
+
+def measured(part: Events, rng: np.random.Generator) -> Ids:
+    """Draw the users whose vectors tell the scale of a domain's, in order."""
+    active = np.flatnonzero(part.count)
+    return np.sort(rng.permutation(active)[:MEASURED])
+
+
+def scale(vectors: Floats) -> float:
+    """Return the root of the mean square length of vectors (B, k); 1 where there are none."""
+    square = float((vectors**2).sum(axis=1).mean()) if len(vectors) else 1.0
+    return max(np.sqrt(square), 1e-6)
 
 
 def checkpoint_of(
