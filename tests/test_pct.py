@@ -295,3 +295,11 @@ def test_noise_hides_no_source_that_helps() -> None:
     given = {"films": OPTIONS["films"], "noise": OPTIONS["films"]}
     learned = Pct(dim=8, domains=given).choose(holdout(noisy, rng), Run()).domains["books"]
     assert learned.omega.keys() == {"films"}
+
+
+def test_some_rows_of_a_history_in_any_order() -> None:
+    events = Events(np.array([0, 2, 2, 5]), np.arange(5), np.arange(5) * 1.0)
+    found = events.take(np.array([2, 1, 0]))
+    assert found.start.tolist() == [0, 3, 3, 5]
+    assert found.item.tolist() == [2, 3, 4, 0, 1]
+    assert found.value.tolist() == [2, 3, 4, 0, 1]

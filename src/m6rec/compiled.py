@@ -38,6 +38,8 @@ def threads(n: int) -> Iterator[None]:
 def plain(array: Array, dtype: Any) -> Array:
     """Return the array as kernels are compiled for: of that type, in C order, and writable; what
     comes from the memory of a cluster is not, and would be compiled for anew."""
+    if type(array) is np.ndarray and array.dtype == dtype and array.flags.carray:
+        return array
     return np.require(array, dtype, ["C", "W"])
 
 

@@ -17,6 +17,7 @@ from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query
 from m6rec.models.base import Model, Reason
 from m6rec.models.kernels import row_of
+from m6rec.models.once import Once
 
 Reasons = list[list[list[Reason]]]
 
@@ -106,8 +107,16 @@ class Additive(Model):
         """Return the (B, n) float32 histories that the model sums over."""
         return positive(query.history, self.trained, self.binary)
 
+    @cached_property
+    def _once(self) -> Once[csr_array]:
+        return Once()
+
+    def read(self, query: Query) -> csr_array:
+        """Return the ``inputs``, of the items that it was fitted on; they are made once."""
+        return self._once.of(self, query, lambda: self.inputs(query.within(len(self.trained))))
+
     def score(self, query: Query, items: Ids | None = None) -> Scores:
-        inputs = self.inputs(query.within(len(self.trained)))
+        inputs = self.read(query)
         active = self.active(inputs)
         if items is None:
             scores = self.product(inputs)
@@ -121,7 +130,17 @@ class Additive(Model):
 
     def some(self, inputs: csr_array, items: Ids) -> Scores:
         """Return the sums (B, C) of these items; a model may do better than to make all."""
-        return self.product(inputs)[:, items]
+        held = self._whole.held(self, inputs)
+        return (self.product(inputs) if held is None else held)[:, items]
+
+    @cached_property
+    def _whole(self) -> Once[Scores]:
+        return Once()
+
+    def whole(self, query: Query) -> Scores:
+        """Return the sums (B, n) for all items; they serve ``some`` of the same query too."""
+        inputs = self.read(query)
+        return self._whole.of(self, inputs, lambda: self.product(inputs))
 
     def update(self, dataset: Dataset) -> Self:
         longer = copy(self)
@@ -147,7 +166,7 @@ class Additive(Model):
         return has
 
     def explain(self, query: Query, items: Ids) -> Reasons:
-        inputs = self.inputs(query.within(len(self.trained)))
+        inputs = self.read(query)
         active = self.active(inputs)
         reasons: Reasons = []
         for b, row in enumerate(np.asarray(items)):

@@ -54,7 +54,10 @@ def solve(
 
 
 def _shares(start: Ids, k: int) -> Ids:
-    """(threads + 1,) bounds of the rows that each thread takes, of about equal cost."""
+    """(threads + 1,) bounds of the rows that each thread takes, of about equal cost; one row is
+    for one thread."""
+    if len(start) == 2:
+        return np.array([0, 1])
     cost = start - start[0] + k * np.arange(len(start))
     n = numba.get_num_threads()
     bounds = np.searchsorted(cost, np.linspace(0, cost[-1], n + 1)).astype(np.int64)

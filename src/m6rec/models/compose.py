@@ -18,6 +18,7 @@ from m6rec.data.splits import Split, holdout
 from m6rec.models import fusion
 from m6rec.models.base import Hears, Model, Reads, Reason, Recipe, heard, updated
 from m6rec.models.calibration import N_BUCKETS, calibrate
+from m6rec.models.once import Once
 from m6rec.models.reasons import FLOOR, Voices
 from m6rec.tracking import Run
 
@@ -344,4 +345,9 @@ class BlendModel(Model):
 
     def _buckets(self, query: Query) -> Ids:
         """(B, D) activity bucket of each request in each domain."""
-        return activity_bucket(query.activity(self.item_domain, len(self.weights)))
+        domain, n = self.item_domain, len(self.weights)
+        return self._once.of(self, query, lambda: activity_bucket(query.activity(domain, n)))
+
+    @cached_property
+    def _once(self) -> Once[Ids]:
+        return Once()

@@ -169,13 +169,18 @@ class GraphModel(Additive):
         return scores
 
     def some(self, inputs: csr_array, items: Ids) -> Scores:
-        scores = times_gram_at(inputs, self._by_row, self._by_column, items)
+        held = self._whole.held(self, inputs)
+        scores = (
+            times_gram_at(inputs, self._by_row, self._by_column, items)
+            if held is None
+            else held[:, items]
+        )
         self.outs.take(items).add_products(self.ins.summed(inputs) * self.gain, scores)
         return scores
 
     def embed_query(self, query: Query, domain: int) -> Floats:
         """Return (B, dim): the smooth view; the rest is in ``reach``."""
-        inputs = self.inputs(query.within(len(self.trained)))
+        inputs = self.read(query)
         vectors: Floats = self.ins.summed(inputs) * self.gain
         vectors[~self.active(inputs)[:, domain]] = np.nan
         return vectors
@@ -189,8 +194,10 @@ class GraphModel(Additive):
         return vectors
 
     def reach(self, query: Query) -> Scores:
-        inputs = self.inputs(query.within(len(self.trained)))
-        return times_gram(inputs, self._by_row, self._by_column)
+        inputs = self.read(query)
+        return self._whole.of(
+            self, inputs, lambda: times_gram(inputs, self._by_row, self._by_column)
+        )
 
     def contributions(self, inputs: csr_array, items: Ids) -> Array:
         sources = inputs.indices

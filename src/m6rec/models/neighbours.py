@@ -219,7 +219,7 @@ class NeighboursModel(Model):
         found = np.zeros((len(query), self.n_fitted), np.float32)
         for part in self.parts:
             if not isinstance(part, Ratings):
-                found += part.product(part.inputs(query))
+                found += part.whole(query)
         return found
 
     def update(self, dataset: Dataset) -> NeighboursModel:

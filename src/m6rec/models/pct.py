@@ -261,7 +261,7 @@ def measured(part: Events, rng: np.random.Generator) -> Ids:
 def scale(vectors: Floats) -> float:
     """Return the root of the mean square length of vectors (B, k); 1 where there are none."""
     square = float((vectors**2).sum(axis=1).mean()) if len(vectors) else 1.0
-    return max(np.sqrt(square), 1e-6)
+    return float(max(np.sqrt(square), 1e-6))
 
 
 def checkpoint_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import copy
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
@@ -20,15 +21,30 @@ from m6rec.models.bayes import Partners, posterior
 from m6rec.models.described import described_later
 from m6rec.models.entries import Events
 from m6rec.models.kernels import fill_columns
+from m6rec.models.once import Once
 from m6rec.text import FittedText, TextEncoder
 
 Confidence = Literal["log", "linear", "binary"]
 
 
-def vectors_for(state: State, target: int, vectors: list[Floats]) -> list[Floats]:
-    """Return the blocks of the sources of a domain's prior, in domain order."""
+@dataclass(slots=True, eq=False)
+class Told:
+    """What was made of a query so far: the history by domain, the user attributes (B, p), and by
+    domain û (B, k), and the users' vectors with whether anything is known of them."""
+
+    parts: list[Events]
+    attributes: Floats
+    own: dict[int, Floats]
+    users: dict[int, tuple[Floats, Mask]]
+
+
+def vectors_for(
+    state: State, target: int, vectors: Mapping[int, Floats] | list[Floats]
+) -> list[Floats]:
+    """Return the blocks of the sources of a domain's prior, in domain order. vectors: û by
+    domain, of the sources at least."""
     scale = state["omega"][target] / state["norm"]
-    return [u * scale[s] for s, u in enumerate(vectors) if scale[s]]
+    return [vectors[s] * scale[s] for s in np.flatnonzero(scale).tolist()]
 
 
 def user_features(blocks: Mapping[str, Array], n: int, used: bool) -> Floats:
@@ -140,9 +156,9 @@ class PctModel(Model):
         codes = np.arange(self.n_items) if items is None else np.asarray(items)
         scores = np.full((len(query), len(codes)), np.nan, np.float32)
         domains = np.flatnonzero(np.bincount(self.item_domain[codes]))
-        parts, attributes, own = self.read(query, domains)
+        told = self.read(query)
         for d in domains.tolist():
-            users, informed = self.users(d, parts, attributes, own)
+            users, informed = self.users(told, d)
             factors, bias = self.item_factors(d)
             if items is None:
                 at = inside = self._inside[d]
@@ -159,9 +175,9 @@ class PctModel(Model):
 
     def embed_query(self, query: Query, domain: int) -> Floats:
         """Return (B, k + 1): the user's vector in the domain, and a 1 for the item's bias."""
-        users, informed = self.users(domain, *self.read(query, np.array([domain])))
-        users[~informed] = np.nan
-        return np.hstack([users, np.ones((len(users), 1), np.float32)])
+        users, informed = self.users(self.read(query), domain)
+        told = np.where(informed[:, None], users, np.float32(np.nan))
+        return np.hstack([told, np.ones((len(users), 1), np.float32)])
 
     def embed_items(self, domain: int, items: Ids | None = None) -> Floats:
         """Return (n_items, k + 1): the item's vector and its bias; zero outside the domain."""
@@ -174,21 +190,18 @@ class PctModel(Model):
         """Split u·v = vᵀ M⁻¹ (Σ_h b_h y_h + λ prior) over history items, attributes and sources."""
         codes, place = np.unique(np.maximum(items, 0), return_inverse=True)
         scores = np.take_along_axis(self.score(query, codes), place.reshape(items.shape), axis=1)
-        parts, attributes, own = self.read(query)
-        told = parts, attributes, own, attribute_names(query, attributes.shape[1])
+        told = self.read(query)
+        names = attribute_names(query, told.attributes.shape[1])
         return [
             [
-                self._reasons(b, int(i), float(s), *told) if i >= 0 and s == s else []
+                self._reasons(b, int(i), float(s), told, names) if i >= 0 and s == s else []
                 for i, s in zip(row, scores[b], strict=True)
             ]
             for b, row in enumerate(items)
         ]
 
-    def _reasons(
-        self, b: int, i: int, score: float, parts: list[Events], attributes: Floats,
-        own: list[Floats], names: list[str],
-    ) -> list[Reason]:  # fmt: skip
-        d = int(self.item_domain[i])
+    def _reasons(self, b: int, i: int, score: float, told: Told, names: list[str]) -> list[Reason]:
+        d, parts, attributes = int(self.item_domain[i]), told.parts, told.attributes
         row, state = parts[d].rows(b, b + 1), self._state
         stage, matrix = "own", f"own/prior/{d}"
         if self.stage(d) == "full":
@@ -268,36 +281,54 @@ class PctModel(Model):
         stage = self.stage(domain)
         return self._state[f"{stage}/items"], self._state[f"{stage}/bias"]
 
-    def read(
-        self, query: Query, domains: Ids | None = None
-    ) -> tuple[list[Events], Floats, list[Floats]]:
-        """Return the history by domain, user attributes, and the vectors û by domain: of the
-        sources of these domains, by default of all."""
-        parts = Events.split(query.history, self.item_domain, self.n_domains)
-        attributes = user_features(query.features, len(query), self.attributes)
-        omega = self.omega if domains is None else self.omega[domains]
-        wanted: Mask = np.asarray(omega.any(axis=0))
-        return parts, attributes, self.own_vectors(parts, attributes, wanted)
+    def read(self, query: Query) -> Told:
+        """Return what was made of a query so far, at first its history and attributes."""
+        return self._once.of(
+            self, query,
+            lambda: Told(
+                Events.split(query.history, self.item_domain, self.n_domains),
+                user_features(query.features, len(query), self.attributes), {}, {},
+            ),
+        )  # fmt: skip
 
-    def users(
-        self, domain: int, parts: list[Events], attributes: Floats, own: list[Floats]
-    ) -> tuple[Floats, Mask]:
+    @cached_property
+    def _once(self) -> Once[Told]:
+        return Once()
+
+    def own(self, told: Told, domain: int) -> Floats:
+        """Return û of a domain (B, k); zeros where a user is not active in it."""
+        if domain not in told.own:
+            part = told.parts[domain]
+            prior = self.known(told.attributes, part) @ self._state[f"own/prior/{domain}"]
+            u = self.solve_users("own", domain, part, prior)
+            u[part.count == 0] = 0
+            told.own[domain] = u
+        return told.own[domain]
+
+    def users(self, told: Told, domain: int) -> tuple[Floats, Mask]:
         """Return the users' vectors in a domain (B, k), and whether anything is known of them."""
-        stage, state, active = self.stage(domain), self._state, parts[domain].count > 0
-        informed = attributes[:, 1:].any(axis=1) | active
-        known = self.known(attributes, parts[domain])
+        if domain not in told.users:
+            told.users[domain] = self._users(told, domain)
+        return told.users[domain]
+
+    def _users(self, told: Told, domain: int) -> tuple[Floats, Mask]:
+        stage, state, part = self.stage(domain), self._state, told.parts[domain]
+        active = part.count > 0
+        informed = told.attributes[:, 1:].any(axis=1) | active
+        known = self.known(told.attributes, part)
         prior = known @ state[f"own/prior/{domain}"]
         if stage == "full":
+            own = {s: self.own(told, s) for s in np.flatnonzero(self.omega[domain]).tolist()}
             features = np.hstack([known, *vectors_for(state, domain, own)])
             shared = features @ state[f"full/prior/{domain}"]
-            sourced = self.sourced(domain, parts)
+            sourced = self.sourced(domain, told.parts)
             if state["warm"][domain]:
                 alone = known @ state[f"full/alone/{domain}"]
                 prior = np.where((active | sourced)[:, None], shared, alone)
             else:
                 prior = np.where((sourced & ~active)[:, None], shared, prior)
             informed |= sourced
-        return self.solve_users(stage, domain, parts[domain], prior), informed
+        return self.solve_users(stage, domain, part, prior), informed
 
     def sourced(self, domain: int, parts: list[Events]) -> Mask:
         """Return (B,) who has history in some source of a domain."""
@@ -311,21 +342,6 @@ class PctModel(Model):
         if not basis.shape[1]:
             return attributes
         return np.hstack([attributes, bayes.presence(part.start, part.item, basis)])
-
-    def own_vectors(self, parts: list[Events], attributes: Floats, wanted: Mask) -> list[Floats]:
-        """Return û of every domain, each (B, k); zeros where a user is not active in it.
-
-        Domains that are not wanted (D,) have an empty array.
-        """
-        vectors = []
-        for d, part in enumerate(parts):
-            u = np.zeros((0, 0), np.float32)
-            if wanted[d]:
-                prior = self.known(attributes, part) @ self._state[f"own/prior/{d}"]
-                u = self.solve_users("own", d, part, prior)
-                u[part.count == 0] = 0
-            vectors.append(u)
-        return vectors
 
     def solve_users(self, stage: str, domain: int, part: Events, prior: Floats) -> Floats:
         """Solve the users of history rows in one domain from their priors (B, k)."""

@@ -113,7 +113,7 @@ class PeersModel(Additive):
         return times(inputs, self.matrix)
 
     def reach(self, query: Query) -> Scores:
-        return self.product(self.inputs(query.within(len(self.trained))))
+        return self.whole(query)
 
     def contributions(self, inputs: csr_array, items: Ids) -> Array:
         table: Array = self.matrix[inputs.indices][:, items].toarray()

@@ -137,7 +137,7 @@ class WindowModel(Additive):
         return times(inputs, self.follow)
 
     def reach(self, query: Query) -> Scores:
-        return self.product(self.inputs(query.within(len(self.trained))))
+        return self.whole(query)
 
     def contributions(self, inputs: csr_array, items: Ids) -> Array:
         table: Array = self.follow[inputs.indices][:, items].toarray()
