@@ -15,7 +15,6 @@ import numpy as np
 
 from m6rec import artifacts
 from m6rec.arrays import Floats, Scores
-from m6rec.candidates.shortlist import EXACT
 from m6rec.data.query import Query
 from m6rec.errors import M6RecError, QueryError
 from m6rec.explanation import Explanation, explain
@@ -36,7 +35,6 @@ LATE = 20  # users who came after the training, and items and events by which th
 SKEW = 2.0  # seconds by which the clocks of machines that share a store may differ
 FIRST, SECOND = "a", "b"  # arms of a comparison of two runs
 Known = Mapping[str, tuple[History, User | None]]  # user → events and row
-TOGETHER = 8  # requests whose common reading of all items makes each of them so much cheaper
 
 
 class Engine:
@@ -134,10 +132,7 @@ class Engine:
         if not good:
             return [a for a in askers if isinstance(a, M6RecError)]
         query = live.query(good, int(now))
-        n_items, asked = live.recommender.dataset.n_items, len(good)
-        shared = asked > 1 and n_items <= EXACT * min(asked, TOGETHER)
-        exact = shared or not shortlist(live)
-        scores = live.recommender.model.score(query) if exact else None
+        scores = None if shortlist(live) else live.recommender.model.score(query)
         names, weights = live.parts(query)
         answers: list[Answer | M6RecError] = []
         b = 0
