@@ -12,6 +12,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from m6rec.opinion.desk import Desk, Done
 from m6rec.opinion.notice import NOTICE
 from m6rec.serving.app import create
 from m6rec.serving.settings import Settings
@@ -152,6 +153,21 @@ def test_documents_become_items_of_a_run_with_their_domain(run: Path, tmp_path: 
         assert client.post(f"{API}/documents", json=document).status_code == 200
         found = client.get("/v1/items?search=castle in the news").json()
         assert [item["item"] for item in found] == ["films/n1"]
+
+
+def test_the_page_says_when_the_first_report_is_still_to_come(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Desk, "step", lambda self: Done())
+    settings = Settings(
+        run=str(run), store=f"sqlite:///{tmp_path}/m.db", opinion=str(write_config(tmp_path))
+    )
+    with local_client(create(settings)) as client:
+        assert "No alert is open." in client.get("/opinion").text
+        document = {"id": "n1", "time": "2024-01-02", "title": f"{FIRM} in the news"}
+        assert client.post(f"{API}/documents", json=document).status_code == 200
+        page = client.get("/opinion").text
+        assert "the first report follows" in page and "No alert is open." not in page
 
 
 def pages(http: TestClient) -> list[str]:

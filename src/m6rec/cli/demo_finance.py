@@ -59,7 +59,9 @@ def demo(out: Path) -> None:
     show.frame(table.select("rule", "limit", "alerts", **{b: a for a, b in columns.items()}))
     say("done")
     show.heading("Go on")
-    show.whole(f"m6rec opinion watch {shlex.quote(str(folder / CONFIG))}")
+    config = shlex.quote(str(folder / CONFIG))
+    show.whole(f"m6rec opinion watch {config}")
+    show.whole(f"m6rec serve RUN --opinion {config}    # the page, beside any run")
     show.line(NOTICE["en"])
 
 

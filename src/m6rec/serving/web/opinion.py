@@ -50,6 +50,7 @@ async def overview(request: Request, here: Here, user: Who = "") -> Response:
         entities=[_row(name, summaries.get(name, {})) for name in names],
         alerts=[_alert(alert, why, tongue) for alert, why in alerts],
         news=news,
+        reported=bool(summaries),
         size=await here.run(here.store.opinions.size),
     )
 

@@ -20,6 +20,10 @@ OPINION: dict[str, tuple[str, str]] = {
     ),
     "alerts": ("Alerts", "预警"),
     "no alerts": ("No alert is open.", "目前没有未确认的预警。"),
+    "no report": (
+        "The documents are being read; the first report follows in a minute or so.",
+        "正在阅读文章；第一份报告约一分钟后生成。",
+    ),
     "no alerts of": ("There was no alert.", "没有预警。"),
     "info": ("info", "提示"),
     "warning": ("warning", "警告"),
