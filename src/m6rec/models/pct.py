@@ -237,9 +237,8 @@ def fit(
                 if stage == "own":
                     some = measured(parts[d], run.rng("norm", names[d]))
                     prior = f[some] @ state[f"own/prior/{d}"]
-                    state["norm"][d] = scale(
-                        model.solve_users(stage, d, parts[d].take(some), prior)
-                    )
+                    drawn = model.solve_users(stage, d, parts[d].take(some), prior)
+                    state["norm"][d] = scale(drawn)
                 if stage == "own" and every:
                     users = kept[d][2] if d in kept and kept[d][1] is found else None
                     if users is None:
