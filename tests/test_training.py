@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from m6rec.data.dataset import Dataset
+from m6rec.errors import ConfigError
 from m6rec.tracking import Run
 from m6rec.training import loop
 from m6rec.training.loop import Training, train
@@ -176,5 +177,5 @@ def test_the_loss_falls_and_bf16_learns_too() -> None:
 def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert place("auto") == place("cpu") == torch.device("cpu")
-    with pytest.raises(ValueError, match='device = "cuda": torch finds none here; use "auto"'):
+    with pytest.raises(ConfigError, match='device = "cuda": torch finds none here; use "auto"'):
         place("cuda")

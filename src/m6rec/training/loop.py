@@ -127,11 +127,15 @@ def train(
                 if after:
                     after(optimiser.param_groups[0]["lr"])
                 total, count, step = total + share, count + 1, step + 1
-            network.eval().to(CPU)
-            found = group.first(judge) if judge else np.nan
-            if judge and found > best.value:
-                kept = copy.deepcopy(network.state_dict())
-            network.to(device)
+            network.eval()
+            if judge:
+                network.to(CPU)
+                found = group.first(judge)
+                if found > best.value:
+                    best, kept = Trained(epoch + 1, found), copy.deepcopy(network.state_dict())
+                network.to(device)
+            else:
+                best = Trained(epoch + 1, np.nan)
             seconds = time.perf_counter() - began
             figures = {"loss": total / max(count, 1), "seconds": seconds}
             figures["lr"] = optimiser.param_groups[0]["lr"]
@@ -139,10 +143,6 @@ def train(
                 figures["holdout"] = found
             for name, figure in figures.items():
                 run.scalar(name, figure, epoch + 1)
-            if not judge:
-                best = Trained(epoch + 1, np.nan)
-            elif found > best.value:
-                best = Trained(epoch + 1, found)
             due = time.monotonic() - written >= EVERY and group.rank == 0
             if checkpoint is not None and due:
                 _save(checkpoint, network, optimiser, epoch + 1, step, kept, best)

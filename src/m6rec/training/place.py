@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from m6rec.arrays import Array
+from m6rec.errors import ConfigError
 
 Device = Literal["auto", "cpu", "cuda"]
 CPU = torch.device("cpu")
@@ -18,12 +19,12 @@ CPU = torch.device("cpu")
 def place(device: Device) -> torch.device:
     """Return the device of a name; "auto" is the graphics processor where there is one.
 
-    Raises ValueError where "cuda" is asked for and torch finds none.
+    Raises ConfigError where "cuda" is asked for and torch finds none.
     """
     if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
         return CPU
     if not torch.cuda.is_available():
-        raise ValueError('device = "cuda": torch finds none here; use "auto", or "cpu"')
+        raise ConfigError('device = "cuda": torch finds none here; use "auto", or "cpu"')
     # without it cuBLAS may sum in another order each time, and torch refuses to
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return torch.device("cuda")
