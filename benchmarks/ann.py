@@ -82,12 +82,12 @@ def of_vectors(n: int, hnsw: bool) -> None:
 
     began = time.process_time()
     rounded = Rounded.of(items)
-    group, none = np.zeros(n, np.int16), np.zeros(1, np.float32)
+    group, none = np.zeros(n, np.int16), np.zeros((1, 1), np.float32)
 
     def scan(q: np.ndarray) -> np.ndarray:
-        out = np.zeros(n, np.float32)
-        rounded.add_by_group(q, none, group, out)
-        return best(out)
+        out = np.zeros((1, n), np.float32)
+        rounded.add_by_group(q[None], none, group, out)
+        return best(out[0])
 
     scan(asked[:1])
     row("scan of one byte a number", "", scan, time.process_time() - began)

@@ -12,7 +12,7 @@ import pytest
 
 import m6rec
 from m6rec.candidates import index
-from m6rec.candidates.shortlist import Shortlist, recalls
+from m6rec.candidates.shortlist import Shortlist, Wanted, recalls
 from m6rec.candidates.sketch import balanced, best
 from m6rec.data.dataset import Dataset
 from m6rec.errors import ConfigError
@@ -74,7 +74,7 @@ def test_guesses_with_long_vectors_are_the_scores(model: Model, data: Dataset) -
     whole = Shortlist.of(model, data, 40, dim=1000)
     assert whole is not None
     query = data.query(np.array([7]))
-    guesses = whole.sketch.guesses(whole.sketch.outline.asked(query))
+    (guesses,) = whole.sketch.guesses(whole.sketch.outline.asked(query))
     exact = model.score(query)[0]
     old = np.bincount(data.item, minlength=N) > 0
     assert np.abs(guesses - exact)[old].max() < 0.02 * np.ptp(exact[old])
@@ -83,13 +83,15 @@ def test_guesses_with_long_vectors_are_the_scores(model: Model, data: Dataset) -
 def test_what_is_left_out_takes_no_place(model: Model, data: Dataset, short: Shortlist) -> None:
     query = data.query(np.array([0]))
     allowed = np.arange(N) % 3 == 0
-    first = short.candidates(query, 40, allowed)
+    (first,) = short.candidates(query, [Wanted(40, allowed)])
     assert first is not None and 40 <= len(first) <= 60 and allowed[first].all()
     one = query.seen
-    assert not np.isin(short.candidates(query, 40, allowed, one), one.indices).any()
+    (second,) = short.candidates(query, [Wanted(40, allowed, one)])
+    assert second is not None and not np.isin(second, one.indices).any()
     few = np.zeros(N, np.bool_)
     few[[5, 80, 399]] = True
-    assert short.candidates(query, 40, few).tolist() == [5, 80, 399]  # type: ignore[union-attr]
+    (third,) = short.candidates(query, [Wanted(40, few)])
+    assert third is not None and third.tolist() == [5, 80, 399]
 
 
 def test_new_items_are_candidates(model: Model, data: Dataset) -> None:
@@ -109,7 +111,7 @@ def test_new_items_are_candidates(model: Model, data: Dataset) -> None:
 
 def test_nobody_is_answered_exactly(model: Model, data: Dataset, short: Shortlist) -> None:
     query = data.query(np.array([-1]))
-    assert short.candidates(query, 40, np.ones(N, np.bool_)) is None
+    assert short.candidates(query, [Wanted(40, np.ones(N, np.bool_))]) == [None]
     scores = short.scores(model, query, 10, np.ones(N, np.bool_))
     np.testing.assert_array_equal(scores, model.score(query))
 
@@ -128,7 +130,7 @@ def test_inverted_lists_find_them_too(
     listed_too = replace(short, lists=index.Lists(short.sketch, share=0.7))
     query, allowed = data.query(np.arange(20)), np.arange(N) % 5 != 0
     assert recalls(model, listed_too, query, allowed, (80,))[0] >= 0.7
-    codes = listed_too.candidates(query.take([0]), 40, allowed)  # type: ignore[arg-type]
+    (codes,) = listed_too.candidates(query.at([0]), [Wanted(40, allowed)])
     assert codes is not None and allowed[codes].all()
 
 
@@ -231,7 +233,6 @@ def test_items_of_which_no_part_speaks_are_no_candidates(data: Dataset) -> None:
     short = Shortlist.of(fitted, silent, 40, dim=16)
     assert short is not None
     query, everything = silent.query(np.arange(20)), np.ones(N, np.bool_)
-    for b in range(len(query)):
-        codes = short.candidates(query.take([b]), 40, everything)  # type: ignore[arg-type]
+    for codes in short.candidates(query, [Wanted(40, everything)] * 20):
         assert codes is not None and len(codes) >= 40 and codes.max() < 380
     assert recalls(fitted, short, query, everything, (150,))[0] >= 0.98

@@ -35,6 +35,12 @@ class Asked:
     rows: list[tuple[Scores, Floats]]
     known: Mask
 
+    def take(self, b: int) -> Asked:
+        """Return the request at this place alone."""
+        one = slice(b, b + 1)
+        rows = [(row[one], weight[one]) for row, weight in self.rows]
+        return Asked(self.vectors[one], self.offset[one], rows, self.known[one])
+
 
 class Outline:
     """The score of a blend, or of one inside fallbacks, for items i of group g:
@@ -67,6 +73,7 @@ class Outline:
         self.speaks = self._speaks(asked, used)  # (G, P)
         self.groups: Ids = np.flatnonzero(self.speaks[:, self.personal].any(axis=1))
         self.guessed: Mask = np.isin(self.group, self.groups)
+        self.widths = {p: self._block(p, self.group[:0]).shape[1] for p in self.embeds}
 
     def _speaks(self, asked: Query, used: list[int]) -> Mask:
         found = np.zeros((2 * self.n_domains, len(self.blend.parts)), np.bool_)
@@ -79,41 +86,47 @@ class Outline:
 
     def vectors(self, items: Ids) -> Floats:
         """Return (C, d): the vectors of the parts that embed, side by side."""
-        domain = self.blend.item_domain[items]
         blocks = [np.zeros((len(items), 0), np.float32)]
-        for p in self.embeds:
-            part = self.blend.parts[p]
-            assert isinstance(part, Embeds)
-            found = [part.embed_items(d, items[domain == d]) for d in np.unique(domain).tolist()]
-            order = np.argsort(domain, kind="stable")
-            blocks.append(np.concatenate(found)[np.argsort(order)])
-        return np.hstack(blocks)
+        return np.hstack([*blocks, *(self._block(p, items) for p in self.embeds)])
+
+    def _block(self, p: int, items: Ids) -> Floats:
+        """The vectors of one part: (C, its length)."""
+        part, domain = self.blend.parts[p], self.blend.item_domain[items]
+        assert isinstance(part, Embeds)
+        there = np.unique(domain).tolist() or [0]
+        found = [part.embed_items(d, items[domain == d]) for d in there]
+        order = np.argsort(domain, kind="stable")
+        return np.concatenate(found)[np.argsort(order)]
 
     def asked(self, query: Query, sparse: bool = True) -> Asked:
         """Return what it takes of requests; sparse: with the rows of parts that reach."""
         query = query.within(len(self.group))
         blend, b = self.blend, len(query)
         domains = np.arange(self.n_domains)
-        there = np.unique(self.groups % self.n_domains).tolist()
+        weight: Array = np.concatenate([blend.lambdas(query), blend.lambdas(query, new=True)], 1)
+        heard = (weight > 2 * FLOOR) & self.speaks
         told = np.ones((b, self.n_domains, len(blend.parts)), np.bool_)
         blocks: list[Floats] = []
         rows: dict[int, Scores] = {}
         for p in self.embeds:
             part = blend.parts[p]
             assert isinstance(part, Embeds)
-            told_by = {d: part.embed_query(query, d) for d in there}
-            block = np.zeros((b, self.n_domains, told_by[there[0]].shape[1]), np.float32)
-            for d, vectors in told_by.items():
+            block = np.zeros((b, self.n_domains, self.widths[p]), np.float32)
+            for d in np.unique(np.flatnonzero(heard[:, :, p].any(axis=0)) % self.n_domains):
+                vectors = part.embed_query(query, int(d))
                 told[:, d, p] = (~np.isnan(vectors)).all(axis=1) & vectors.any(axis=1)
                 block[:, d] = np.nan_to_num(vectors)
             blocks.append(block)
         for p in self.reaches if sparse else ():
+            if not heard[:, :, p].any():
+                continue
             part = blend.parts[p]
             assert isinstance(part, Reaches)
             rows[p] = part.reach(query)
             if p not in self.embeds:
                 told[:, :, p] = (rows[p] != 0).any(axis=1)[:, None]
-        scale, offset, known = self._scales(query, told)
+        spoken = heard & np.concatenate([told, told], axis=1)
+        scale, offset, known = self._scales(query, np.where(spoken, weight, 0))
         of_group = np.concatenate([domains, domains])
         blocks = [
             scale[:, :, p, None] * q[:, of_group] for p, q in zip(self.embeds, blocks, strict=True)
@@ -122,15 +135,12 @@ class Outline:
         whole = np.concatenate([empty, *blocks], axis=2)
         return Asked(whole, offset, [(row, scale[:, :, p]) for p, row in rows.items()], known)
 
-    def _scales(self, query: Query, told: Mask) -> tuple[Floats, Floats, Mask]:
+    def _scales(self, query: Query, weight: Array) -> tuple[Floats, Floats, Mask]:
         """Return what each part's raw scores are multiplied with (B, G, P), the offset (B, G),
-        and where a personal part speaks (B, G)."""
+        and where a personal part speaks (B, G). weight: (B, G, P), 0 of parts that do not."""
         blend = self.blend
-        weight: Array = np.concatenate([blend.lambdas(query), blend.lambdas(query, new=True)], 1)
-        spoken = np.concatenate([told, told], axis=1) & self.speaks
-        weight = np.where((weight > 2 * FLOOR) & spoken, weight, 0)
         known: Mask = np.asarray((weight[:, :, self.personal] > 0).any(axis=2))
-        weight /= np.maximum(weight.sum(axis=2, keepdims=True), FLOOR)
+        weight = weight / np.maximum(weight.sum(axis=2, keepdims=True), FLOOR)
         calibration = np.moveaxis(blend.calibrations(query), 0, 2)  # (B, D, P, 2)
         mean, deviation = (np.concatenate([calibration[..., i]] * 2, axis=1) for i in (0, 1))
         scale = weight / deviation

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -28,6 +30,30 @@ SIZES = (500, 1000, 2000, 5000, 10_000)  # candidates that "auto" tries, in this
 LEAST = 0.98  # share of the exact best DEPTH that must be among them
 DEPTH = 100
 TAUGHT, TRIED = 512, 64  # users from whom the shortening is learned, and on whom it is tried
+TOGETHER, WIDE = 8, 20_000  # most requests scored together, and candidates that they have in all
+
+
+class Wanted(NamedTuple):
+    """What one request looks for. n: candidates. allowed: (n_items,) items. exclude: (1, n_items),
+    by its stored entries."""
+
+    n: int
+    allowed: Mask
+    exclude: csr_array | None = None
+
+    def left(self) -> Mask:
+        """(n_items,) what may be a candidate."""
+        there = self.allowed.copy()
+        if self.exclude is not None:
+            there[structure(self.exclude)[1]] = False
+        return there
+
+
+class Found(NamedTuple):
+    """codes: (C,) the candidates of one request, increasing; None = all items. scores: (C,)."""
+
+    codes: Ids | None
+    scores: Scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,59 +120,92 @@ class Shortlist:
         )  # fmt: skip
         return None
 
-    def candidates(
-        self, query: Query, n: int, allowed: Mask, exclude: csr_array | None = None
-    ) -> Ids | None:
-        """Return the codes of about n candidates of one request, increasing; None = all items,
-        where nothing personal is known, or what can be guessed is too little.
+    def wanted(self, depth: int, allowed: Mask, exclude: csr_array | None = None) -> Wanted:
+        """Return what to look for, for a list of ``depth``."""
+        return Wanted(self.n * max(1, -(-depth // DEPTH)), allowed, exclude)
 
-        allowed: (n_items,) items. exclude: (1, n_items), by its stored entries.
-        """
-        there = allowed.copy()
-        if exclude is not None:
-            there[structure(exclude)[1]] = False
-        if np.count_nonzero(there) <= 2 * n:
-            return np.flatnonzero(there)
+    def candidates(self, query: Query, wanted: Sequence[Wanted]) -> list[Ids | None]:
+        """Return for each request the codes of about n candidates, increasing; None = all items,
+        where nothing personal is known, or what can be guessed is too little."""
+        found: list[Ids | None] = [None] * len(query)
+        open_: dict[int, Mask] = {}
+        for b, one in enumerate(wanted):
+            there = one.left()
+            if np.count_nonzero(there) <= 2 * one.n:
+                found[b] = np.flatnonzero(there)
+            else:
+                open_[b] = there
+        if open_:
+            asked = self.sketch.outline.asked(query.at([*open_]))
+            guesses = self.sketch.guesses(asked) if self.lists is None else [None] * len(open_)
+            for row, (b, there) in enumerate(open_.items()):
+                found[b] = self._best(asked.take(row), guesses[row], wanted[b].n, there)
+        return found
+
+    def _best(self, asked: Asked, guesses: Scores | None, n: int, there: Mask) -> Ids | None:
+        """The candidates of one request, from the guesses (n_items,), or else from the lists."""
         outline = self.sketch.outline
         fitted = len(outline.group)
         later = np.arange(fitted, len(there))[there[fitted:]]
         there = there[:fitted] & outline.guessed
-        asked = outline.asked(query)
         unknown = outline.groups[~asked.known[0, outline.groups]]
         if len(unknown) and np.isin(outline.group[there], unknown).any():
             return None
         if np.count_nonzero(there) < n:
             return None
-        if self.lists is None:
-            return np.concatenate([best(self.sketch.guesses(asked), there, n), later])
-        return np.concatenate([self._listed(asked, n, there), later])
+        early = self._listed(asked, n, there) if guesses is None else best(guesses, there, n)
+        return np.concatenate([early, later])
 
     def _listed(self, asked: Asked, n: int, allowed: Mask) -> Ids:
         assert self.lists is not None
-        found = [self.lists.found(self.sketch.short(asked)[0], n, allowed)]
+        found = [self.lists.found(self.sketch.short(asked)[0][0], n, allowed)]
         for row, _ in asked.rows:
             found.append(best(row[0], allowed & (row[0] > 0), n))
         codes = np.unique(np.concatenate(found))
-        guesses = self.sketch.guesses(asked, codes)
+        (guesses,) = self.sketch.guesses(asked, codes)
         return codes[best(guesses, np.ones(len(codes), np.bool_), n)]
+
+    def found(self, model: Model, query: Query, wanted: Sequence[Wanted]) -> list[Found]:
+        """Return the candidates of each request and their scores. model: that of the run, or one
+        that came of it by updates."""
+        found: list[Found] = []
+        step = max(1, min(TOGETHER, WIDE // self.n))
+        for first in range(0, len(query), step):
+            rows = range(first, min(len(query), first + step))
+            found += self._found(model, query.at(rows), wanted[first : first + step])
+        return found
+
+    def _found(self, model: Model, query: Query, wanted: Sequence[Wanted]) -> list[Found]:
+        """Score together: each request on the candidates of all."""
+        codes = self.candidates(query, wanted)
+        some = {b: each for b, each in enumerate(codes) if each is not None and len(each)}
+        found = {b: Found(each, np.zeros(0, np.float32)) for b, each in enumerate(codes)}
+        if some:
+            items = [*some.values()]
+            union = items[0] if len(items) == 1 else np.unique(np.concatenate(items))
+            scores = model.score(query.at([*some]), union)
+            for row, (b, own) in zip(scores, some.items(), strict=True):
+                mine = row if own is union else row[np.searchsorted(union, own)]
+                found[b] = Found(own, mine)
+        for b, each in enumerate(codes):
+            if each is None:
+                found[b] = Found(None, model.score(query.at([b]))[0])
+        return [found[b] for b in range(len(codes))]
 
     def scores(
         self, model: Model, query: Query, depth: int, allowed: Mask,
         exclude: csr_array | None = None,
     ) -> Scores:  # fmt: skip
         """Return (B, n_items): the scores of each request's candidates for a list of ``depth``,
-        NaN of all others. model: that of the run, or one that came of it by updates."""
-        found = np.full((len(query), model.n_items), np.nan, np.float32)
-        n = self.n * max(1, -(-depth // DEPTH))
-        for b in range(len(query)):
-            one = query if len(query) == 1 else query.take(slice(b, b + 1))
-            gone = exclude if exclude is None or len(query) == 1 else exclude[[b]]
-            codes = self.candidates(one, n, allowed, gone)
-            if codes is None:
-                found[b] = model.score(one)[0]
-            elif len(codes):
-                found[b, codes] = model.score(one, codes)[0]
-        return found
+        NaN of all others. exclude: (B, n_items), by its stored entries."""
+        wanted = [
+            self.wanted(depth, allowed, None if exclude is None else exclude[[b]])
+            for b in range(len(query))
+        ]
+        scores = np.full((len(query), model.n_items), np.nan, np.float32)
+        for b, each in enumerate(self.found(model, query, wanted)):
+            scores[b, slice(None) if each.codes is None else each.codes] = each.scores
+        return scores
 
 
 def recalls(
@@ -157,11 +216,11 @@ def recalls(
     have seen is left out."""
     found: list[list[float]] = [[] for _ in sizes]
     for b in range(len(query)):
-        one = query.take(slice(b, b + 1))
+        one = query.at([b])
         exact, _ = top_k(model.score(one), DEPTH, exclude=one.seen, allowed=allowed)
-        wanted = exact[exact >= 0]
+        best_ = exact[exact >= 0]
         for shares, n in zip(found, sizes, strict=True):
-            codes = made.candidates(one, n, allowed, one.seen)
-            if codes is not None and len(wanted):
-                shares.append(float(np.isin(wanted, codes).mean()))
+            (codes,) = made.candidates(one, [Wanted(n, allowed, one.seen)])
+            if codes is not None and len(best_):
+                shares.append(float(np.isin(best_, codes).mean()))
     return [float(np.mean(shares)) if shares else float("nan") for shares in found]

@@ -68,6 +68,11 @@ class Query:
             withheld=None if self.withheld is None else self.withheld[index],
         )
 
+    def at(self, rows: Sequence[int]) -> Query:
+        """Return the requests at these places: itself where these are all of them in order, so
+        that what models hold of it serves again."""
+        return self if [*rows] == [*range(len(self))] else self.take(np.asarray(rows, np.int64))
+
     def within(self, n: int) -> Query:
         """Return the requests as a model reads them that knows the first n items only."""
         if self.history.shape[1] <= n:
@@ -172,7 +177,7 @@ def history_matrix(
         age = np.where((now[row] >= 0) & (time >= 0), now[row] - time, 0).clip(0) / DAY
         w = np.where(explicit[item], w, w * np.exp2(-age / half_life[event])).astype(np.float32)
     cap = np.array([np.inf if e.cap is None else e.cap for e in events] or [np.inf])
-    if not explicit.any() and not np.isfinite(cap).any() and (w >= 0).all():
+    if not (explicit[item].any() or np.isfinite(cap).any() or (w < 0).any()):
         return csr_array((w, (row, item)), shape=shape)  # duplicates are summed
 
     cell = row.astype(np.int64) * n_items + item

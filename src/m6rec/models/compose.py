@@ -300,9 +300,13 @@ class BlendModel(Model):
         Requests whose words are read get λ as learned of such requests; where that could not be
         learned, half goes to each part that reads. With a history, half is as of that.
         """
-        table: Floats = np.maximum(self.weights, np.float32(FLOOR))
-        table = table / table.sum(axis=2, keepdims=True)
-        buckets = self._buckets(query)
+        of_both = self._lambdas_once.of(
+            self, query, lambda: (self._lambdas(query, False), self._lambdas(query, True))
+        )
+        return of_both[new]
+
+    def _lambdas(self, query: Query, new: bool) -> Floats:
+        table, buckets = self._table, self._buckets(query)
         picked: Floats = table[np.arange(len(table)), buckets]
         if new and self.weights.shape[1] > N_BUCKETS:
             differ = self.weights[:, N_BUCKETS].any(axis=1)
@@ -349,5 +353,16 @@ class BlendModel(Model):
         return self._once.of(self, query, lambda: activity_bucket(query.activity(domain, n)))
 
     @cached_property
+    def _table(self) -> Floats:
+        """λ (D, buckets + 1, P), none of them below FLOOR."""
+        table = np.maximum(self.weights, np.float32(FLOOR))
+        shares: Floats = table / table.sum(axis=2, keepdims=True)
+        return shares
+
+    @cached_property
     def _once(self) -> Once[Ids]:
+        return Once()
+
+    @cached_property
+    def _lambdas_once(self) -> Once[tuple[Floats, Floats]]:
         return Once()

@@ -59,10 +59,12 @@ class Rounded(NamedTuple):
         """Add to out (B, n) the products of vectors (B, d) with each row."""
         _add_products(*_whole(vectors), self.codes, self.scale, out)
 
-    def add_by_group(self, vectors: Floats, offset: Floats, group: Ids, out: Floats) -> None:
-        """Add to out (n,) the product of each row with the vector (G, d) of its group (n,), and
-        the offset (G,) of that."""
-        _add_by_group(*_whole(vectors), offset, self.codes, self.scale, group, out)
+    def add_by_group(self, vectors: Floats, offset: Floats, group: Ids, out: Scores) -> None:
+        """Add to out (B, n) the products of each row with the vector (B, G, d) of its group (n,),
+        and the offset (B, G) of that."""
+        whole, scale = _whole(vectors.reshape(-1, vectors.shape[2]))
+        whole, scale = whole.reshape(vectors.shape), scale.reshape(offset.shape)
+        _add_by_group(whole, scale, offset, self.codes, self.scale, group, out)
 
 
 def _whole(vectors: Floats) -> tuple[Array, Floats]:
@@ -119,4 +121,6 @@ def _add_by_group(vectors, vector_scale, offset, codes, scale, group, out):  # t
     for chunk in prange((n + CHUNK - 1) // CHUNK):
         for i in range(chunk * CHUNK, min(n, chunk * CHUNK + CHUNK)):
             g = group[i]
-            out[i] += _dot(vectors[g], codes[i]) * (scale[i] * vector_scale[g]) + offset[g]
+            for b in range(len(vectors)):
+                product = _dot(vectors[b, g], codes[i])
+                out[b, i] += product * (scale[i] * vector_scale[b, g]) + offset[b, g]

@@ -48,8 +48,8 @@ BROKEN: dict[int | str, dict[str, Any]] = {
 router = APIRouter(prefix="/v1", responses=PROBLEMS)
 
 
-def service(request: Request) -> Service:
-    """The service of this worker."""
+async def service(request: Request) -> Service:
+    """The service of this worker; a coroutine, since FastAPI has a thread run what is none."""
     found: Service = request.app.state.service
     return found
 

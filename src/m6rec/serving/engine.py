@@ -14,14 +14,15 @@ from typing import Any, Literal
 import numpy as np
 
 from m6rec import artifacts
-from m6rec.arrays import Floats, Scores
+from m6rec.arrays import Floats
+from m6rec.candidates.shortlist import Found
 from m6rec.data.query import Query
 from m6rec.errors import M6RecError, QueryError
 from m6rec.explanation import Explanation, explain
 from m6rec.serving import pages
 from m6rec.serving.asks import Answer, Ask, Ranked
 from m6rec.serving.given import Journal
-from m6rec.serving.listing import listed, shortlist
+from m6rec.serving.listing import Frame, framed, listed, scored, shortlist
 from m6rec.serving.live import MICRO, Asker, Live
 from m6rec.serving.nearest import Nearest
 from m6rec.serving.people import among_people, selves, without
@@ -121,35 +122,27 @@ class Engine:
     def _recommend(self, arm: str, asks: Sequence[Ask]) -> list[Answer | M6RecError]:
         live, now = self.live_of(arm), time.time()
         known = self._known(asks, now)
-        askers: list[Asker | M6RecError] = []
-        for ask in asks:
+        answers: list[Answer | M6RecError | None] = [None] * len(asks)
+        good: dict[int, tuple[Asker, Frame]] = {}
+        for i, ask in enumerate(asks):
             try:
                 self._check(live, ask)
-                askers.append(self._asker(live, ask, now, known))
+                asker = self._asker(live, ask, now, known)
+                good[i] = asker, framed(live, ask, asker)
             except M6RecError as error:
-                askers.append(error)
-        good = [a for a in askers if isinstance(a, Asker)]
-        if not good:
-            return [a for a in askers if isinstance(a, M6RecError)]
-        query = live.query(good, int(now))
-        scores = None if shortlist(live) else live.recommender.model.score(query)
-        names, weights = live.parts(query)
-        answers: list[Answer | M6RecError] = []
-        b = 0
-        for ask, asker in zip(asks, askers, strict=True):
-            if isinstance(asker, M6RecError):
-                answers.append(asker)
-                continue
-            one = slice(b, b + 1)
-            b += 1
-            try:
-                own = query if len(query) == 1 else query.take(one)
-                known_scores = None if scores is None else scores[one]
-                given = own, asker, known_scores, names, weights[one]
-                answers.append(self._answer(live, arm, ask, *given, now))
-            except M6RecError as error:
-                answers.append(error)
-        return answers
+                answers[i] = error
+        if good:
+            query = live.query([asker for asker, _ in good.values()], int(now))
+            frames = [frame for _, frame in good.values()]
+            found = scored(live, [asks[i] for i in good], frames, query)
+            names, weights = live.parts(query)
+            for b, (i, frame) in enumerate(zip(good, frames, strict=True)):
+                given = frame, found[b], names, weights[b]
+                try:
+                    answers[i] = self._answer(live, arm, asks[i], query, b, *given, now)
+                except M6RecError as error:
+                    answers[i] = error
+        return [answer for answer in answers if answer is not None]
 
     def explain(self, ask: Ask, items: Sequence[str]) -> list[Explanation]:
         """Return why each of these items has its score for the asker."""
@@ -313,18 +306,19 @@ class Engine:
         arm: str,
         ask: Ask,
         query: Query,
-        asker: Asker,
-        scores: Scores | None,
+        b: int,
+        frame: Frame,
+        found: Found,
         names: Sequence[str],
         weights: Floats,
         now: float,
     ) -> Answer:
         data = live.recommender.dataset
         request = uuid.uuid4().hex
-        found = listed(live, ask, query, asker, scores, int(request, 16))
-        lists = found.lists
+        made = listed(live, ask, frame, found, int(request, 16))
+        lists = made.lists
         codes = lists.items[0][lists.items[0] >= 0]
-        why = self._why(live, query, codes[None], ask.language) if ask.explain else None
+        why = self._why(live, query.at([b]), codes[None], ask.language) if ask.explain else None
         keys = [data.items.key(code) for code in codes.tolist()]
         items = tuple(
             Ranked(
@@ -342,13 +336,13 @@ class Engine:
             run=live.name,
             arm=arm if self.share else "",
             user=ask.user,
-            history=int(np.diff(query.history.indptr)[0]),
+            history=int(query.history.indptr[b + 1] - query.history.indptr[b]),
             items=items,
-            parts=_lambdas(live, names, weights[0], {item.domain for item in items}),
-            page=pages.token(np.r_[found.shown, pages.fingerprints(keys)])
+            parts=_lambdas(live, names, weights, {item.domain for item in items}),
+            page=pages.token(np.r_[made.shown, pages.fingerprints(keys)])
             if len(codes) == ask.k
             else "",
-            confidence=None if found.sure is None or np.isnan(found.sure) else found.sure,
+            confidence=None if made.sure is None or np.isnan(made.sure) else made.sure,
         )
         self.journal.note(answer, now)
         return answer

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from m6rec.arrays import Ids, Mask, Scores
-from m6rec.candidates.shortlist import Shortlist
+from m6rec.candidates.shortlist import Found, Shortlist
 from m6rec.data.query import Query
 from m6rec.models.confident import ConfidentModel
 from m6rec.rank import Lists, rank, these_items, with_twins
@@ -31,39 +32,77 @@ def shortlist(live: Live) -> Shortlist | None:
     return (live.base or live.recommender).shortlist
 
 
-def listed(
-    live: Live, ask: Ask, query: Query, asker: Asker, scores: Scores | None, seed: int
-) -> Listed:
-    """Return the list of one request. scores: (1, n_items), None = they are still to be found;
-    seed: of exploration."""
+class Frame(NamedTuple):
+    """What may stand in the list of one request: allowed items (n_items,), less those excluded
+    (1, n_items), less the first ``offset``. whole: all items must be scored."""
+
+    allowed: Mask
+    exclude: csr_array
+    shown: Ids
+    offset: int
+    whole: bool
+
+
+def framed(live: Live, ask: Ask, asker: Asker) -> Frame:
+    """Return the frame of a request."""
     recommender, data = live.recommender, live.recommender.dataset
-    model, usual = recommender.model, recommender.rank
-    explore = usual.explore if ask.explore is None else ask.explore
     allowed = live.allowed(ask.domain, ask.filter, ask.categories)
-    short = shortlist(live)
-    if scores is None and (short is None or ask.boosts or explore):
-        scores = model.score(query)  # a guess knows nothing of what else lifts an item
-    if scores is not None and ask.boosts:
-        scores = scores + _lift(live, ask, scores, allowed)
     shown = pages.shown(ask.page)
     if len(shown):
         allowed = allowed & ~np.isin(pages.fingerprints(data.items.keys), shown)
-    exclude = _excluded(live, ask, query, asker)
-    depth = min(ask.offset, data.n_items)
-    if scores is None:
+    explore = recommender.rank.explore if ask.explore is None else ask.explore
+    return Frame(
+        allowed=allowed,
+        exclude=_excluded(live, ask, asker),
+        shown=shown,
+        offset=min(ask.offset, data.n_items),
+        whole=bool(ask.boosts or explore),  # a guess knows nothing of what else lifts an item
+    )
+
+
+def scored(live: Live, asks: Sequence[Ask], frames: Sequence[Frame], query: Query) -> list[Found]:
+    """Return what each request is ranked from: its candidates, or all items."""
+    model, short = live.recommender.model, shortlist(live)
+    whole = [b for b, frame in enumerate(frames) if frame.whole or short is None]
+    rest = sorted({*range(len(frames))} - {*whole})
+    found: dict[int, Found] = {}
+    if whole:
+        scores = model.score(query.at(whole))
+        found |= {b: Found(None, row) for b, row in zip(whole, scores, strict=True)}
+    if rest:
         assert short is not None
-        scores = short.scores(model, query, ask.k + depth, allowed, exclude)
+        wanted = [
+            short.wanted(asks[b].k + frames[b].offset, frames[b].allowed, frames[b].exclude)
+            for b in rest
+        ]
+        found |= dict(zip(rest, short.found(model, query.at(rest), wanted), strict=True))
+    return [found[b] for b in range(len(frames))]
+
+
+def listed(live: Live, ask: Ask, frame: Frame, found: Found, seed: int) -> Listed:
+    """Return the list of one request. seed: of exploration."""
+    recommender = live.recommender
+    model, usual = recommender.model, recommender.rank
+    explore = usual.explore if ask.explore is None else ask.explore
+    diversity = usual.diversity if ask.diversity is None else ask.diversity
+    scores = found.scores[None]
+    if found.codes is not None:  # candidates are allowed, and not excluded
+        alike = live.alike[found.codes] if diversity else None
+        lists = rank(scores, ask.k, offset=frame.offset, diversity=diversity, alike=alike)
+        codes = np.append(found.codes, -1)[lists.items]  # -1, an empty place, is the last
+        return Listed(lists._replace(items=codes), frame.shown, None)
+    if ask.boosts:
+        scores = scores + _lift(live, ask, scores, frame.allowed)
     lists = rank(
-        scores, ask.k, exclude=exclude, allowed=allowed, offset=depth,
-        diversity=usual.diversity if ask.diversity is None else ask.diversity,
-        alike=live.alike, explore=explore,
+        scores, ask.k, exclude=frame.exclude, allowed=frame.allowed, offset=frame.offset,
+        diversity=diversity, alike=live.alike, explore=explore,
         rng=np.random.default_rng(seed) if explore else None,
     )  # fmt: skip
     sure = None
     if isinstance(model, ConfidentModel):
-        shut = ~allowed | (exclude[[0]].toarray()[0] != 0)
+        shut = ~frame.allowed | (frame.exclude.toarray()[0] != 0)
         sure = float(model.confidence(np.where(shut, np.float32(np.nan), scores))[0])
-    return Listed(lists, shown, sure)
+    return Listed(lists, frame.shown, sure)
 
 
 def _lift(live: Live, ask: Ask, scores: Scores, allowed: Mask) -> Scores:
@@ -75,13 +114,11 @@ def _lift(live: Live, ask: Ask, scores: Scores, allowed: Mask) -> Scores:
     return lift
 
 
-def _excluded(live: Live, ask: Ask, query: Query, asker: Asker) -> csr_array:
+def _excluded(live: Live, ask: Ask, asker: Asker) -> csr_array:
     recommender, data = live.recommender, live.recommender.dataset
-    gone = [recommender.items(ask.exclude)]
-    if query.withheld is not None:
-        gone.append(query.withheld.indices)
-    if not ask.seen:  # events of weight 0 too: those were seen
-        gone += [query.history.indices, data.items.encode(asker.item)]
+    gone = [recommender.items(ask.exclude), data.items.encode(asker.withheld)]
+    if not ask.seen:
+        gone.append(data.items.encode(asker.item))
     exclude = these_items(np.concatenate(gone), data.n_items)
     twins = recommender.fitted.twins
     return with_twins(exclude, twins) if len(twins) else exclude
