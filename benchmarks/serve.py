@@ -1,13 +1,15 @@
 """The service under load: wrk against `m6rec serve` on SQLite and PostgreSQL.
 
-    python benchmarks/serve.py [--run DIR] [--seconds 20] [--workers 2]
+    python benchmarks/serve.py [--run DIR] [--seconds 10] [--rounds 5] [--workers 2]
         [--store sqlite:////tmp/x.db --store postgresql://postgres@127.0.0.1/test]
         [--candidates 0 --candidates auto]
     python benchmarks/serve.py --soak 30
 
 Without --run, a million made-up events of 100,000 items in two domains are fitted first, with all
 parts of kind `m6rec` (towers for one epoch), and kept in --out. Each store is filled from the run.
-Measured: 1, 8 and 16 connections that ask for 10 items of random users, explanations off. --soak:
+Measured: 1, 8 and 16 connections that ask for 10 items of random users, explanations off, in rounds
+of --seconds; which worker takes how many of the connections is chance, so each round makes them
+anew, and the least and the greatest of all rounds are printed. --soak:
 two connections for so many minutes, of whose requests one in five wants reasons too, three in ten
 are events, and one in a hundred writes an item; the memory is printed every minute. wrk is
 Debian's package wrk.
@@ -156,18 +158,37 @@ def serving(
         server.wait()
 
 
-def measure(run: Path, store: str, seconds: int, workers: int, candidates: str) -> None:
-    """Start a server, ask it, and print what wrk says."""
-    with serving(run, store, workers, candidates, ASK) as (pid, wrk):
-        for connections in (1, 1, 8, 16):
-            _, before = used(pid)
-            load = [*wrk, f"-c{connections}", f"-d{seconds}s"]
-            said = subprocess.run(load, capture_output=True, text=True).stdout.splitlines()[-1]
-            mb, after = used(pid)
-            done = seconds * float(re.search(r"(\d+) a second", said)[1])
-            print(f"{plain(store)}, candidates {candidates}, {connections} connections: {said}; "
-                  f"{mb:,.0f} MB; {1e3 * (after - before) / max(1, done):.1f} ms of CPU each",
-                  flush=True)  # fmt: skip
+def measure(run: Path, store: str, seconds: int, rounds: int, workers: int, asked: str) -> None:
+    """Start a server, ask it in rounds, each with new connections, and print what wrk says."""
+    with serving(run, store, workers, asked, ASK) as (pid, wrk):
+        subprocess.run([*wrk, "-c8", f"-d{seconds}s"], capture_output=True)
+        for connections in (1, 8, 16):
+            found, cpu = [], []
+            for _ in range(rounds):
+                _, before = used(pid)
+                load = [*wrk, f"-c{connections}", f"-d{seconds}s"]
+                said = subprocess.run(load, capture_output=True, text=True).stdout.splitlines()[-1]
+                mb, after = used(pid)
+                found.append([float(x) for x in re.findall(r"(?<![a-z\d.])[\d.]+", said)])
+                cpu.append(1e3 * (after - before) / max(1, seconds * found[-1][4]))
+            of = [f"{low:.1f} to {high:.1f}" for low, high in spread(found)]
+            print(f"{plain(store)}, candidates {asked}, {connections} connections: p50 {of[0]} ms, "
+                  f"p95 {of[1]}, p99 {of[2]}; {of[4]} a second; "
+                  f"{sum(row[5] for row in found):.0f} errors; {mb:,.0f} MB; "
+                  f"{min(cpu):.1f} to {max(cpu):.1f} ms of CPU each", flush=True)  # fmt: skip
+
+
+def spread(rows: list[list[float]]) -> list[tuple[float, float]]:
+    """Return the least and the greatest of each column."""
+    return [(min(column), max(column)) for column in zip(*rows, strict=True)]
+
+
+def yardstick() -> float:
+    """Return the seconds of ten million additions in Python, to compare machines by."""
+    began, total = time.perf_counter(), 0
+    for i in range(10_000_000):
+        total += i
+    return time.perf_counter() - began
 
 
 def soak(run: Path, store: str, minutes: int, workers: int, candidates: str) -> None:
@@ -190,7 +211,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path)
     parser.add_argument("--out", type=Path, default=Path("/tmp/m6rec-serve"))
-    parser.add_argument("--seconds", type=int, default=20)
+    parser.add_argument("--seconds", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--store", action="append")
     parser.add_argument("--candidates", action="append", help="0 = all items; auto; a number")
@@ -199,9 +221,10 @@ if __name__ == "__main__":
     chosen = options.run or options.out / "made-up"
     if not chosen.exists():
         chosen = fitted(options.out)
+    print(f"ten million additions in Python: {yardstick():.2f} s", flush=True)
     for url in options.store or [f"sqlite:///{options.out}/load.db"]:
         for candidates in options.candidates or ["auto"]:
             if options.soak:
                 soak(chosen, url, options.soak, options.workers, candidates)
             else:
-                measure(chosen, url, options.seconds, options.workers, candidates)
+                measure(chosen, url, options.seconds, options.rounds, options.workers, candidates)

@@ -28,6 +28,7 @@ from m6rec.errors import ConfigError
 from m6rec.evaluation import evaluate
 from m6rec.models import transfer
 from m6rec.models.base import Recipe
+from m6rec.models.graph import Graph
 from m6rec.models.neighbours import Neighbours, RP3Beta
 from m6rec.models.pct import Pct
 from m6rec.models.transfer import Local
@@ -157,7 +158,7 @@ def test_options_are_learned_alike(monkeypatch: pytest.MonkeyPatch, pool: Pool) 
     assert alone == found
 
 
-@pytest.mark.parametrize("recipe", [Neighbours(k=5), RP3Beta(k=5)])
+@pytest.mark.parametrize("recipe", [Neighbours(k=5), RP3Beta(k=5), Graph(dim=8)])
 def test_other_models_are_those_of_one_machine(pool: Pool, recipe: Recipe) -> None:
     data = world()
     alone = recipe.fit(data, Run(threads=1)).state()

@@ -63,7 +63,9 @@ class Partners:
     precision: Floats
 
 
-def presence_basis(ratings: csr_array, dim: int, rng: np.random.Generator) -> Floats:
+def presence_basis(
+    ratings: csr_array, dim: int, rng: np.random.Generator, pool: Pool = HERE
+) -> Floats:
     """Return (n_items, dim): items by who rated them, zero for those that nobody did.
 
     Right singular vectors of D_u^-½ R̄ D_i^-½, R̄ being 1 where there is a rating, of mean
@@ -74,7 +76,7 @@ def presence_basis(ratings: csr_array, dim: int, rng: np.random.Generator) -> Fl
     rows = csr_array(
         ((1 / root).astype(np.float32), ratings.indices, ratings.indptr), shape=ratings.shape
     )
-    basis, _ = right_basis(rows, min(dim, *ratings.shape), POWER, rng)
+    basis, _ = right_basis(rows, min(dim, *ratings.shape), POWER, rng, pool)
     basis *= np.sqrt(np.float32(ratings.shape[1]))
     return np.pad(basis, ((0, 0), (0, dim - basis.shape[1])))
 

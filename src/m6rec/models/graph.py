@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import reduce
+from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -27,9 +30,11 @@ from m6rec.models.kernels import compact, parts, spread, times_gram, times_gram_
 from m6rec.models.rounded import Rounded
 from m6rec.models.scope import Grouped, Scope, Sources
 from m6rec.models.search import AUTO, is_open, search
+from m6rec.pool import HERE, Pool, cut
 from m6rec.tracking import Run
 
 EXTRA = 32  # columns beyond dim that make the randomised basis accurate
+ROWS = 65_536  # whose products with the basis are held at once
 GRID = {
     "user_power": (0.5, 0.3),
     "item_power": (0.5, 0.4),
@@ -89,7 +94,7 @@ class Graph(Recipe):
         degree = np.asarray(matrix.sum(axis=0), np.float32)
         rows = normalised(matrix, float(self.user_power), float(self.item_power))
         with threads(run.threads):
-            basis, singular = right_basis(rows, self.dim, self.sweeps, run.rng("graph"))
+            basis, singular = right_basis(rows, self.dim, self.sweeps, run.rng("graph"), run.pool)
         greatest = singular.max(initial=0) or np.float32(1)
         rows.data /= greatest
         singular /= greatest
@@ -115,26 +120,45 @@ class Graph(Recipe):
 
 
 def right_basis(
-    rows: csr_array, dim: int, sweeps: int, rng: np.random.Generator
+    rows: csr_array, dim: int, sweeps: int, rng: np.random.Generator, pool: Pool = HERE
 ) -> tuple[Floats, Floats]:
     """Return the greatest singular values and right vectors, (n, dim) and (dim,) float32.
 
     Randomised subspace iteration (Halko, Martinsson, Tropp 2011): each sweep multiplies a basis
-    by RᵀR and makes it orthonormal again.
+    by RᵀR and makes it orthonormal again. The products are cut by columns of the basis and the
+    last one by runs of ROWS rows, so that the result does not depend on the pool.
     """
     m, n = rows.shape
     width = min(dim + EXTRA, m, n)
     columns = transposed(rows)
-    basis = spread(columns, rng.standard_normal((m, width), dtype=np.float32))
+    right, left = pool.share(rows), pool.share(columns)
+    runs = [*pairwise(cut(np.ones(width), pool.size).tolist())]
+
+    def beside(function: Callable[..., Floats], given: tuple[csr_array, ...], of: Floats) -> Floats:
+        found = [*pool.map(function, ((*given, of[:, first:last]) for first, last in runs))]
+        return found[0] if len(found) == 1 else np.hstack(found)
+
+    basis = beside(spread, (left,), rng.standard_normal((m, width), dtype=np.float32))
     for _ in range(sweeps):
-        basis = np.linalg.qr(basis)[0]
-        basis = spread(columns, spread(rows, basis))
+        basis = beside(_through, (right, left), np.linalg.qr(basis)[0])
     basis = np.linalg.qr(basis)[0]
-    seen = spread(rows, basis)
-    square, turn = np.linalg.eigh((seen.T @ seen).astype(np.float64))
+    whole = pool.share(basis)
+    moments = pool.map(_moment, ((right, first, whole) for first in range(0, m, ROWS)))
+    square, turn = np.linalg.eigh(reduce(np.add, moments, np.zeros((basis.shape[1],) * 2)))
     top = np.argsort(-square)[: min(dim, width)]
     vectors = np.ascontiguousarray(basis @ turn[:, top].astype(np.float32))
     return vectors, np.sqrt(np.maximum(square[top], 0)).astype(np.float32)
+
+
+def _through(rows: csr_array, columns: csr_array, basis: Floats) -> Floats:
+    """RᵀR times some columns of a basis."""
+    return spread(columns, spread(rows, basis))
+
+
+def _moment(rows: csr_array, first: int, basis: Floats) -> Array:
+    """The second moment (width, width) of a run of rows in a basis."""
+    seen = spread(rows[first : first + ROWS], basis)
+    return (seen.T @ seen).astype(np.float64)
 
 
 class GraphModel(Additive):

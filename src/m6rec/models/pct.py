@@ -184,7 +184,7 @@ def fit(
         if ratings.nnz:
             state["middle"][d] = ratings.data.mean(), ratings.data.min(), ratings.data.max()
             rng = run.rng("presence", names[d])
-            state["presence"][inside[d]] = bayes.presence_basis(ratings, width, rng)
+            state["presence"][inside[d]] = bayes.presence_basis(ratings, width, rng, run.pool)
     attributes = user_features(train.user_features, train.n_users, recipe.attributes)
     parts = Events.split(matrix, train.item_domain, n_domains)
     every = kept is not None or bool(state["omega"].any())  # are users' vectors wanted later?
