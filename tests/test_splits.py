@@ -174,7 +174,7 @@ def test_holdout_leaves_users_an_event(data: Dataset, seed: int) -> None:
         assert rows(split.test) <= last
 
 
-def test_holdout_covers_cold_buckets() -> None:
+def test_holdout_covers_cold_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     data = Dataset.build(
         user=np.repeat(np.arange(400), 10), item=rng.integers(0, 100, 4000), users=400, items=100,
@@ -187,8 +187,27 @@ def test_holdout_covers_cold_buckets() -> None:
     cells = {(u, d) for u in range(400) for d in (0, 1)}
     left = set(zip(split.train.user.tolist(), (split.train.item % 2).tolist(), strict=True))
     assert 20 <= len(cells - left) <= 80
+    monkeypatch.setattr(splits, "LEAST", 0)
     bounded = holdout(data, rng, cold_users=0.1, cold_items=0.05, max_events=40)
     assert 20 <= len(bounded.test) <= 120
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_a_bound_leaves_small_domains_enough(
+    monkeypatch: pytest.MonkeyPatch, ordered: bool
+) -> None:
+    monkeypatch.setattr(splits, "LEAST", 50)
+    large, small = np.repeat(np.arange(4000), 5), np.repeat(np.arange(200), 5)
+    data = Dataset.build(
+        user=np.r_[large, small], item=np.r_[np.arange(20_000) % 90, 90 + np.arange(1000) % 10],
+        users=4000, items=100, domains=DOMAINS, item_domain=np.arange(100) // 90, ordered=ordered,
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    held = holdout(data, rng, fraction=0.2, cold_users=0, max_events=100).test
+    in_small = int((held.item >= 90).sum())
+    assert 30 <= in_small <= 70 and len(held) - in_small <= 150
+    whole = holdout(data, rng, fraction=0.02, cold_users=0).test
+    assert len(whole) <= 550 and (whole.item >= 90).sum() <= 50  # no more than unbounded
 
 
 def test_a_holdout_that_would_be_empty_takes_the_newest_event_of_the_busiest_user() -> None:

@@ -16,6 +16,7 @@ from m6rec.data.vocab import Vocab
 from m6rec.errors import ConfigError, DataError, suggestion
 
 WORDED = 600  # users with words that a holdout has at least, if that is no more than a third
+LEAST = 3_000  # events of a domain that a bounded holdout has, of all that it would have unbounded
 
 Kind = Literal[
     "temporal", "leave-last", "random", "k-fold", "cold-user", "cold-item", "target-domain"
@@ -267,24 +268,26 @@ def holdout(
     """Carve a holdout from train, on which λ, ω, calibration and early stopping are chosen.
 
     Ordered data holds out the newest event of users in each of their domains, unordered data
-    random events; about ``fraction`` of all and at most about ``max_events``. No user loses
-    their only event that way. So that cold buckets are learned too, all events in one domain of
-    ``cold_users`` of the users with several domains are held, and all events of ``cold_items``
-    of the items where items have text or attributes (each at most a quarter of the bound). Users
-    who come with words are held whole, so that they are asked with nothing but their words: about
-    ``fraction`` of them, more where that are few, but no more than a third.
+    random events; about ``fraction`` of all and at most about ``max_events``, but as many as
+    LEAST of a domain of which that leaves fewer. No user loses their only event that way. So that
+    cold buckets are learned too, all events in one domain of ``cold_users`` of the users with
+    several domains are held, and all events of ``cold_items`` of the items where items have text
+    or attributes (each at most a quarter of the bound). Users who come with words are held whole,
+    so that they are asked with nothing but their words: about ``fraction`` of them, more where
+    that are few, but no more than a third.
     Never empty on either side; raises DataError where train has fewer than two events.
     """
     n = len(train)
     if n < 2:
         raise DataError(f"train has {n} events; at least 2 are needed to hold some out")
-    wanted = min(fraction * n, max_events)
+    domain = train.item_domain[train.item]
     if train.ordered:
         newest = _places(_cell(train))[0] == 1
-        share = min(1.0, wanted / int(newest.sum()))
-        held = newest & (rng.random(train.n_users) < share)[train.user]
+        share = _shares(domain[newest], train.n_domains, fraction * n, max_events)
+        held = newest & (rng.random(train.n_users)[train.user] < share[domain])
     else:
-        held = _by_link(train, rng.random(n) < wanted / n)
+        share = _shares(domain, train.n_domains, fraction * n, max_events)
+        held = _by_link(train, rng.random(n) < share[domain])
     held = _leave_one(train, held)
     quarter = max_events / 4 / n
     if train.n_domains > 1 and cold_users:
@@ -307,6 +310,15 @@ def familiar(split: Split) -> Split:
     test = split.test
     known = np.bincount(split.train.item, minlength=split.train.n_items)[test.item] > 0
     return replace(split, test=test.take(known)) if known.any() else split
+
+
+def _shares(domain: Ids, n_domains: int, wanted: float, most: float) -> Array:
+    """(D,) what share of the events (N,) of each domain is to be held so that ``wanted`` are, or
+    ``most`` and what small domains need."""
+    n = len(domain)
+    there = np.maximum(1, np.bincount(domain, minlength=n_domains))
+    thin = np.maximum(min(wanted, most) / n, LEAST / there)
+    return np.minimum(1.0, np.minimum(wanted / n, thin))
 
 
 def _by_link(dataset: Dataset, drawn: Array) -> Array:
