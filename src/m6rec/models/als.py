@@ -10,7 +10,7 @@ from numba import prange
 
 from m6rec.arrays import Array, Floats, Ids, Mask
 from m6rec.compiled import compiled, plain
-from m6rec.models.lanes import LANES, every, load, plus, spread, store, total
+from m6rec.models.lanes import LANES, WIDE, every, load, plus, spread, store, total
 
 ROWS = 4  # of the left side that are worked on together
 BLOCK = 64  # entries of a row whose factors are laid out at once
@@ -273,11 +273,13 @@ def _add_products(a: Any, y: Any, n: int, i: int, end: int, sign: Any) -> None:
     """Add sign · y[:n, i : i + ROWS]ᵀ y[:n] to rows i … i + ROWS - 1 of a, from the vector of the
     diagonal on to column end. y may be a itself if n ≤ i."""
     at = i // LANES * LANES
-    while at + 2 * LANES <= end:
-        _pair(a, y, n, i, at, sign)
-        at += 2 * LANES
-    if at < end:
+    if WIDE:  # else the totals of a pair are more than there are registers
+        while at + 2 * LANES <= end:
+            _pair(a, y, n, i, at, sign)
+            at += 2 * LANES
+    while at < end:
         _single(a, y, n, i, at, sign)
+        at += LANES
 
 
 # Each total is a variable, and so a register, while y goes by.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
 from numba.core.datamodel import models
@@ -17,6 +17,7 @@ from numba.extending import intrinsic, register_model
 
 _cgutils: Any = cgutils  # numba has no types
 LANES = 16  # numbers of a vector; narrower processors take it in parts
+WIDE = bool(binding.get_host_cpu_features().get("avx512f"))
 FLOAT, INDEX = ir.FloatType(), ir.IntType(32)
 VECTOR = ir.VectorType(FLOAT, LANES)
 
@@ -38,7 +39,7 @@ def operation(function: Callable[..., Any]) -> Callable[..., Any]:
 @register_model(_Lanes)
 class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, VECTOR)  # type: ignore[no-untyped-call]
+        super().__init__(manager, kind, VECTOR)
 
 
 @operation
