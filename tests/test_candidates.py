@@ -86,7 +86,7 @@ def test_what_is_left_out_takes_no_place(model: Model, data: Dataset, short: Sho
     (first,) = short.candidates(query, [Wanted(40, allowed)])
     assert first is not None and 40 <= len(first) <= 60 and allowed[first].all()
     one = query.seen
-    (second,) = short.candidates(query, [Wanted(40, allowed, one)])
+    (second,) = short.candidates(query, [Wanted(40, allowed, one.indices)])
     assert second is not None and not np.isin(second, one.indices).any()
     few = np.zeros(N, np.bool_)
     few[[5, 80, 399]] = True

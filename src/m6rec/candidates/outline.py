@@ -114,8 +114,9 @@ class Outline:
             block = np.zeros((b, self.n_domains, self.widths[p]), np.float32)
             for d in np.unique(np.flatnonzero(heard[:, :, p].any(axis=0)) % self.n_domains):
                 vectors = part.embed_query(query, int(d))
-                told[:, d, p] = (~np.isnan(vectors)).all(axis=1) & vectors.any(axis=1)
-                block[:, d] = np.nan_to_num(vectors)
+                there = ~np.isnan(vectors).any(axis=1)
+                told[:, d, p] = there & vectors.any(axis=1)
+                block[there, d] = vectors[there]
             blocks.append(block)
         for p in self.reaches if sparse else ():
             if not heard[:, :, p].any():

@@ -15,7 +15,6 @@ from m6rec.arrays import Ids, Mask, Scores
 from m6rec.candidates.index import Index, Lists, library
 from m6rec.candidates.outline import Asked, Outline, outlined
 from m6rec.candidates.sketch import DIM, Sketch, best
-from m6rec.compiled import structure
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query
 from m6rec.models.base import Model
@@ -34,18 +33,17 @@ TOGETHER, WIDE = 8, 20_000  # most requests scored together, and candidates that
 
 
 class Wanted(NamedTuple):
-    """What one request looks for. n: candidates. allowed: (n_items,) items. exclude: (1, n_items),
-    by its stored entries."""
+    """What one request looks for. n: candidates. allowed: (n_items,) items. exclude: (M,) codes."""
 
     n: int
     allowed: Mask
-    exclude: csr_array | None = None
+    exclude: Ids | None = None
 
     def left(self) -> Mask:
         """(n_items,) what may be a candidate."""
         there = self.allowed.copy()
         if self.exclude is not None:
-            there[structure(self.exclude)[1]] = False
+            there[self.exclude] = False
         return there
 
 
@@ -120,7 +118,7 @@ class Shortlist:
         )  # fmt: skip
         return None
 
-    def wanted(self, depth: int, allowed: Mask, exclude: csr_array | None = None) -> Wanted:
+    def wanted(self, depth: int, allowed: Mask, exclude: Ids | None = None) -> Wanted:
         """Return what to look for, for a list of ``depth``."""
         return Wanted(self.n * max(1, -(-depth // DEPTH)), allowed, exclude)
 
@@ -198,10 +196,12 @@ class Shortlist:
     ) -> Scores:  # fmt: skip
         """Return (B, n_items): the scores of each request's candidates for a list of ``depth``,
         NaN of all others. exclude: (B, n_items), by its stored entries."""
-        wanted = [
-            self.wanted(depth, allowed, None if exclude is None else exclude[[b]])
-            for b in range(len(query))
-        ]
+        gone = (
+            [None] * len(query)
+            if exclude is None
+            else np.split(exclude.indices, exclude.indptr[1:-1])
+        )
+        wanted = [self.wanted(depth, allowed, each) for each in gone]
         scores = np.full((len(query), model.n_items), np.nan, np.float32)
         for b, each in enumerate(self.found(model, query, wanted)):
             scores[b, slice(None) if each.codes is None else each.codes] = each.scores
@@ -220,7 +220,7 @@ def recalls(
         exact, _ = top_k(model.score(one), DEPTH, exclude=one.seen, allowed=allowed)
         best_ = exact[exact >= 0]
         for shares, n in zip(found, sizes, strict=True):
-            (codes,) = made.candidates(one, [Wanted(n, allowed, one.seen)])
+            (codes,) = made.candidates(one, [Wanted(n, allowed, one.seen.indices)])
             if codes is not None and len(best_):
                 shares.append(float(np.isin(best_, codes).mean()))
     return [float(np.mean(shares)) if shares else float("nan") for shares in found]

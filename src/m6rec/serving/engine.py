@@ -319,7 +319,7 @@ class Engine:
         lists = made.lists
         codes = lists.items[0][lists.items[0] >= 0]
         why = self._why(live, query.at([b]), codes[None], ask.language) if ask.explain else None
-        keys = [data.items.key(code) for code in codes.tolist()]
+        keys = data.items.decode(codes)
         items = tuple(
             Ranked(
                 item=key,

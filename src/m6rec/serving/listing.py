@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from m6rec.arrays import Ids, Mask, Scores
 from m6rec.candidates.shortlist import Found, Shortlist
@@ -34,10 +33,10 @@ def shortlist(live: Live) -> Shortlist | None:
 
 class Frame(NamedTuple):
     """What may stand in the list of one request: allowed items (n_items,), less those excluded
-    (1, n_items), less the first ``offset``. whole: all items must be scored."""
+    (M,), less the first ``offset``. whole: all items must be scored."""
 
     allowed: Mask
-    exclude: csr_array
+    exclude: Ids
     shown: Ids
     offset: int
     whole: bool
@@ -94,13 +93,15 @@ def listed(live: Live, ask: Ask, frame: Frame, found: Found, seed: int) -> Liste
     if ask.boosts:
         scores = scores + _lift(live, ask, scores, frame.allowed)
     lists = rank(
-        scores, ask.k, exclude=frame.exclude, allowed=frame.allowed, offset=frame.offset,
+        scores, ask.k, exclude=these_items(frame.exclude, scores.shape[1]),
+        allowed=frame.allowed, offset=frame.offset,
         diversity=diversity, alike=live.alike, explore=explore,
         rng=np.random.default_rng(seed) if explore else None,
     )  # fmt: skip
     sure = None
     if isinstance(model, ConfidentModel):
-        shut = ~frame.allowed | (frame.exclude.toarray()[0] != 0)
+        shut = ~frame.allowed
+        shut[frame.exclude] = True
         sure = float(model.confidence(np.where(shut, np.float32(np.nan), scores))[0])
     return Listed(lists, frame.shown, sure)
 
@@ -114,11 +115,11 @@ def _lift(live: Live, ask: Ask, scores: Scores, allowed: Mask) -> Scores:
     return lift
 
 
-def _excluded(live: Live, ask: Ask, asker: Asker) -> csr_array:
+def _excluded(live: Live, ask: Ask, asker: Asker) -> Ids:
     recommender, data = live.recommender, live.recommender.dataset
     gone = [recommender.items(ask.exclude), data.items.encode(asker.withheld)]
     if not ask.seen:
         gone.append(data.items.encode(asker.item))
-    exclude = these_items(np.concatenate(gone), data.n_items)
-    twins = recommender.fitted.twins
-    return with_twins(exclude, twins) if len(twins) else exclude
+    codes = np.concatenate(gone)
+    codes, twins = codes[codes >= 0], recommender.fitted.twins
+    return with_twins(these_items(codes, data.n_items), twins).indices if len(twins) else codes
