@@ -219,6 +219,9 @@ def test_the_service_scores_candidates_only(tmp_path: Path) -> None:
         assert all(row.domain == "books" and row.item != "books/i300" for row in some.items)
         lifted = Ask(user="u1", explore=0.5, k=10, explain=False)
         assert isinstance(engine.recommend([lifted])[0], Answer)
+        nothing = Ask(user="u1", categories=("none",), diversity=0.5, k=10, explain=False)
+        (empty,) = engine.recommend([nothing])
+        assert isinstance(empty, Answer) and not empty.items
         engine.close()
         store.close()
     same = [len(a & b) for a, b in zip(lists[0], lists[60], strict=True)]

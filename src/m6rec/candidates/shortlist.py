@@ -177,18 +177,19 @@ class Shortlist:
         """Score together: each request on the candidates of all."""
         codes = self.candidates(query, wanted)
         some = {b: each for b, each in enumerate(codes) if each is not None and len(each)}
-        found = {b: Found(each, np.zeros(0, np.float32)) for b, each in enumerate(codes)}
+        scored: dict[int, Scores] = {}
         if some:
-            items = [*some.values()]
-            union = items[0] if len(items) == 1 else np.unique(np.concatenate(items))
-            scores = model.score(query.at([*some]), union)
-            for row, (b, own) in zip(scores, some.items(), strict=True):
-                mine = row if own is union else row[np.searchsorted(union, own)]
-                found[b] = Found(own, mine)
-        for b, each in enumerate(codes):
-            if each is None:
-                found[b] = Found(None, model.score(query.at([b]))[0])
-        return [found[b] for b in range(len(codes))]
+            union = np.unique(np.concatenate([*some.values()]))
+            rows = model.score(query.at([*some]), union)
+            for row, (b, own) in zip(rows, some.items(), strict=True):
+                scored[b] = row[np.searchsorted(union, own)]
+        nothing = np.zeros(0, np.float32)
+        return [
+            Found(None, model.score(query.at([b]))[0])
+            if own is None
+            else Found(own, scored.get(b, nothing))
+            for b, own in enumerate(codes)
+        ]
 
     def scores(
         self, model: Model, query: Query, depth: int, allowed: Mask,

@@ -17,6 +17,8 @@ from m6rec.models.rounded import Rounded
 DIM = 64  # length of the short vectors
 SAMPLE = 20_000  # items from which the shortening is learned
 CHUNK = 8192  # items that are shortened at once
+STEP, SPARE = 64, 8  # every 64th guess is in a sample; more of it that reach the level
+LEAST = np.float32(-np.inf)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,10 +107,6 @@ def best(guesses: Scores, allowed: Array, n: int) -> Ids:
         value = masked[near]
         near = near[value >= np.partition(value, len(value) - n)[len(value) - n]]
     return near
-
-
-LEAST = np.float32(-np.inf)
-STEP, SPARE = 64, 8  # every 64th is in the sample; more of it that reach the level
 
 
 def _level(values: Scores, n: int) -> Any:

@@ -33,13 +33,13 @@ def shortlist(live: Live) -> Shortlist | None:
 
 class Frame(NamedTuple):
     """What may stand in the list of one request: allowed items (n_items,), less those excluded
-    (M,), less the first ``offset``. whole: all items must be scored."""
+    (M,), less the first ``offset``. explore: share of positions that show a random one."""
 
     allowed: Mask
     exclude: Ids
     shown: Ids
     offset: int
-    whole: bool
+    explore: float
 
 
 def framed(live: Live, ask: Ask, asker: Asker) -> Frame:
@@ -49,20 +49,23 @@ def framed(live: Live, ask: Ask, asker: Asker) -> Frame:
     shown = pages.shown(ask.page)
     if len(shown):
         allowed = allowed & ~np.isin(pages.fingerprints(data.items.keys), shown)
-    explore = recommender.rank.explore if ask.explore is None else ask.explore
     return Frame(
         allowed=allowed,
         exclude=_excluded(live, ask, asker),
         shown=shown,
         offset=min(ask.offset, data.n_items),
-        whole=bool(ask.boosts or explore),  # a guess knows nothing of what else lifts an item
+        explore=recommender.rank.explore if ask.explore is None else ask.explore,
     )
 
 
 def scored(live: Live, asks: Sequence[Ask], frames: Sequence[Frame], query: Query) -> list[Found]:
     """Return what each request is ranked from: its candidates, or all items."""
     model, short = live.recommender.model, shortlist(live)
-    whole = [b for b, frame in enumerate(frames) if frame.whole or short is None]
+    whole = [
+        b
+        for b, (ask, frame) in enumerate(zip(asks, frames, strict=True))
+        if short is None or ask.boosts or frame.explore  # of these a guess knows nothing
+    ]
     rest = sorted({*range(len(frames))} - {*whole})
     found: dict[int, Found] = {}
     if whole:
@@ -82,21 +85,20 @@ def listed(live: Live, ask: Ask, frame: Frame, found: Found, seed: int) -> Liste
     """Return the list of one request. seed: of exploration."""
     recommender = live.recommender
     model, usual = recommender.model, recommender.rank
-    explore = usual.explore if ask.explore is None else ask.explore
     diversity = usual.diversity if ask.diversity is None else ask.diversity
     scores = found.scores[None]
     if found.codes is not None:  # candidates are allowed, and not excluded
-        alike = live.alike[found.codes] if diversity else None
+        codes = np.append(found.codes, -1)  # an empty place, -1, is the last
+        alike = live.alike[codes] if diversity else None
         lists = rank(scores, ask.k, offset=frame.offset, diversity=diversity, alike=alike)
-        codes = np.append(found.codes, -1)[lists.items]  # -1, an empty place, is the last
-        return Listed(lists._replace(items=codes), frame.shown, None)
+        return Listed(lists._replace(items=codes[lists.items]), frame.shown, None)
     if ask.boosts:
         scores = scores + _lift(live, ask, scores, frame.allowed)
     lists = rank(
         scores, ask.k, exclude=these_items(frame.exclude, scores.shape[1]),
         allowed=frame.allowed, offset=frame.offset,
-        diversity=diversity, alike=live.alike, explore=explore,
-        rng=np.random.default_rng(seed) if explore else None,
+        diversity=diversity, alike=live.alike, explore=frame.explore,
+        rng=np.random.default_rng(seed) if frame.explore else None,
     )  # fmt: skip
     sure = None
     if isinstance(model, ConfidentModel):
