@@ -66,9 +66,12 @@ def test_history_is_oldest_first_and_blind_to_the_future(store: Store) -> None:
     assert both == [store.history(user, END) for user in ("bob", "nobody", "ann")]
     assert store.histories(["ann"], 8)[0] == store.history("ann", 8)
     some = ["bob", *(f"nobody {i}" for i in range(40)), "ann"]
-    newest = store.histories(some, END, 2)
-    assert [newest[0], newest[-1]] == [store.history(u, END, 2) for u in ("bob", "ann")]
-    assert len(newest[-1]) == 2 and not any(len(each) for each in newest[1:-1])
+    look = store.look([*some, "ann"], END, 2)
+    assert list(look.histories) == some
+    assert all(look.histories[user] == store.history(user, END, 2) for user in some)
+    assert look.users == {user: store.user(user) for user in ("ann", "bob")}
+    assert (look.item_rev, look.user_rev) == (store.item_rev(), store.user_rev())
+    assert store.look() == (store.item_rev(), store.user_rev(), {}, {})
 
 
 def test_users_and_items_of_events_are_made(store: Store) -> None:

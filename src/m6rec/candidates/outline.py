@@ -49,7 +49,8 @@ class Outline:
     A group is the items with events of a domain, or those without: the λ of these differ. Parts
     that neither embed nor reach are left out, as are abstentions on single items; both are made
     good by scoring the candidates exactly. groups: those of which some personal part speaks;
-    guessed: (n,) the items of these, and no others are candidates.
+    guessed: (n,) the items of these, and no others are candidates. embeds, reaches: parts by
+    their places; told: (P,) whether a part is among them.
     """
 
     def __init__(self, model: Model, asked: Query) -> None:
@@ -66,8 +67,10 @@ class Outline:
         self.group: Ids = (blend.item_domain + without).astype(np.int16)
         greatest = np.vstack([*blend.weights, blend.words]).max(axis=0)
         used = [p for p, weight in enumerate(greatest.tolist()) if weight > 2 * FLOOR]
-        self.embeds = [p for p in used if isinstance(blend.parts[p], Embeds)]
-        self.reaches = [p for p in used if isinstance(blend.parts[p], Reaches)]
+        self.embeds = {p: part for p in used if isinstance(part := blend.parts[p], Embeds)}
+        self.reaches = {p: part for p in used if isinstance(part := blend.parts[p], Reaches)}
+        told = [p in self.embeds or p in self.reaches for p in range(len(blend.parts))]
+        self.told: Mask = np.array(told)
         all_personal = np.ones_like(blend.personal)
         self.personal: Mask = blend.personal if blend.personal.any() else all_personal
         self.speaks = self._speaks(asked, used)  # (G, P)
@@ -91,8 +94,7 @@ class Outline:
 
     def _block(self, p: int, items: Ids) -> Floats:
         """The vectors of one part: (C, its length)."""
-        part, domain = self.blend.parts[p], self.blend.item_domain[items]
-        assert isinstance(part, Embeds)
+        part, domain = self.embeds[p], self.blend.item_domain[items]
         there = np.unique(domain).tolist() or [0]
         found = [part.embed_items(d, items[domain == d]) for d in there]
         order = np.argsort(domain, kind="stable")
@@ -108,22 +110,20 @@ class Outline:
         told = np.ones((b, self.n_domains, len(blend.parts)), np.bool_)
         blocks: list[Floats] = []
         rows: dict[int, Scores] = {}
-        for p in self.embeds:
-            part = blend.parts[p]
-            assert isinstance(part, Embeds)
+        either = heard.reshape(b, 2, self.n_domains, -1)
+        wanted = np.asarray(either.any(axis=(0, 1)))  # (D, P)
+        for p, part in self.embeds.items():
             block = np.zeros((b, self.n_domains, self.widths[p]), np.float32)
-            for d in np.unique(np.flatnonzero(heard[:, :, p].any(axis=0)) % self.n_domains):
-                vectors = part.embed_query(query, int(d))
+            for d in np.flatnonzero(wanted[:, p]).tolist():
+                vectors = part.embed_query(query, d)
                 there = ~np.isnan(vectors).any(axis=1)
                 told[:, d, p] = there & vectors.any(axis=1)
                 block[there, d] = vectors[there]
             blocks.append(block)
-        for p in self.reaches if sparse else ():
-            if not heard[:, :, p].any():
+        for p, reaching in self.reaches.items():
+            if not sparse or not wanted[:, p].any():
                 continue
-            part = blend.parts[p]
-            assert isinstance(part, Reaches)
-            rows[p] = part.reach(query)
+            rows[p] = reaching.reach(query)
             if p not in self.embeds:
                 told[:, :, p] = (rows[p] != 0).any(axis=1)[:, None]
         spoken = heard & np.concatenate([told, told], axis=1)
@@ -145,8 +145,7 @@ class Outline:
         calibration = np.moveaxis(blend.calibrations(query), 0, 2)  # (B, D, P, 2)
         mean, deviation = (np.concatenate([calibration[..., i]] * 2, axis=1) for i in (0, 1))
         scale = weight / deviation
-        read = np.isin(np.arange(weight.shape[2]), [*self.embeds, *self.reaches])
-        offset = -(scale * mean * read).sum(axis=2)
+        offset = -(scale * mean * self.told).sum(axis=2)
         for outer in reversed(self.outer):
             first = outer.calibrations(query)[0]  # (B, D, 2)
             shift, width = (np.concatenate([first[..., i]] * 2, axis=1) for i in (0, 1))

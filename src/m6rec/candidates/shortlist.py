@@ -28,6 +28,7 @@ READ = 1_000_000  # items up to which "auto" reads the short vectors of all
 SIZES = (500, 1000, 2000, 5000, 10_000)  # candidates that "auto" tries, in this order
 LEAST = 0.98  # share of the exact best DEPTH that must be among them
 DEPTH = 100
+ROUGH = 4  # × n items, the best of a rough guess, are guessed anew
 TAUGHT, TRIED = 512, 64  # users from whom the shortening is learned, and on whom it is tried
 TOGETHER, WIDE = 8, 20_000  # most requests scored together, and candidates that they have in all
 
@@ -135,13 +136,13 @@ class Shortlist:
                 open_[b] = there
         if open_:
             asked = self.sketch.outline.asked(query.at([*open_]))
-            guesses = self.sketch.guesses(asked) if self.lists is None else [None] * len(open_)
+            rough = self.sketch.rough(asked) if self.lists is None else [None] * len(open_)
             for row, (b, there) in enumerate(open_.items()):
-                found[b] = self._best(asked.take(row), guesses[row], wanted[b].n, there)
+                found[b] = self._best(asked.take(row), rough[row], wanted[b].n, there)
         return found
 
-    def _best(self, asked: Asked, guesses: Scores | None, n: int, there: Mask) -> Ids | None:
-        """The candidates of one request, from the guesses (n_items,), or else from the lists."""
+    def _best(self, asked: Asked, rough: Scores | None, n: int, there: Mask) -> Ids | None:
+        """The candidates of one request, from a rough guess (n_items,), or else from the lists."""
         outline = self.sketch.outline
         fitted = len(outline.group)
         later = np.arange(fitted, len(there))[there[fitted:]]
@@ -151,17 +152,16 @@ class Shortlist:
             return None
         if np.count_nonzero(there) < n:
             return None
-        early = self._listed(asked, n, there) if guesses is None else best(guesses, there, n)
-        return np.concatenate([early, later])
+        near = self._listed(asked, n, there) if rough is None else best(rough, there, ROUGH * n)
+        (guesses,) = self.sketch.guesses(asked, near)
+        return np.concatenate([near[best(guesses, np.ones(len(near), np.bool_), n)], later])
 
     def _listed(self, asked: Asked, n: int, allowed: Mask) -> Ids:
         assert self.lists is not None
         found = [self.lists.found(self.sketch.short(asked)[0][0], n, allowed)]
         for row, _ in asked.rows:
             found.append(best(row[0], allowed & (row[0] > 0), n))
-        codes = np.unique(np.concatenate(found))
-        (guesses,) = self.sketch.guesses(asked, codes)
-        return codes[best(guesses, np.ones(len(codes), np.bool_), n)]
+        return np.unique(np.concatenate(found))
 
     def found(self, model: Model, query: Query, wanted: Sequence[Wanted]) -> list[Found]:
         """Return the candidates of each request and their scores. model: that of the run, or one

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple, Self
 
 import numpy as np
 from numba import prange
@@ -19,17 +19,52 @@ SAMPLE = 20_000  # items from which the shortening is learned
 CHUNK = 8192  # items that are shortened at once
 STEP, SPARE = 64, 8  # every 64th guess is in a sample; more of it that reach the level
 LEAST = np.float32(-np.inf)
+HEAD = 16  # numbers of each vector, the weightiest, that a rough guess of all items reads
+BLOCK = 512  # items of one group that stand together in the head
+
+
+class Head(NamedTuple):
+    """The first HEAD numbers of all items, n of them, dealt out in blocks of one group each, so
+    that a vector register holds the same number of several items.
+
+    codes: (K, HEAD, BLOCK) int8. scale: (K, BLOCK). items: (K, BLOCK) codes, n = an empty place.
+    group: (K,).
+    """
+
+    codes: Array
+    scale: Floats
+    items: Ids
+    group: Ids
+
+    @classmethod
+    def of(cls, rows: Rounded, group: Ids) -> Self:
+        """Deal out rows (n, dim) by their group (n,)."""
+        n, dim = rows.codes.shape
+        places, of_block = [np.zeros((0, BLOCK), np.int32)], []
+        for g in np.unique(group).tolist():
+            inside = np.flatnonzero(group == g).astype(np.int32)
+            missing = np.full(-len(inside) % BLOCK, n, np.int32)
+            places.append(np.concatenate([inside, missing]).reshape(-1, BLOCK))
+            of_block += [g] * len(places[-1])
+        items = np.concatenate(places)
+        codes = np.zeros((n + 1, HEAD), np.int8)
+        codes[:n, : min(dim, HEAD)] = rows.codes[:, :HEAD]
+        scale = np.append(rows.scale, np.float32(0))
+        dealt = np.ascontiguousarray(codes[items].swapaxes(1, 2))
+        return cls(dealt, scale[items], items, np.array(of_block, np.int16))
 
 
 @dataclass(frozen=True, eq=False)
 class Sketch:
-    """turn: (d, dim), what shortens the vectors of requests. middle: (G, d), the mean item of each
-    group, which is taken off before its items are shortened. rows: (n, dim). group: (n,)."""
+    """turn: (d, dim), what shortens the vectors of requests; the first numbers say most. middle:
+    (G, d), the mean item of each group, which is taken off before its items are shortened. rows:
+    (n, dim). head: of these. group: (n,)."""
 
     outline: Outline
     turn: Floats
     middle: Floats
     rows: Rounded
+    head: Head
     group: Ids
 
     @classmethod
@@ -49,17 +84,28 @@ class Sketch:
             some = np.arange(first, min(n, first + CHUNK))
             centred = outline.vectors(some) - middle[outline.group[some]]
             rows.append(Rounded.of((centred @ back).astype(np.float32)))
-        codes, scale = (np.concatenate(each) for each in zip(*rows, strict=True))
-        return cls(outline, turn, middle, Rounded(codes, scale), outline.group)
+        short = Rounded(*(np.concatenate(each) for each in zip(*rows, strict=True)))
+        return cls(outline, turn, middle, short, Head.of(short, outline.group), outline.group)
 
-    def guesses(self, asked: Asked, items: Ids | None = None) -> Scores:
-        """Return nearly the scores of the requests: (B, n), or (B, C) of these items."""
-        at = slice(None) if items is None else items
-        group, rows = self.group[at], self.rows if items is None else self.rows.take(items)
+    def rough(self, asked: Asked) -> Scores:
+        """Return roughly the scores (B, n) of the requests, by the heads of the vectors."""
+        short, offset = self.short(asked)
+        n, dim = len(self.group), min(HEAD, short.shape[2])
+        vectors = np.zeros((*offset.shape, HEAD), np.float32)
+        vectors[:, :, :dim] = short[:, :, :dim]
+        found = np.zeros((len(offset), n + 1), np.float32)  # with a place for what is no item
+        for row, weight in asked.rows:
+            _add_some(row, weight, self.group, found)
+        _add_heads(vectors, offset, *self.head, found)
+        return found[:, :n]
+
+    def guesses(self, asked: Asked, items: Ids) -> Scores:
+        """Return nearly the scores (B, C) of these items."""
+        group = self.group[items]
         found = np.zeros((len(asked.offset), len(group)), np.float32)
         for row, weight in asked.rows:
-            _add_some(row if items is None else row[:, at], weight, group, found)
-        rows.add_by_group(*self.short(asked), group, found)
+            _add_some(row[:, items], weight, group, found)
+        self.rows.take(items).add_by_group(*self.short(asked), group, found)
         return found
 
     def short(self, asked: Asked) -> tuple[Floats, Floats]:
@@ -90,8 +136,27 @@ def _root(rows: Floats) -> Array:
 @compiled(parallel=True)
 def _add_some(row, weight, group, found):  # type: ignore[no-untyped-def]
     for b in prange(len(found)):
-        for i in range(min(row.shape[1], found.shape[1])):
+        for i in range(min(row.shape[1], len(group))):
             found[b, i] += weight[b, group[i]] * row[b, i]
+
+
+@compiled(parallel=True, fastmath={"contract"})
+def _add_heads(vectors, offset, codes, scale, items, group, found):  # type: ignore[no-untyped-def]
+    for k in prange(len(group)):
+        g, total = group[k], np.empty(BLOCK, np.float32)
+        for b in range(len(vectors)):
+            total[:] = 0
+            for d in range(0, HEAD, 8):
+                v, c = vectors[b, g, d : d + 8], codes[k, d : d + 8]
+                for i in range(BLOCK):  # written out, so that it runs on vector units
+                    total[i] += (
+                        v[0] * np.float32(c[0, i]) + v[1] * np.float32(c[1, i])
+                        + v[2] * np.float32(c[2, i]) + v[3] * np.float32(c[3, i])
+                        + v[4] * np.float32(c[4, i]) + v[5] * np.float32(c[5, i])
+                        + v[6] * np.float32(c[6, i]) + v[7] * np.float32(c[7, i])
+                    )  # fmt: skip
+            for i in range(BLOCK):
+                found[b, items[k, i]] += total[i] * scale[k, i] + offset[b, g]
 
 
 def best(guesses: Scores, allowed: Array, n: int) -> Ids:
@@ -99,17 +164,21 @@ def best(guesses: Scores, allowed: Array, n: int) -> Ids:
 
     A sample tells a level that some three times as many reach, so that few are sorted.
     """
-    masked = np.where(allowed, guesses, LEAST)
-    near = np.flatnonzero(masked > _level(masked, n))
+    sample = np.where(allowed[::STEP], guesses[::STEP], LEAST)
+    place = len(sample) - 3 * n // STEP - SPARE
+    near: Ids = _above(guesses, allowed, np.partition(sample, place)[place] if place > 0 else LEAST)
     if len(near) < n:
-        near = np.flatnonzero(masked > LEAST)
+        near = _above(guesses, allowed, LEAST)
     if len(near) > n:
-        value = masked[near]
+        value = guesses[near]
         near = near[value >= np.partition(value, len(value) - n)[len(value) - n]]
     return near
 
 
-def _level(values: Scores, n: int) -> Any:
-    sample = values[::STEP]
-    place = len(sample) - 3 * n // STEP - SPARE
-    return np.partition(sample, place)[place] if place > 0 else LEAST
+@compiled()
+def _above(guesses, allowed, level):  # type: ignore[no-untyped-def]
+    found, n = np.empty(len(guesses), np.int64), 0
+    for i in range(len(guesses)):
+        found[n] = i
+        n += allowed[i] and guesses[i] > level
+    return found[:n].copy()

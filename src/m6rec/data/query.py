@@ -85,7 +85,7 @@ class Query:
         """Return (B, n_domains) counts of distinct history items, negative ones left out."""
         h = self.history
         positive = h.data > 0
-        row = np.repeat(np.arange(len(self)), np.diff(h.indptr))[positive]
+        row = np.repeat(np.arange(len(self)), h.indptr[1:] - h.indptr[:-1])[positive]
         cell = row * n_domains + item_domain[h.indices[positive]]
         return np.bincount(cell, minlength=len(self) * n_domains).reshape(len(self), n_domains)
 
@@ -134,7 +134,7 @@ def make_query(
     n = len(user)
     start = np.searchsorted(row, np.arange(n + 1))
     from_end = start[row + 1] - np.arange(len(row))  # 1 = newest event of its request
-    length = max(1, min(length, int(np.diff(start).max(initial=0))))
+    length = max(1, min(length, int((start[1:] - start[:-1]).max(initial=0))))
     kept = from_end <= length
     place = (row[kept], length - from_end[kept])
     sequence = np.full((n, length), -1, dtype=np.int32)
@@ -178,7 +178,10 @@ def history_matrix(
         w = np.where(explicit[item], w, w * np.exp2(-age / half_life[event])).astype(np.float32)
     cap = np.array([np.inf if e.cap is None else e.cap for e in events] or [np.inf])
     if not (explicit[item].any() or np.isfinite(cap).any() or (w < 0).any()):
-        return csr_array((w, (row, item)), shape=shape)  # duplicates are summed
+        start = np.searchsorted(row, np.arange(len(now) + 1))
+        summed = csr_array((w, item, start), shape=shape, copy=True)
+        summed.sum_duplicates()
+        return summed
 
     cell = row.astype(np.int64) * n_items + item
     order = np.argsort(cell, kind="stable")

@@ -10,6 +10,8 @@ import polars as pl
 
 from m6rec.arrays import Ids
 
+FEW = 100  # codes that are looked up one by one, since polars has its threads gather them
+
 
 class Vocab:
     """Distinct string keys in a fixed order; the code of a key is its position.
@@ -45,6 +47,8 @@ class Vocab:
 
     def decode(self, codes: Ids) -> list[str]:
         """Return the keys of known codes."""
+        if len(codes) < FEW:
+            return [self.key(code) for code in codes]
         return self.keys.gather(np.asarray(codes, dtype=np.int64)).to_list()
 
     def code(self, key: str) -> int:

@@ -21,7 +21,7 @@ class Events:
     @property
     def count(self) -> Ids:
         """(R,) entries of each row."""
-        return np.diff(self.start)
+        return self.start[1:] - self.start[:-1]
 
     @classmethod
     def of(cls, history: csr_array, item_domain: Ids, domain: int) -> Events:

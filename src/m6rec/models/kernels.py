@@ -27,7 +27,7 @@ def parts(matrix: csr_array | Parts) -> Parts:
 
 def row_of(matrix: csr_array) -> Ids:
     """Return the row of each entry."""
-    return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    return np.repeat(np.arange(matrix.shape[0]), matrix.indptr[1:] - matrix.indptr[:-1])
 
 
 def compact(matrix: csr_array) -> csr_array:

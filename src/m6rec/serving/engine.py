@@ -26,7 +26,7 @@ from m6rec.serving.listing import Frame, framed, listed, scored, shortlist
 from m6rec.serving.live import MICRO, Asker, Live
 from m6rec.serving.nearest import Nearest
 from m6rec.serving.people import among_people, selves, without
-from m6rec.store import History, Store, User
+from m6rec.store import Look, Store
 from m6rec.wording import wording
 
 MOST = 1_000  # items of one answer
@@ -35,7 +35,6 @@ SPARE = 20  # users more than asked for, in the place of those who were deleted
 LATE = 20  # users who came after the training, and items and events by which they are found
 SKEW = 2.0  # seconds by which the clocks of machines that share a store may differ
 FIRST, SECOND = "a", "b"  # arms of a comparison of two runs
-Known = Mapping[str, tuple[History, User | None]]  # user → events and row
 
 
 class Engine:
@@ -74,9 +73,9 @@ class Engine:
         """The run that answers now, with every item that the store has."""
         return self.live_of(FIRST)
 
-    def live_of(self, arm: str) -> Live:
-        """Return the run of an arm, with every item that the store has."""
-        if self._lives[arm].behind(self.store):
+    def live_of(self, arm: str, look: Look | None = None) -> Live:
+        """Return the run of an arm, with every item that the store has, or had at that look."""
+        if self._lives[arm].behind(look or self.store.look()):
             with self._changing:
                 self._lives[arm] = self._lives[arm].caught_up(self.store)
         return self._lives[arm]
@@ -120,8 +119,9 @@ class Engine:
         return [answers[i] for i in range(len(asks))]
 
     def _recommend(self, arm: str, asks: Sequence[Ask]) -> list[Answer | M6RecError]:
-        live, now = self.live_of(arm), time.time()
+        now = time.time()
         known = self._known(asks, now)
+        live = self.live_of(arm, known)
         answers: list[Answer | M6RecError | None] = [None] * len(asks)
         good: dict[int, tuple[Asker, Frame]] = {}
         for i, ask in enumerate(asks):
@@ -264,21 +264,17 @@ class Engine:
             raise QueryError(f"offset = {ask.offset}: must not be negative")
         live.allowed(ask.domain, ask.filter, ask.categories)
 
-    def _known(self, asks: Sequence[Ask], now: float) -> Known:
-        """What the store has of the users who ask: read together where there are several."""
-        keys, until = list({ask.user for ask in asks if ask.user is not None}), _until(now)
-        if len(keys) == 1:
-            past = self.store.history(keys[0], until, EVENTS)
-            return {keys[0]: (past, self.store.user(keys[0]))}
-        pasts = self.store.histories(keys, until, EVENTS) if keys else []
-        users = self.store.users_by_key(keys) if keys else {}
-        return {key: (past, users.get(key)) for key, past in zip(keys, pasts, strict=True)}
+    def _known(self, asks: Sequence[Ask], now: float) -> Look:
+        """What the store has of the users who ask."""
+        keys = [ask.user for ask in asks if ask.user is not None]
+        return self.store.look(keys, _until(now), EVENTS)
 
-    def _asker(self, live: Live, ask: Ask, now: float, known: Known | None = None) -> Asker:
+    def _asker(self, live: Live, ask: Ask, now: float, known: Look | None = None) -> Asker:
         columns: dict[str, list[Any]] = {"item": [], "type": [], "value": [], "time": []}
         code, attributes = -1, ask.attributes
         if ask.user is not None:
-            past, user = (known or self._known([ask], now))[ask.user]
+            look = known or self._known([ask], now)
+            past, user = look.histories[ask.user], look.users.get(ask.user)
             columns = {name: list(getattr(past, name)) for name in columns}
             if user is not None:
                 code = live.recommender.dataset.users.code(ask.user)

@@ -124,4 +124,6 @@ def _excluded(live: Live, ask: Ask, asker: Asker) -> Ids:
         gone.append(data.items.encode(asker.item))
     codes = np.concatenate(gone)
     codes, twins = codes[codes >= 0], recommender.fitted.twins
-    return with_twins(these_items(codes, data.n_items), twins).indices if len(twins) else codes
+    if not len(twins) or not (twins[codes] >= 0).any():
+        return codes
+    return with_twins(these_items(codes, data.n_items), twins).indices

@@ -28,7 +28,7 @@ from m6rec.models.fallback import mixture
 from m6rec.models.seeds import Seeds
 from m6rec.recommender import Recommender
 from m6rec.serving.hearing import Heard, columns, news, taught
-from m6rec.store import Item, Store
+from m6rec.store import Item, Look, Store
 
 log = logging.getLogger("m6rec")
 
@@ -93,11 +93,11 @@ class Live:
         path = self.recommender.fitted.path
         return path.name if path else ""
 
-    def behind(self, store: Store) -> bool:
-        """Whether the store has items or answered questions that this does not know; quick."""
-        if store.item_rev() != self.rev:
+    def behind(self, look: Look) -> bool:
+        """Whether the store had items or answered questions that this does not know."""
+        if look.item_rev != self.rev:
             return True
-        return bool(self._words) and store.user_rev() != self.heard.rev
+        return bool(self._words) and look.user_rev != self.heard.rev
 
     def caught_up(self, store: Store) -> Live:
         """Return this with the items that the store has got, changed or lost since, and with the

@@ -1,6 +1,7 @@
 """The event store; needs the extra ``serve``, so it is imported only where a store is used."""
 
 from m6rec.store.checks import digest
+from m6rec.store.look import Look
 from m6rec.store.records import (
     Alert,
     ApiKey,
@@ -25,6 +26,7 @@ __all__ = [
     "History",
     "Hits",
     "Item",
+    "Look",
     "Store",
     "User",
     "digest",

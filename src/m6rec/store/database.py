@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -41,6 +41,7 @@ class Database:
     def __init__(self, engine: sa.Engine, name: str) -> None:
         self.engine = engine
         self.name = name
+        self._kept: dict[sa.Executable, tuple[str, Mapping[str, Any], list[str] | None]] = {}
         self._driver_error: type[Exception] = engine.dialect.loaded_dbapi.Error  # of COPY
 
     @classmethod
@@ -79,17 +80,42 @@ class Database:
 
     def rows(self, statement: sa.Executable, given: Mapping[str, Any]) -> Sequence[Any]:
         """Return what a select finds; asked once more where the connection had been lost."""
+        return self._read(lambda connection: connection.execute(statement, given))
+
+    def kept(self, statement: sa.CompoundSelect[Any], given: Mapping[str, Any]) -> Sequence[Any]:
+        """As ``rows``, for a statement that is kept by whoever asks: its SQL is written once.
+        Values go in and come out as the driver has them."""
+        made = self._kept.get(statement)
+        if made is None:
+            of = statement.compile(self.engine)
+            made = self._kept[statement] = str(of), of.params, of.positiontup
+        sql, usual, places = made
+        named = {**usual, **given}
+        values: Any = named if places is None else tuple(named[name] for name in places)
+        with self.said("cannot be read"):
+            connection: Any = self.engine.raw_connection()
+            try:
+                found: Sequence[Any] = connection.driver_connection.execute(sql, values).fetchall()
+                return found
+            except self._driver_error:
+                connection.invalidate()
+            finally:
+                connection.close()
+        # what is wrong, with the connection or the statement, SQLAlchemy can tell
+        return self._read(lambda connection: connection.exec_driver_sql(sql, values))
+
+    def _read(self, ask: Callable[[sa.Connection], sa.CursorResult[Any]]) -> Sequence[Any]:
         with self.said("cannot be read"):
             try:
-                return self._rows(statement, given)
+                return self._asked(ask)
             except sa.exc.DBAPIError as error:
                 if not error.connection_invalidated:
                     raise
-                return self._rows(statement, given)
+                return self._asked(ask)
 
-    def _rows(self, statement: sa.Executable, given: Mapping[str, Any]) -> Sequence[Any]:
+    def _asked(self, ask: Callable[[sa.Connection], sa.CursorResult[Any]]) -> Sequence[Any]:
         with self.engine.connect() as connection:
-            return connection.execute(statement, given).all()
+            return ask(connection).all()
 
     def shred(self) -> None:
         """Write over what the write-ahead log of SQLite still holds of rows that were erased."""

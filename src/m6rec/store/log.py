@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -28,7 +27,6 @@ HISTORIES = (
     .where(among(E.user_key, "users"), E.time <= sa.bindparam("until"))
     .order_by(E.user_key, E.time, E.id)
 )
-SOME = 32  # users whose newest events are asked for in one statement
 _NEWEST = (
     sa.select(E.item_key, E.type)
     .where(E.time <= sa.bindparam("until"))
@@ -59,23 +57,6 @@ _OF_PAIR = (E.user_key == sa.bindparam("user"), E.item_key == sa.bindparam("item
 _OF_TYPE = E.type == sa.bindparam("of_type")
 _DELETE_PAIR = sa.delete(EVENTS).where(*_OF_PAIR)
 _DELETE_TRIPLE = sa.delete(EVENTS).where(*_OF_PAIR, _OF_TYPE)
-
-
-@cache
-def latest(n: int) -> sa.CompoundSelect[Any]:
-    """Select the newest events of n users, each by the index; parameters user_0, user_1, ….
-
-    A window over all of them would read all that a busy user ever did.
-    """
-    each = [
-        sa.select(E.user_key, *_COLUMNS, E.id)
-        .where(E.user_key == sa.bindparam(f"user_{i}"), E.time <= sa.bindparam("until"))
-        .order_by(E.time.desc(), E.id.desc())
-        .limit(sa.bindparam("n"))
-        .subquery()
-        for i in range(n)
-    ]
-    return sa.union_all(*(sa.select(one) for one in each))
 
 
 def add(connection: sa.Connection, jobs: Sequence[Sequence[Row]]) -> list[int]:
@@ -150,11 +131,6 @@ def _insert(connection: sa.Connection, rows: Sequence[Row]) -> None:
 def columns(rows: Sequence[Any]) -> History:
     """Return rows of item, type, value and time as columns."""
     return History(*map(list, zip(*rows, strict=True))) if rows else History([], [], [], [])
-
-
-def oldest_first(rows: Sequence[Any]) -> list[Any]:
-    """Return rows of ``latest`` without their ids, oldest first."""
-    return [row[:-1] for row in sorted(rows, key=lambda row: (row.time, row.id))]
 
 
 def by_user(rows: Sequence[Any], users: Sequence[str]) -> list[History]:

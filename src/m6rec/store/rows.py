@@ -50,7 +50,6 @@ def _of(table: sa.Table) -> sa.ColumnElement[bool]:
 
 
 KNOWN = _keyed(lambda table: sa.select(table.c.key).where(_of(table)))
-SOME = _keyed(lambda table: sa.select(table).where(_of(table)))
 ONE = _keyed(lambda table: sa.select(table).where(table.c.key == sa.bindparam("key")))
 PAGE = _keyed(
     lambda table: (

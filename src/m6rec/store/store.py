@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from m6rec.errors import DataError
-from m6rec.store import bulk, checks, erase, files, lists, log, rows, shown, small
+from m6rec.store import bulk, checks, erase, files, lists, log, look, rows, shown, small
 from m6rec.store.alerts import Alerts
 from m6rec.store.database import Database
+from m6rec.store.look import Look
 from m6rec.store.opinions import Opinions
 from m6rec.store.records import ApiKey, Event, Feedback, Given, History, Hits, Item, Kind, User
 from m6rec.store.writer import Writer
@@ -67,19 +68,26 @@ class Store:
             return log.columns(self._rows(log.HISTORY, span))
         return log.columns(self._rows(log.LATEST, {**span, "n": limit})[::-1])
 
-    def histories(
-        self, users: Sequence[str], until: int, limit: int | None = None
-    ) -> list[History]:
+    def histories(self, users: Sequence[str], until: int) -> list[History]:
         """Return the histories of many users, in their order; see ``history``."""
-        if limit is None:
-            found = self._rows(log.HISTORIES, {"users": set(users), "until": until})
-            return log.by_user(found, users)
-        rows: list[Any] = []
+        found = self._rows(log.HISTORIES, {"users": set(users), "until": until})
+        return log.by_user(found, users)
+
+    def look(self, users: Iterable[str] = (), until: int = 0, limit: int = 0) -> Look:
+        """Return what a request needs, in one statement: the revs, and of these users their rows
+        and newest events up to ``until``, at most ``limit`` of each."""
         keys = list(dict.fromkeys(users))
-        for at in range(0, len(keys), log.SOME):
-            some = {f"user_{i}": key for i, key in enumerate(keys[at : at + log.SOME])}
-            rows += self._rows(log.latest(len(some)), {**some, "until": until, "n": limit})
-        return log.by_user(log.oldest_first(rows), users)
+        found = look.told(self._looked(keys[: look.MOST], until, limit), keys[: look.MOST])
+        for at in range(look.MOST, len(keys), look.MOST):
+            some = keys[at : at + look.MOST]
+            more = look.told(self._looked(some, until, limit), some)
+            found.histories.update(more.histories)
+            found.users.update(more.users)
+        return found
+
+    def _looked(self, users: Sequence[str], until: int, limit: int) -> Sequence[Any]:
+        statement = look.statement(len(users))
+        return self._database.kept(statement, look.asked(users, until, limit))
 
     def about(self, items: Collection[str], types: Collection[str], until: int) -> list[Event]:
         """Return all events on these items up to ``until``, oldest first, of the users who have
@@ -147,11 +155,6 @@ class Store:
         """Return users by key, and a cursor."""
         found, after = self._page("user", cursor, n)
         return [rows.user(row) for row in found], after
-
-    def users_by_key(self, keys: Collection[str]) -> dict[str, User]:
-        """Return those of these users that there are."""
-        found = self._rows(rows.SOME["user"], {"keys": keys})
-        return {row.key: rows.user(row) for row in found}
 
     def known_users(self, keys: Collection[str]) -> set[str]:
         """Return those of these keys that there are users of."""
