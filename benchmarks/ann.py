@@ -82,11 +82,11 @@ def of_vectors(n: int, hnsw: bool) -> None:
 
     began = time.process_time()
     rounded = Rounded.of(items)
-    group, none = np.zeros(n, np.int16), np.zeros((1, 1), np.float32)
+    group, none, all_ = np.zeros(n, np.int16), np.zeros((1, 1), np.float32), np.arange(n)
 
     def scan(q: np.ndarray) -> np.ndarray:
         out = np.zeros((1, n), np.float32)
-        rounded.add_by_group(q[None], none, group, out)
+        rounded.add_by_group(q[None], none, group, all_, out)
         return best(out[0])
 
     scan(asked[:1])

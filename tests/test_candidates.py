@@ -74,8 +74,8 @@ def test_guesses_with_long_vectors_are_the_scores(model: Model, data: Dataset) -
     whole = Shortlist.of(model, data, 40, dim=1000)
     assert whole is not None
     query = data.query(np.array([7]))
-    asked = whole.sketch.outline.asked(query)
-    (guesses,) = whole.sketch.guesses(asked, np.arange(len(whole.sketch.group)))
+    short = whole.sketch.short(whole.sketch.outline.asked(query))
+    (guesses,) = whole.sketch.guesses(short, np.arange(len(whole.sketch.group)))
     exact = model.score(query)[0]
     old = np.bincount(data.item, minlength=N) > 0
     assert np.abs(guesses - exact)[old].max() < 0.02 * np.ptp(exact[old])

@@ -135,31 +135,31 @@ class Shortlist:
             else:
                 open_[b] = there
         if open_:
-            asked = self.sketch.outline.asked(query.at([*open_]))
-            rough = self.sketch.rough(asked) if self.lists is None else [None] * len(open_)
+            short = self.sketch.short(self.sketch.outline.asked(query.at([*open_])))
+            rough = self.sketch.rough(short) if self.lists is None else [None] * len(open_)
             for row, (b, there) in enumerate(open_.items()):
-                found[b] = self._best(asked.take(row), rough[row], wanted[b].n, there)
+                found[b] = self._best(short.take(row), rough[row], wanted[b].n, there)
         return found
 
-    def _best(self, asked: Asked, rough: Scores | None, n: int, there: Mask) -> Ids | None:
+    def _best(self, short: Asked, rough: Scores | None, n: int, there: Mask) -> Ids | None:
         """The candidates of one request, from a rough guess (n_items,), or else from the lists."""
         outline = self.sketch.outline
         fitted = len(outline.group)
         later = np.arange(fitted, len(there))[there[fitted:]]
         there = there[:fitted] & outline.guessed
-        unknown = outline.groups[~asked.known[0, outline.groups]]
+        unknown = outline.groups[~short.known[0, outline.groups]]
         if len(unknown) and np.isin(outline.group[there], unknown).any():
             return None
         if np.count_nonzero(there) < n:
             return None
-        near = self._listed(asked, n, there) if rough is None else best(rough, there, ROUGH * n)
-        (guesses,) = self.sketch.guesses(asked, near)
+        near = self._listed(short, n, there) if rough is None else best(rough, there, ROUGH * n)
+        (guesses,) = self.sketch.guesses(short, near)
         return np.concatenate([near[best(guesses, np.ones(len(near), np.bool_), n)], later])
 
-    def _listed(self, asked: Asked, n: int, allowed: Mask) -> Ids:
+    def _listed(self, short: Asked, n: int, allowed: Mask) -> Ids:
         assert self.lists is not None
-        found = [self.lists.found(self.sketch.short(asked)[0][0], n, allowed)]
-        for row, _ in asked.rows:
+        found = [self.lists.found(short.vectors[0], n, allowed)]
+        for row, _ in short.rows:
             found.append(best(row[0], allowed & (row[0] > 0), n))
         return np.unique(np.concatenate(found))
 

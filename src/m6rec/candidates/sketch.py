@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -87,31 +87,29 @@ class Sketch:
         short = Rounded(*(np.concatenate(each) for each in zip(*rows, strict=True)))
         return cls(outline, turn, middle, short, Head.of(short, outline.group), outline.group)
 
-    def rough(self, asked: Asked) -> Scores:
-        """Return roughly the scores (B, n) of the requests, by the heads of the vectors."""
-        short, offset = self.short(asked)
-        n, dim = len(self.group), min(HEAD, short.shape[2])
-        vectors = np.zeros((*offset.shape, HEAD), np.float32)
-        vectors[:, :, :dim] = short[:, :, :dim]
-        found = np.zeros((len(offset), n + 1), np.float32)  # with a place for what is no item
-        for row, weight in asked.rows:
+    def short(self, asked: Asked) -> Asked:
+        """Return what is asked by short vectors (B, G, dim)."""
+        offset = asked.offset + (asked.vectors * self.middle).sum(axis=2)
+        return replace(asked, vectors=asked.vectors @ self.turn, offset=offset.astype(np.float32))
+
+    def rough(self, short: Asked) -> Scores:
+        """Return roughly the scores (B, n) of requests, by the heads of the short vectors."""
+        n, dim = len(self.group), min(HEAD, short.vectors.shape[2])
+        heads = np.zeros((*short.offset.shape, HEAD), np.float32)
+        heads[:, :, :dim] = short.vectors[:, :, :dim]
+        found = np.zeros((len(heads), n + 1), np.float32)  # with a place for what is no item
+        for row, weight in short.rows:
             _add_some(row, weight, self.group, found)
-        _add_heads(vectors, offset, *self.head, found)
+        _add_heads(heads, short.offset, *self.head, found)
         return found[:, :n]
 
-    def guesses(self, asked: Asked, items: Ids) -> Scores:
+    def guesses(self, short: Asked, items: Ids) -> Scores:
         """Return nearly the scores (B, C) of these items."""
-        group = self.group[items]
-        found = np.zeros((len(asked.offset), len(group)), np.float32)
-        for row, weight in asked.rows:
-            _add_some(row[:, items], weight, group, found)
-        self.rows.take(items).add_by_group(*self.short(asked), group, found)
+        found = np.zeros((len(short.offset), len(items)), np.float32)
+        for row, weight in short.rows:
+            _add_some(row[:, items], weight, self.group[items], found)
+        self.rows.add_by_group(short.vectors, short.offset, self.group, items, found)
         return found
-
-    def short(self, asked: Asked) -> tuple[Floats, Floats]:
-        """Return the short vectors (B, G, dim) of requests, and what each group has (B, G)."""
-        offset = asked.offset + (asked.vectors * self.middle).sum(axis=2)
-        return asked.vectors @ self.turn, offset.astype(np.float32)
 
 
 def balanced(y: Floats, x: Floats, dim: int) -> tuple[Floats, Floats]:

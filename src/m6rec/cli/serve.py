@@ -119,6 +119,7 @@ def serve(
         uvicorn.run(
             "m6rec.serving.app:create", factory=True, host=host, port=port, workers=workers,
             log_level="warning", access_log=False, timeout_graceful_shutdown=10,
+            loop="m6rec.serving.fair:FairLoop" if several else "auto",
         )  # fmt: skip
 
 

@@ -8,8 +8,10 @@ from scipy.sparse import csr_array
 
 from m6rec.arrays import Array, Floats, Ids, Scores
 from m6rec.compiled import compiled, plain
+from m6rec.models.lanes import soon
 
 Parts = tuple[Array, Array, Array]  # indptr int64, indices int32, data float32
+AHEAD, LINE = 8, 16  # rows between being asked for and read; numbers of a line of the cache
 CHUNKS = 64  # rows are dealt out to this many chunks, so that heavy rows spread over threads
 
 
@@ -110,11 +112,19 @@ def _times_gram(  # type: ignore[no-untyped-def]
             j, w = l_idx[p], l_val[p]
             for q in range(c_ptr[j], c_ptr[j + 1]):
                 weight[c_idx[q]] += w * c_val[q]
+        count, n = np.empty(m + AHEAD, np.int32), 0  # the rows that count
         for u in range(m):
-            w = weight[u]
-            if w != 0:
-                for q in range(r_ptr[u], r_ptr[u + 1]):
-                    row[r_idx[q]] += w * r_val[q]
+            count[n] = u
+            n += weight[u] != 0
+        count[n : n + AHEAD] = 0
+        for c in range(n):
+            next_ = r_ptr[count[c + AHEAD]]
+            for q in (next_, next_ + LINE):
+                soon(r_idx, q)
+                soon(r_val, q)
+            u = count[c]
+            for q in range(r_ptr[u], r_ptr[u + 1]):
+                row[r_idx[q]] += weight[u] * r_val[q]
 
 
 @compiled(parallel=True)

@@ -9,7 +9,7 @@ from numba import prange
 from scipy.sparse import csr_array
 
 from m6rec.arrays import Array, Floats, Ids, Scores
-from m6rec.compiled import compiled
+from m6rec.compiled import compiled, plain
 from m6rec.models.kernels import parts
 
 MOST = 127  # of a number; the greatest of each row becomes this
@@ -59,12 +59,15 @@ class Rounded(NamedTuple):
         """Add to out (B, n) the products of vectors (B, d) with each row."""
         _add_products(*_whole(vectors), self.codes, self.scale, out)
 
-    def add_by_group(self, vectors: Floats, offset: Floats, group: Ids, out: Scores) -> None:
-        """Add to out (B, n) the products of each row with the vector (B, G, d) of its group (n,),
-        and the offset (B, G) of that."""
+    def add_by_group(
+        self, vectors: Floats, offset: Floats, group: Ids, at: Ids, out: Scores
+    ) -> None:
+        """Add to out (B, m) the products of the rows ``at`` (m,), each with the vector (B, G, d)
+        of its group (n,), and the offset (B, G) of that."""
         whole, scale = _whole(vectors.reshape(-1, vectors.shape[2]))
         whole, scale = whole.reshape(vectors.shape), scale.reshape(offset.shape)
-        _add_by_group(whole, scale, offset, self.codes, self.scale, group, out)
+        codes = plain(at, np.int64)
+        _add_by_group(whole, scale, offset, self.codes, self.scale, group, codes, out)
 
 
 def _whole(vectors: Floats) -> tuple[Array, Floats]:
@@ -116,11 +119,12 @@ def _add_products(vectors, vector_scale, codes, scale, out):  # type: ignore[no-
 
 
 @compiled(parallel=True)
-def _add_by_group(vectors, vector_scale, offset, codes, scale, group, out):  # type: ignore[no-untyped-def]
-    n = len(codes)
-    for chunk in prange((n + CHUNK - 1) // CHUNK):
-        for i in range(chunk * CHUNK, min(n, chunk * CHUNK + CHUNK)):
+def _add_by_group(vectors, vector_scale, offset, codes, scale, group, at, out):  # type: ignore[no-untyped-def]
+    m = len(at)
+    for chunk in prange((m + CHUNK - 1) // CHUNK):
+        for c in range(chunk * CHUNK, min(m, chunk * CHUNK + CHUNK)):
+            i = at[c]
             g = group[i]
             for b in range(len(vectors)):
                 product = _dot(vectors[b, g], codes[i])
-                out[b, i] += product * (scale[i] * vector_scale[b, g]) + offset[b, g]
+                out[b, c] += product * (scale[i] * vector_scale[b, g]) + offset[b, g]

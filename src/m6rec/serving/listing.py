@@ -119,10 +119,10 @@ def _lift(live: Live, ask: Ask, scores: Scores, allowed: Mask) -> Scores:
 
 def _excluded(live: Live, ask: Ask, asker: Asker) -> Ids:
     recommender, data = live.recommender, live.recommender.dataset
-    gone = [recommender.items(ask.exclude), data.items.encode(asker.withheld)]
-    if not ask.seen:
-        gone.append(data.items.encode(asker.item))
-    codes = np.concatenate(gone)
+    keys = [*asker.withheld, *(() if ask.seen else asker.item)]
+    codes = data.items.encode(keys)
+    if ask.exclude:
+        codes = np.concatenate([recommender.items(ask.exclude), codes])
     codes, twins = codes[codes >= 0], recommender.fitted.twins
     if not len(twins) or not (twins[codes] >= 0).any():
         return codes
