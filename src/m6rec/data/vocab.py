@@ -10,8 +10,6 @@ import polars as pl
 
 from m6rec.arrays import Ids
 
-FEW = 100  # codes that are looked up one by one, since polars has its threads gather them
-
 
 class Vocab:
     """Distinct string keys in a fixed order; the code of a key is its position.
@@ -43,13 +41,12 @@ class Vocab:
 
     def key(self, code: int) -> str:
         """Return the key of one code."""
-        return str(self.keys[int(code)])
+        return self._names[code]
 
     def decode(self, codes: Ids) -> list[str]:
         """Return the keys of known codes."""
-        if len(codes) < FEW:
-            return [self.key(code) for code in codes]
-        return self.keys.gather(np.asarray(codes, dtype=np.int64)).to_list()
+        names = self._names
+        return [names[code] for code in np.asarray(codes).tolist()]
 
     def code(self, key: str) -> int:
         """Return the code of one key, -1 where it is unknown."""
@@ -62,3 +59,7 @@ class Vocab:
     @cached_property
     def _codes(self) -> dict[str, int]:
         return {key: code for code, key in enumerate(self.keys.to_list())}
+
+    @cached_property
+    def _names(self) -> list[str]:
+        return list(self._codes)  # the same strings once more

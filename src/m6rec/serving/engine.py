@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-import uuid
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -310,7 +310,7 @@ class Engine:
         now: float,
     ) -> Answer:
         data = live.recommender.dataset
-        request = uuid.uuid4().hex
+        request = os.urandom(16).hex()
         made = listed(live, ask, frame, found, int(request, 16))
         lists = made.lists
         codes = lists.items[0][lists.items[0] >= 0]
@@ -335,7 +335,7 @@ class Engine:
             history=int(query.history.indptr[b + 1] - query.history.indptr[b]),
             items=items,
             parts=_lambdas(live, names, weights, {item.domain for item in items}),
-            page=pages.token(np.r_[made.shown, pages.fingerprints(keys)])
+            page=pages.token(np.concatenate([made.shown, pages.fingerprints(keys)]))
             if len(codes) == ask.k
             else "",
             confidence=None if made.sure is None or np.isnan(made.sure) else made.sure,

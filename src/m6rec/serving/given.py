@@ -25,7 +25,7 @@ class Journal:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._rows: queue.Queue[list[Given]] = queue.Queue()
+        self._waiting: queue.SimpleQueue[tuple[Answer, float]] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
         self._thread.start()
@@ -34,27 +34,12 @@ class Journal:
         """Have the items of an answer written down, if it is known who got them."""
         if answer.user is None:
             return
-        if self._rows.qsize() * max(1, len(answer.items)) > LONGEST:
+        if self._waiting.qsize() * max(1, len(answer.items)) > LONGEST:
             log.warning(
                 "request %s is not written down: the store does not keep up", answer.request
             )
             return
-        self._rows.put(
-            [
-                Given(
-                    request=answer.request,
-                    user=answer.user,
-                    item=item.item,
-                    position=place,
-                    time=int(now * MICRO),
-                    run=answer.run,
-                    arm=answer.arm,
-                    explored=item.explored,
-                    score=item.score,
-                )
-                for place, item in enumerate(answer.items)
-            ]
-        )
+        self._waiting.put((answer, now))
 
     def close(self) -> None:
         """Write what waits, and end."""
@@ -65,8 +50,8 @@ class Journal:
         while True:
             ending = self._stop.wait(PAUSE)
             rows: list[Given] = []
-            while not self._rows.empty():
-                rows += self._rows.get()
+            while not self._waiting.empty():
+                rows += _rows(*self._waiting.get())
             if rows:
                 try:
                     self.store.add_given(rows)
@@ -76,3 +61,20 @@ class Journal:
                     log.exception("recommendations not written down", exc_info=error)
             if ending:
                 return
+
+
+def _rows(answer: Answer, now: float) -> list[Given]:
+    return [
+        Given(
+            request=answer.request,
+            user=answer.user or "",
+            item=item.item,
+            position=place,
+            time=int(now * MICRO),
+            run=answer.run,
+            arm=answer.arm,
+            explored=item.explored,
+            score=item.score,
+        )
+        for place, item in enumerate(answer.items)
+    ]

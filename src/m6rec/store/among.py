@@ -21,26 +21,33 @@ class _Listed(sa.types.TypeDecorator[Collection[Any]]):
         return json.dumps(list(value or ()))
 
 
-class _Strings(FunctionElement[str]):
+class _Strings(FunctionElement[bool]):
+    """Of a column and a list: whether the column is one of it. It has no type, since SQLite would
+    compare a boolean with 1, and not look into the index."""
+
     inherit_cache = True
 
 
-class _Integers(FunctionElement[int]):
+class _Integers(_Strings):
     inherit_cache = True
 
 
 @compiles(_Strings, "sqlite")
 @compiles(_Integers, "sqlite")
-def _in_sqlite(element: FunctionElement[Any], compiler: Any, **options: Any) -> str:
-    return f"(SELECT value FROM json_each({compiler.process(element.clauses, **options)}))"
+def _in_sqlite(element: FunctionElement[bool], compiler: Any, **options: Any) -> str:
+    column, listed = (compiler.process(each, **options) for each in element.clauses)
+    return f"({column} IN (SELECT value FROM json_each({listed})))"
 
 
 @compiles(_Strings, "postgresql")
 @compiles(_Integers, "postgresql")
-def _in_postgresql(element: FunctionElement[Any], compiler: Any, **options: Any) -> str:
-    kind = "TEXT" if isinstance(element, _Strings) else "BIGINT"
-    listed = compiler.process(element.clauses, **options)
-    return f"(SELECT CAST(value AS {kind}) FROM json_array_elements_text(CAST({listed} AS JSON)))"
+def _in_postgresql(element: FunctionElement[bool], compiler: Any, **options: Any) -> str:
+    """As an array, which it looks up in the index of the column; joined with a list it may read
+    the whole table, as long as that was not analysed."""
+    column, listed = (compiler.process(each, **options) for each in element.clauses)
+    kind = "BIGINT" if isinstance(element, _Integers) else "TEXT"
+    values = f"SELECT CAST(value AS {kind}) FROM json_array_elements_text(CAST({listed} AS JSON))"
+    return f"({column} = ANY (ARRAY({values})))"
 
 
 def among(column: sa.ColumnElement[Any], values: str | Collection[Any]) -> sa.ColumnElement[bool]:
@@ -50,4 +57,4 @@ def among(column: sa.ColumnElement[Any], values: str | Collection[Any]) -> sa.Co
     else:
         listed = sa.bindparam(None, values, type_=_Listed(), unique=True)
     kind = _Integers if isinstance(column.type, sa.Integer) else _Strings
-    return column.op("IN", is_comparison=True)(kind(listed))
+    return kind(column, listed)
