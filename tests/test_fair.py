@@ -75,7 +75,7 @@ def test_connections_are_shared_out_and_stay_where_they_are() -> None:
             with worker("b", shared):
                 clients = [socket.create_connection(address, 10) for _ in range(16)]
                 names = [ask(each) for each in clients]
-                assert 4 <= names.count("a") <= 12, names
+                assert 2 <= names.count("a") <= 14, names
                 assert [ask(each) for each in clients] == names
             later = socket.create_connection(address, 10)  # b takes no more
             assert ask(later) == "a"

@@ -239,11 +239,11 @@ def test_boosts_are_measured_on_the_scores_as_they_were(http: TestClient) -> Non
 def test_a_store_that_fails_is_not_the_clients_fault(
     http: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(*_: object) -> int:
+    def failing(*_: object) -> None:
         raise StoreError("postgresql://db.internal:5432/m6rec: gone")
 
     store = http.app.state.service.store  # type: ignore[attr-defined]
-    monkeypatch.setattr(store, "item_rev", failing)
+    monkeypatch.setattr(store, "look", failing)
     for answer in (
         http.post("/v1/recommend", json={"user": "u1"}),
         http.get("/v1/health/ready"),

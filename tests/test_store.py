@@ -70,8 +70,7 @@ def test_history_is_oldest_first_and_blind_to_the_future(store: Store) -> None:
     assert list(look.histories) == some
     assert all(look.histories[user] == store.history(user, END, 2) for user in some)
     assert look.users == {user: store.user(user) for user in ("ann", "bob")}
-    assert (look.item_rev, look.user_rev) == (store.item_rev(), store.user_rev())
-    assert store.look() == (store.item_rev(), store.user_rev(), {}, {})
+    assert store.look() == (look.item_rev, look.user_rev, {}, {})
 
 
 def test_users_and_items_of_events_are_made(store: Store) -> None:
@@ -203,7 +202,7 @@ def test_items_come_back_as_they_were(store: Store) -> None:
     )  # fmt: skip
     assert store.put_items([Item(key=film.key), film]) == 1
     found = store.item(film.key)
-    assert found is not None and found.rev == store.item_rev() == 1
+    assert found is not None and found.rev == store.look().item_rev == 1
     assert found == Item(**{n: getattr(film, n) for n in film.__slots__ if n != "rev"}, rev=1)
     assert store.keys_by_bare(["ä/1"]).get("ä/1", []) == [film.key]
     assert store.patch_item(film.key, hidden=False, categories=("z",))
@@ -223,7 +222,7 @@ def test_users_come_back_as_they_were(store: Store) -> None:
     assert store.user("ann") == User(key="ann", attributes={"age": 3}, comment="d", rev=2)
     assert store.user("nobody") is None
     assert not store.patch_user("nobody", comment="d")
-    assert store.user_rev() == 2 and store.item_rev() == 0
+    assert store.look().user_rev == 2 and store.look().item_rev == 0
 
 
 def test_pages_of_items(store: Store) -> None:
@@ -250,7 +249,7 @@ def test_changes_are_found_by_rev(store: Store) -> None:
     store.put_items([Item(key="a/2")])
     assert store.changed_items(rev)[2] == []
     store.add_events([event(item="a/3", time=2)])
-    assert store.item_rev() == 5
+    assert store.look().item_rev == 5
 
 
 def test_a_deleted_user_leaves_no_trace(store: Store) -> None:

@@ -111,7 +111,7 @@ def test_a_run_is_imported_once(store: Store) -> None:
     assert not store.import_run(fitted())
     assert store.last_event() == before
     store.add_events([event(item="films/a", time=50_000_000)])
-    assert store.item_rev() == 0
+    assert store.look().item_rev == 0
 
 
 def test_a_run_without_times_keeps_its_order(store: Store) -> None:

@@ -114,12 +114,21 @@ def batches(epoch: int) -> Iterator[Tensor]:
         yield torch.from_numpy(rng.standard_normal((16, 3)).astype(np.float32))
 
 
-@pytest.mark.parametrize("optimiser", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize(
+    ("optimiser", "average"), [("adam", 0.0), ("adam", 0.9), ("adamw", 0.0), ("sgd", 0.0)]
+)
 def test_a_killed_training_resumes_to_the_same_result(
-    tmp_path: Path, optimiser: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, optimiser: str, average: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "EVERY", 0.0)
-    options = Training(epochs=5, lr=0.02, warmup=3, optimiser=optimiser, schedule="cosine")  # type: ignore[arg-type]
+    options = Training(
+        epochs=5,
+        lr=0.02,
+        warmup=3,
+        optimiser=optimiser,
+        schedule="cosine",
+        average=average,  # type: ignore[arg-type]
+    )
     whole = Line()
     train(whole, batches, whole.loss, options, Run(seed=3))
 
@@ -164,6 +173,30 @@ def test_early_stopping_returns_to_the_best_epoch() -> None:
     found = train(line, batches, line.loss, options, Run(), judge)
     assert (found.epochs, found.value, len(seen)) == (2, 0.5, 4)
     torch.testing.assert_close(line.w.weight, seen[1], rtol=0, atol=0)
+
+
+def test_the_mean_of_the_weights_is_judged_and_kept() -> None:
+    steps: list[torch.Tensor] = []
+
+    def after(rate: float) -> None:
+        steps.append(line.w.weight.detach().clone())
+
+    def judge() -> float:
+        judged.append(line.w.weight.detach().clone())
+        return float(len(judged))
+
+    for judges in (judge, None):
+        line, judged = Line(), []
+        steps.clear()
+        mean = line.w.weight.detach().clone()
+        options = Training(epochs=3, lr=0.1, average=0.7)
+        train(line, batches, line.loss, options, Run(), judges, after=after)
+        for n, weight in enumerate(steps, 1):
+            mean += (weight - mean) * (1 - min(0.7, (1 + n) / (10 + n)))
+        assert len(steps) == 12
+        torch.testing.assert_close(line.w.weight, mean)
+        assert not torch.allclose(line.w.weight, steps[-1])
+        assert not judged or torch.equal(judged[-1], line.w.weight)
 
 
 def test_the_loss_falls_and_bf16_learns_too() -> None:

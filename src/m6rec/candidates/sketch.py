@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -58,13 +59,12 @@ class Head(NamedTuple):
 class Sketch:
     """turn: (d, dim), what shortens the vectors of requests; the first numbers say most. middle:
     (G, d), the mean item of each group, which is taken off before its items are shortened. rows:
-    (n, dim). head: of these. group: (n,)."""
+    (n, dim). group: (n,)."""
 
     outline: Outline
     turn: Floats
     middle: Floats
     rows: Rounded
-    head: Head
     group: Ids
 
     @classmethod
@@ -85,7 +85,12 @@ class Sketch:
             centred = outline.vectors(some) - middle[outline.group[some]]
             rows.append(Rounded.of((centred @ back).astype(np.float32)))
         short = Rounded(*(np.concatenate(each) for each in zip(*rows, strict=True)))
-        return cls(outline, turn, middle, short, Head.of(short, outline.group), outline.group)
+        return cls(outline, turn, middle, short, outline.group)
+
+    @cached_property
+    def head(self) -> Head:
+        """The heads of the rows; never made where an index finds what is near."""
+        return Head.of(self.rows, self.group)
 
     def short(self, asked: Asked) -> Asked:
         """Return what is asked by short vectors (B, G, dim)."""

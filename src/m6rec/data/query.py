@@ -166,9 +166,10 @@ def history_matrix(
 ) -> csr_array:
     """Sum event weights to one entry per (request, item): (B, n_items) float32.
 
-    Event rows stand oldest first within a request. Weights decay by the half-life of their
-    type up to ``now`` of the request, each type's total is capped, and if the newest event on
-    an item is negative the entry is that negative weight. Explicit items keep the newest value.
+    Items are codes of 0 to n_items - 1. Event rows stand by request, oldest first. Weights decay
+    by the half-life of their type up to ``now`` of the request, each type's total is capped, and
+    if the newest event on an item is negative the entry is that negative weight. Explicit items
+    keep the newest value.
     """
     shape = (len(now), n_items)
     w = np.asarray(weight, dtype=np.float32)

@@ -115,7 +115,9 @@ class Towers(Recipe):
     popular: float = 1.0
     metric: str = "ndcg@10"
     epochs: int | None = None
-    training: Training = field(default_factory=lambda: Training(lr=2e-3, epochs=60, patience=6))
+    training: Training = field(
+        default_factory=lambda: Training(lr=2e-3, epochs=60, patience=6, average=0.995)
+    )
 
     def __post_init__(self) -> None:
         for name in ("dim", "layers", "heads", "length", "negatives"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import select
+import selectors
 import socket
 import threading
 import time
@@ -25,8 +25,8 @@ else:
     except ImportError:  # it is not to be had everywhere
         from asyncio import SelectorEventLoop as Loop
 
-WAIT, LONGEST = 0.0005, 0.01  # seconds that a worker leaves a connection to others: for each that
-# it has, and at most
+WAIT = 0.0002  # seconds that a worker leaves a connection to others, for each that it has
+LONGEST = 0.002  # at most, so that hundreds a second can come
 GONE = 0.1  # seconds between looks whether the server was closed
 log = logging.getLogger("m6rec")
 
@@ -68,29 +68,34 @@ class Acceptor:
         """Return; ``close`` has waited."""
 
     def _accept(self) -> None:
-        while not self._closing.is_set():
-            ready, _, _ = select.select([self._sock], [], [], GONE)
-            if not ready:
-                continue
-            time.sleep(min(LONGEST, WAIT * self._count()))
-            try:
-                connection, _ = self._sock.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                continue  # another worker has it, or it is gone
-            except OSError as error:  # too many open files, say
-                log.error("a connection cannot be taken: %s", error)
-                self._closing.wait(GONE)
-                continue
-            taken = threading.Event()
-            self._loop.call_soon_threadsafe(self._take, connection, taken)
-            while not taken.wait(GONE) and not self._closing.is_set():
-                pass
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._sock, selectors.EVENT_READ)
+            while not self._closing.is_set():
+                try:
+                    if selector.select(GONE):
+                        self._accept_one()
+                except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                    continue  # another worker has it, or it is gone
+                except Exception as error:  # too many open files, say; later it may go well
+                    log.error("a connection cannot be taken: %s", error)
+                    self._closing.wait(GONE)
+
+    def _accept_one(self) -> None:
+        time.sleep(min(LONGEST, WAIT * self._count()))
+        connection, _ = self._sock.accept()
+        taken = threading.Event()
+        self._loop.call_soon_threadsafe(self._take, connection, taken)
+        while not taken.wait(GONE) and not self._closing.is_set():
+            pass
 
     def _count(self) -> int:
         """How many connections are open; none comes while this thread counts."""
         return sum(not each.is_closing() for each in self._open)
 
     def _take(self, connection: socket.socket, taken: threading.Event) -> None:
+        if self._closing.is_set():  # who would tell it later that the server ends?
+            connection.close()
+            return
         task = self._loop.create_task(self._connect(connection, taken))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -102,6 +107,8 @@ class Acceptor:
         try:
             transport, _ = await self._loop.connect_accepted_socket(self._factory, connection)
             self._open.add(transport)
+            if self._closing.is_set():
+                transport.close()
         except OSError:  # it broke off
             connection.close()
         finally:

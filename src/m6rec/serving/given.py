@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+from itertools import count
 
 from m6rec.errors import M6RecError
 from m6rec.serving.asks import Answer
@@ -12,6 +13,7 @@ from m6rec.serving.live import MICRO
 from m6rec.store import Given, Store
 
 PAUSE = 0.2  # seconds between two writes
+Row = tuple[str, str, int, str, str, str, bool, float]  # one item of an answer
 LONGEST = 100_000  # rows that wait at most; more are dropped
 
 log = logging.getLogger("m6rec")
@@ -25,7 +27,7 @@ class Journal:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._waiting: queue.SimpleQueue[tuple[Answer, float]] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[list[Row]] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
         self._thread.start()
@@ -39,7 +41,8 @@ class Journal:
                 "request %s is not written down: the store does not keep up", answer.request
             )
             return
-        self._waiting.put((answer, now))
+        about = answer.request, answer.user, int(now * MICRO), answer.run, answer.arm
+        self._waiting.put([(*about, i.item, i.explored, i.score) for i in answer.items])
 
     def close(self) -> None:
         """Write what waits, and end."""
@@ -51,7 +54,7 @@ class Journal:
             ending = self._stop.wait(PAUSE)
             rows: list[Given] = []
             while not self._waiting.empty():
-                rows += _rows(*self._waiting.get())
+                rows += map(_given, self._waiting.get(), count())
             if rows:
                 try:
                     self.store.add_given(rows)
@@ -63,18 +66,9 @@ class Journal:
                 return
 
 
-def _rows(answer: Answer, now: float) -> list[Given]:
-    return [
-        Given(
-            request=answer.request,
-            user=answer.user or "",
-            item=item.item,
-            position=place,
-            time=int(now * MICRO),
-            run=answer.run,
-            arm=answer.arm,
-            explored=item.explored,
-            score=item.score,
-        )
-        for place, item in enumerate(answer.items)
-    ]
+def _given(row: Row, position: int) -> Given:
+    request, user, time, run, arm, item, explored, score = row
+    return Given(
+        request=request, user=user, item=item, position=position, time=time, run=run,
+        explored=explored, arm=arm, score=score,
+    )  # fmt: skip

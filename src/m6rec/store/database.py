@@ -42,7 +42,9 @@ class Database:
         self.engine = engine
         self.name = name
         self._kept: dict[sa.Executable, tuple[str, Mapping[str, Any], list[str] | None]] = {}
-        self._driver_error: type[Exception] = engine.dialect.loaded_dbapi.Error  # of COPY
+        driver = engine.dialect.loaded_dbapi
+        self._driver_error: type[Exception] = driver.Error  # of what does not go by SQLAlchemy
+        self._data_error: type[Exception] = driver.DataError
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -97,11 +99,12 @@ class Database:
             try:
                 found: Sequence[Any] = connection.driver_connection.execute(sql, values).fetchall()
                 return found
-            except self._driver_error:
+            except self._driver_error as error:
+                if not self.engine.dialect.is_disconnect(error, connection.dbapi_connection, None):  # type: ignore[arg-type]
+                    raise
                 connection.invalidate()
             finally:
                 connection.close()
-        # what is wrong, with the connection or the statement, SQLAlchemy can tell
         return self._read(lambda connection: connection.exec_driver_sql(sql, values))
 
     def _read(self, ask: Callable[[sa.Connection], sa.CursorResult[Any]]) -> Sequence[Any]:
@@ -159,7 +162,7 @@ class Database:
         """Turn the errors of the database into one sentence."""
         try:
             yield
-        except (UnicodeError, OverflowError, sa.exc.DataError) as error:
+        except (UnicodeError, OverflowError, sa.exc.DataError, self._data_error) as error:
             raise DataError(f"{self.name}: {what}: {self._first_line(error)}") from None
         except (sa.exc.SQLAlchemyError, self._driver_error) as error:
             raise StoreError(f"{self.name}: {what}: {self._first_line(error)}") from None

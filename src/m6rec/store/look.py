@@ -75,9 +75,9 @@ def told(found: Sequence[Any], users: Sequence[str]) -> Look:
     revs: dict[str, int] = {}
     there: dict[str, User] = {}
     events: dict[str, list[tuple[int, int, Any]]] = {user: [] for user in users}
-    for kind, key, text, more, value, number, id in found:
+    for kind, key, text, more, value, number, place in found:
         if kind == EVENT:
-            events[key].append((number, id, (text, more, value, number)))
+            events[key].append((number, place, (text, more, value, number)))
         elif kind == USER:
             there[key] = User(key=key, attributes=json.loads(text), comment=more, rev=number)
         else:

@@ -226,14 +226,6 @@ class Store:
         counts: dict[str, int] = self._write(erase.delete, ("item", key))
         return counts
 
-    def item_rev(self) -> int:
-        """Return the rev of the latest change of an item; quick."""
-        return int(self._rows(rows.REV, {"kind": "item"})[0].rev)
-
-    def user_rev(self) -> int:
-        """Return the rev of the latest change of a user; quick."""
-        return int(self._rows(rows.REV, {"kind": "user"})[0].rev)
-
     def changed_items(self, since: int) -> tuple[int, list[Item], list[str]]:
         """Return the rev now, the items that changed after that of ``since``, and the keys that
         were deleted; -1 = all that there are, those of a run included."""

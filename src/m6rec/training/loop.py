@@ -35,6 +35,8 @@ class Training:
     schedule: "cosine" falls to 0 at the last epoch.
     warmup: steps in which lr rises from 0.
     clip: greatest norm of a step's gradient; 0 = any.
+    average: decay, at each step, of a running mean of the weights, which is what is judged and
+    kept; 0 = the weights of the last step. The mean is over a tenth of all steps at most.
     patience: epochs without a better judgement after which training stops.
     precision: "bf16" = autocast; "auto" = where the hardware has it.
     device: "cuda" = a graphics processor; "auto" = one where torch finds it. The same seed gives
@@ -49,6 +51,7 @@ class Training:
     schedule: Literal["constant", "cosine"] = "constant"
     warmup: int = 100
     clip: float = 5.0
+    average: float = 0.0
     patience: int = 5
     precision: Literal["auto", "float32", "bf16"] = "float32"
     device: Device = "auto"
@@ -59,6 +62,8 @@ class Training:
                 raise ValueError(f"{name} = {getattr(self, name)}: must be at least 1")
         if self.lr <= 0:
             raise ValueError(f"lr = {self.lr}: must be above 0")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average = {self.average}: must be at least 0 and below 1")
 
 
 @dataclass(frozen=True)
@@ -96,12 +101,14 @@ def train(
     bf16 = options.precision == "bf16" or (options.precision == "auto" and has_bf16(device))
     best = Trained(0, -np.inf if judge else np.nan)
     kept: dict[str, Tensor] = {}
+    mean = Mean(network, options.average)
     first, step = 0, 0
     saved, written = group.first(lambda: _saved(checkpoint)), time.monotonic()
     if saved is not None:
         network.load_state_dict(saved["network"])
         optimiser.load_state_dict(saved["optimiser"])
         _set_streams(saved["rng"])
+        mean.load(saved["mean"])
         first, step, kept = saved["epoch"], saved["step"], saved["kept"]
         best = Trained(saved["best_epoch"], saved["best_value"])
     with run.progress("epochs", options.epochs) as advance:
@@ -127,13 +134,16 @@ def train(
                 if after:
                     after(optimiser.param_groups[0]["lr"])
                 total, count, step = total + share, count + 1, step + 1
+                mean.add(step)
             network.eval()
             if judge:
+                mean.swap()
                 network.to(CPU)
                 found = group.first(judge)
                 if found > best.value:
                     best, kept = Trained(epoch + 1, found), copy.deepcopy(network.state_dict())
                 network.to(device)
+                mean.swap()
             else:
                 best = Trained(epoch + 1, np.nan)
             seconds = time.perf_counter() - began
@@ -145,15 +155,43 @@ def train(
                 run.scalar(name, figure, epoch + 1)
             due = time.monotonic() - written >= EVERY and group.rank == 0
             if checkpoint is not None and due:
-                _save(checkpoint, network, optimiser, epoch + 1, step, kept, best)
+                _save(checkpoint, network, mean, optimiser, epoch + 1, step, kept, best)
                 written = time.monotonic()
             advance(1)
+    mean.swap()
     network.eval().to(CPU)
     if kept:
         network.load_state_dict(kept)
     if checkpoint is not None and group.rank == 0:
         checkpoint.unlink(missing_ok=True)
     return best
+
+
+class Mean:
+    """The running mean of a network's weights (Polyak & Juditsky 1992), on the network's device;
+    none with a decay of 0."""
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self._weights, self._decay = list(network.parameters()), decay
+        self.values = [w.detach().clone() for w in self._weights] if decay else []
+
+    def load(self, values: list[Tensor]) -> None:
+        """Go on from a mean that was saved."""
+        for mine, saved in zip(self.values, values, strict=True):
+            mine.copy_(saved)
+
+    @torch.no_grad()
+    def add(self, step: int) -> None:
+        """Take in the weights after a step, counted from 1."""
+        share = 1 - min(self._decay, (1 + step) / (10 + step))
+        for value, weight in zip(self.values, self._weights, strict=False):
+            value.lerp_(weight, share)
+
+    def swap(self) -> None:
+        """Put the mean into the network, and its weights here; or back."""
+        for i, value in enumerate(self.values):
+            weight = self._weights[i]
+            self.values[i], weight.data = weight.data, value
 
 
 @contextmanager
@@ -210,13 +248,13 @@ def _saved(path: Path | None) -> dict[str, Any] | None:
 
 
 def _save(
-    path: Path, network: nn.Module, optimiser: torch.optim.Optimizer, epoch: int, step: int,
-    kept: dict[str, Tensor], best: Trained,
+    path: Path, network: nn.Module, mean: Mean, optimiser: torch.optim.Optimizer, epoch: int,
+    step: int, kept: dict[str, Tensor], best: Trained,
 ) -> None:  # fmt: skip
     """Write a checkpoint atomically."""
     part = path.with_name(f"{path.name}-{os.getpid()}.part")
     held = {
-        "network": network.state_dict(), "optimiser": optimiser.state_dict(),
+        "network": network.state_dict(), "mean": mean.values, "optimiser": optimiser.state_dict(),
         "rng": _streams(), "epoch": epoch, "step": step, "kept": kept,
         "best_epoch": best.epochs, "best_value": best.value,
     }  # fmt: skip

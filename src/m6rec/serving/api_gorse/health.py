@@ -36,7 +36,7 @@ def ready(here: Here) -> Response:
 
 def _health(here: Service) -> dict[str, Any]:
     try:
-        here.store.item_rev()
+        here.store.look()
         problem = None
     except StoreError as error:  # its address is nobody's business
         log.error("not ready: %s", error)
