@@ -69,6 +69,7 @@ ALL = _keyed(
 # The databases take the index of such rows only where they read its very condition.
 CHANGED = {kind: select.where(sa.text("rev > 0")) for kind, select in ALL.items()}
 _DELETE = _keyed(lambda table: sa.delete(table).where(_of(table)))
+REV = sa.select(REVS.c.rev).where(REVS.c.kind == sa.bindparam("kind"))
 _NEXT_REV = (
     sa.update(REVS)
     .where(REVS.c.kind == sa.bindparam("of"))
