@@ -110,7 +110,7 @@ class Outline:
         told = np.ones((b, self.n_domains, len(blend.parts)), np.bool_)
         blocks: list[Floats] = []
         rows: dict[int, Scores] = {}
-        either = heard.reshape(b, 2, self.n_domains, -1)
+        either = heard.reshape(b, 2, *told.shape[1:])
         wanted = np.asarray(either.any(axis=(0, 1)))  # (D, P)
         for p, part in self.embeds.items():
             block = np.zeros((b, self.n_domains, self.widths[p]), np.float32)

@@ -36,7 +36,7 @@ class Training:
     warmup: steps in which lr rises from 0.
     clip: greatest norm of a step's gradient; 0 = any.
     average: decay, at each step, of a running mean of the weights, which is what is judged and
-    kept; 0 = the weights of the last step. The mean is over a tenth of all steps at most.
+    kept; 0 = the weights of the last step. The mean is over a ninth of the steps so far at most.
     patience: epochs without a better judgement after which training stops.
     precision: "bf16" = autocast; "auto" = where the hardware has it.
     device: "cuda" = a graphics processor; "auto" = one where torch finds it. The same seed gives
