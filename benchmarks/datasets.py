@@ -282,6 +282,16 @@ def lastfm(seed: int = 0, fraction: float = 0.2) -> Split:
     return Split.by_mask(data, held[data.links])
 
 
+def listens(seed: int = 0, fraction: float = 0.2) -> Split:
+    """Artists of each listener, without names, those heard least first: an order where the file
+    holds no times, for models of sequences. Random events held."""
+    file = path("lastfm-hetrec/user_artists.dat")
+    heard = pl.read_csv(file, separator="\t").filter(pl.col("userID") != 1)
+    heard = heard.sort("userID", "weight", "artistID")
+    data = joined({"music": heard.select("userID", "artistID").to_numpy()}, ordered=True)
+    return Split.by_mask(data, np.random.default_rng(seed).random(len(data)) < fraction)
+
+
 def games(cold: float = 0.0, seed: int = 0) -> Split:
     """Sequences with titles: leave-last, or a share of the items hidden from train and tested."""
     data = joined({"games": lists("games-titles/sequences.txt")}, ordered=True)

@@ -95,6 +95,7 @@ TASKS: dict[str, Task] = {
         split=partial(ml100k, ratings=True), metrics=("rmse", "mae"), protocol="ratings"
     ),
     "lastfm-music": Task(split=datasets.lastfm, metrics=WIDE, target="music"),
+    "lastfm-listens": Task(split=datasets.listens, metrics=("recall@20", "ndcg@20")),
     "ml-1m": Task(split=datasets.ml1m, metrics=WIDE),
     "douban-music": Task(split=partial(datasets.douban, 0), metrics=WIDE, target="music"),
     "douban-book": Task(

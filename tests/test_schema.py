@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 
 import pytest
 
 from m6rec import config
 from m6rec.data.schema import DataConfig, EventType
 from m6rec.errors import ConfigError
+from m6rec.models.base import Recipe
+from m6rec.models.towers import Towers
 
 FULL = """
 interactions = ["a.csv", { path = "b.tsv", delimiter = "\\t", columns = { user = "who" } }]
@@ -72,6 +75,15 @@ def test_round_trip() -> None:
 def test_refusals_name_the_key(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse(text)
+
+
+@pytest.mark.parametrize("changed", [{"epochs": 5}, {"average": 0.0}, {"lr": 1e-3, "patience": 5}])
+def test_a_table_within_changes_the_default_of_its_field(changed: dict[str, float]) -> None:
+    table = {"kind": "towers", "training": changed}
+    towers = Recipe.from_table(table)
+    assert isinstance(towers, Towers)
+    assert towers.training == replace(Towers().training, **changed)
+    assert config.to_table(towers) == table
 
 
 def test_a_table_never_shows_a_password() -> None:

@@ -328,7 +328,7 @@ def test_keys_alone_will_do(tab: Any) -> None:
     assert tab.evaluate("document.activeElement.className") == "skip"
     tab.get_by_role("textbox", name="A user").focus()
     tab.keyboard.type("u1")
-    tab.locator("#people a", has_text="u1").first.wait_for()
+    tab.locator("#people li:first-child a", has_text="u1").wait_for()
     tab.keyboard.press("ArrowDown")
     tab.keyboard.press("Enter")
     tab.wait_for_url("**/?user=u1*")
@@ -342,6 +342,19 @@ def test_keys_alone_will_do(tab: Any) -> None:
     summary.focus()
     tab.keyboard.press("Enter")
     tab.locator(".reasons").first.wait_for()
+
+
+def test_a_list_that_comes_late_does_not_take_the_focus(tab: Any) -> None:
+    tab.goto("/")
+    tab.get_by_role("textbox", name="A user").focus()
+    tab.locator("#people a").first.wait_for()
+    with tab.expect_response("**/explore/people?user=u2*"):
+        tab.keyboard.type("u2")
+        tab.keyboard.press("ArrowDown")
+    tab.wait_for_timeout(300)  # in which the answer is put in its place
+    chosen = tab.evaluate("document.activeElement.getAttribute('href')")
+    tab.keyboard.press("Enter")
+    tab.wait_for_url(f"**{chosen}")
 
 
 def test_search_and_operations_renew_themselves(tab: Any, settings: Settings) -> None:

@@ -17,6 +17,7 @@ MODELS = {
     "m6rec": Space(random=True),
     "m6rec, deep": Space(random=True, ordered=True),
     "m6rec, target alone": Space(random=True),
+    "towers": Space(random=True, ordered=True),
     "pct": Space({"dim": (64, 32, 128)}, True),
     "linear": Space({"reg": (500.0, 50.0, 200.0, 1000.0, 2000.0)}, largest=12_500),
     "graph": Space({"dim": (448, 64, 128), "low_pass": (0.13, 0.3)}, True),
@@ -67,5 +68,9 @@ def recipe(model: str, options: Options) -> Any:
         return M6Rec(deep=model == "m6rec, deep")
     if model == "neighbours, ratings":
         return Neighbours(similarity="adjusted", reg_user=3.0, **options)
+    if model == "towers":
+        from m6rec.models.towers import Towers
+
+        return Towers()
     kinds = {"pct": Pct, "linear": Linear, "graph": Graph, "pct, ratings": Pct}
     return kinds[model](**options)

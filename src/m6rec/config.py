@@ -48,8 +48,9 @@ def override(table: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, 
 def from_table(cls: type[T], table: Mapping[str, Any], where: str = "") -> T:
     """Build a frozen dataclass from a TOML table, checking every key and value.
 
-    A class with its own ``from_table(table, where)`` (a model recipe, which is chosen by
-    ``kind``) decides for itself. Raises ConfigError that names the key, the value and the fix.
+    What a table within leaves out is as in the default of its field. A class with its own
+    ``from_table(table, where)`` (a model recipe, which is chosen by ``kind``) decides for itself.
+    Raises ConfigError that names the key, the value and the fix.
     """
     if not isinstance(table, Mapping):
         raise ConfigError(f"{where or 'configuration'} must be a table, not {table!r}")
@@ -61,7 +62,10 @@ def from_table(cls: type[T], table: Mapping[str, Any], where: str = "") -> T:
             raise ConfigError(
                 f"{_join(where, key)} is not an option of {noun}{suggestion(key, fields)}"
             )
-    values = {key: _convert(hints[key], value, _join(where, key)) for key, value in table.items()}
+    values = {
+        key: _convert(hints[key], _completed(value, _usual(fields[key])), _join(where, key))
+        for key, value in table.items()
+    }
     for name, field in fields.items():
         if name not in values and _required(field):
             raise ConfigError(f"{_join(where, name)} is missing; it has no default")
@@ -71,22 +75,23 @@ def from_table(cls: type[T], table: Mapping[str, Any], where: str = "") -> T:
         raise ConfigError(f"{where + ': ' if where else ''}{error}") from None
 
 
-def to_table(value: Any) -> dict[str, Any]:
-    """Return a dataclass as a TOML table; None and values equal to the default are left out."""
+def to_table(value: Any, base: Any = None) -> dict[str, Any]:
+    """Return a dataclass as a TOML table; None, and what is as in base (left out: as by default),
+    are left out."""
     table: dict[str, Any] = {}
     if kind := getattr(value, "kind", ""):
         table["kind"] = kind
     for field in dataclasses.fields(value):
         item = getattr(value, field.name)
-        if not field.init or item is None or (not _required(field) and item == _default(field)):
-            continue
-        table[field.name] = _plain(item)
+        usual = getattr(base, field.name) if type(base) is type(value) else _usual(field)
+        if field.init and item is not None and item != usual:
+            table[field.name] = _plain(item, usual)
     return table
 
 
-def _plain(item: Any) -> Any:
+def _plain(item: Any, usual: Any = None) -> Any:
     if dataclasses.is_dataclass(item):
-        return to_table(item)
+        return to_table(item, usual if _whole(usual) else None)
     if isinstance(item, Mapping):
         return {str(key): _plain(value) for key, value in item.items()}
     if isinstance(item, (list, tuple)):
@@ -170,11 +175,24 @@ def _required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
-def _default(field: dataclasses.Field[Any]) -> Any:
-    if field.default is not dataclasses.MISSING:
-        return field.default
-    assert field.default_factory is not dataclasses.MISSING
-    return field.default_factory()
+def _usual(field: dataclasses.Field[Any]) -> Any:
+    """The default of a field, MISSING where it has none."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def _whole(usual: Any) -> bool:
+    """Whether a table stands for changes to this default, and not for something of a kind."""
+    return dataclasses.is_dataclass(usual) and not hasattr(usual, "from_table")
+
+
+def _completed(value: Any, usual: Any) -> Any:
+    """Return a table with what it leaves out as in the default of its field."""
+    if not isinstance(value, Mapping) or not _whole(usual):
+        return value
+    rest = {f.name: getattr(usual, f.name) for f in dataclasses.fields(usual) if f.init}
+    return {**rest, **value}
 
 
 def _join(where: str, key: str) -> str:

@@ -22,7 +22,7 @@ from m6rec.models.once import Once
 from m6rec.models.reasons import FLOOR, Voices
 from m6rec.tracking import Run
 
-ROWS = 3000  # most holdout users that λ of a domain is learned from
+ROWS = 12_000  # most holdout users that λ of a domain is learned from
 BATCH = 256
 HEARD = 0.2  # least λ, for requests in words, of parts that take in answered questions
 WORDS = 0.5  # share of λ by a request's words, beside that by its history

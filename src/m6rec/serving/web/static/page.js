@@ -1,4 +1,5 @@
-// Arrow keys walk through what a search field found; errors of a request are shown as the page.
+// Arrow keys walk through what a search field found, which stays as it is meanwhile; errors of a
+// request are shown as the page.
 "use strict";
 
 document.addEventListener("keydown", (event) => {
@@ -13,8 +14,11 @@ document.addEventListener("keydown", (event) => {
 });
 
 document.addEventListener("htmx:beforeSwap", (event) => {
-  const { xhr } = event.detail;
-  if (xhr.status < 400) return;
+  const { xhr, target } = event.detail;
+  if (xhr.status < 400) {
+    if (target.matches(".found") && target.contains(document.activeElement)) event.detail.shouldSwap = false;
+    return;
+  }
   event.detail.shouldSwap = true;
   event.detail.target = document.getElementById("main");
   event.detail.selectOverride = "#main";
