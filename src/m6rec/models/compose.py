@@ -186,14 +186,14 @@ def learn_weights(
     of_words: Array = untold
     ordinary = words & np.concatenate(known)  # see ``familiar``
     if ordinary.sum() >= fusion.FEWEST:
-        of_words = fusion.simplex_search(pool, metric, np.flatnonzero(ordinary))[None]
+        of_words = fusion.simplex_search(pool.take(ordinary), metric)[None]
         hears = np.array([isinstance(part, Hears) for part in model.parts])
         if hears.any() and not hears.all():  # a holdout never repeats a question, people do
             short = max(0.0, HEARD - float(of_words[0, hears].sum()))
             of_words = of_words * (1 - short)
             of_words[0, hears] += short / hears.sum()
     rest = ~words if (~words).any() else np.ones_like(words)
-    table = fusion.learn(pool.take(np.flatnonzero(rest)), bucket[rest], N_BUCKETS, metric)
+    table = fusion.learn(pool.take(rest), bucket[rest], N_BUCKETS, metric)
     of_row = np.where(words & bool(len(of_words)), N_BUCKETS, bucket)
     own = fusion.learn_new(pool, np.vstack([table, of_words]), of_row, metric, new_items)
     return table if own is None else np.vstack([table, own]), of_words

@@ -85,14 +85,16 @@ class Pool:
             np.concatenate([np.pad(p.new, ((0, 0), (0, width - p.new.shape[1]))) for p in pools]),
         )
 
-    def take(self, rows: Ids) -> Pool:
-        """Return these rows."""
-        return Pool(self.scores[:, rows], csr_array(self.targets[rows]), self.new[rows])
+    def take(self, some: Mask) -> Pool:
+        """Return some of the rows."""
+        if some.all():
+            return self
+        return Pool(self.scores[:, some], csr_array(self.targets[some]), self.new[some])
 
-    def values(self, weights: Array, metric: str, rows: Ids) -> Array:
+    def values(self, weights: Array, metric: str) -> Array:
         """Return the metric of each row (R,) under weights (P,)."""
-        blended = blend(self.scores[:, rows], weights.astype(np.float32)[:, None])
-        found: Array = ranked(blended, csr_array(self.targets[rows])).metric(metric)
+        blended = blend(self.scores, weights.astype(np.float32)[:, None])
+        found: Array = ranked(blended, self.targets).metric(metric)
         return np.nan_to_num(found)
 
 
@@ -216,9 +218,9 @@ def _mean(total, mass, said, result):  # type: ignore[no-untyped-def]
             result[r, c] = total[r, c] / mass[r, c] if said[r, c] else np.float32(np.nan)
 
 
-def simplex_search(pool: Pool, metric: str, rows: Ids, start: Array | None = None) -> Array:
-    """Return the weights (P,) of the best mean metric of some rows; see ``climb``."""
-    return climb(lambda w: pool.values(w, metric, rows).mean(), len(pool.scores), start)
+def simplex_search(pool: Pool, metric: str, start: Array | None = None) -> Array:
+    """Return the weights (P,) of the best mean metric; see ``climb``."""
+    return climb(lambda w: pool.values(w, metric).mean(), len(pool.scores), start)
 
 
 def climb(value: Callable[[Array], float], n: int, start: Array | None = None) -> Array:
@@ -254,19 +256,19 @@ def learn(pool: Pool, buckets: Ids, n_buckets: int, metric: str) -> Array:
 
     Where the best single part beats the shrunk blend in a bucket of some size, it is taken.
     """
-    everyone = np.arange(pool.scores.shape[1])
-    domain = simplex_search(pool, metric, everyone)
+    domain = simplex_search(pool, metric)
     table = np.tile(domain, (n_buckets, 1))
     for b in range(n_buckets):
-        rows = everyone[buckets == b]
-        if len(rows) < FEWEST:
+        n = int((buckets == b).sum())
+        if n < FEWEST:
             continue
-        own = simplex_search(pool, metric, rows, domain)
-        share = len(rows) / (len(rows) + SHRINK)
+        some = pool.take(buckets == b)
+        own = simplex_search(some, metric, domain)
+        share = n / (n + SHRINK)
         shrunk = share * own + (1 - share) * domain
         singles = [*np.eye(len(domain)), domain, shrunk]
-        value = [pool.values(w, metric, rows).mean() for w in singles]
-        guard = int(np.argmax(value)) if len(rows) > SHRINK else len(singles) - 1
+        value = [some.values(w, metric).mean() for w in singles]
+        guard = int(np.argmax(value)) if n > SHRINK else len(singles) - 1
         table[b] = singles[guard]
     return table
 
