@@ -3,7 +3,7 @@
 RecBole computes all 50 places of a batch of 2,048 at once, and the last layer of SASRec at every
 place, of which it reads one. Here rows of like length are taken together without their padding,
 the last layer is computed where it is read, and each part's gradient is added at once. Used for
-what takes hours otherwise; never for a time that is reported.
+what takes hours otherwise; never for a time that is told as RecBole's.
 """
 
 from __future__ import annotations
