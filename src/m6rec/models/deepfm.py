@@ -188,8 +188,8 @@ class Learner:
 
     def batches(self, epoch: int) -> Iterator[tuple[Ids, np.random.Generator]]:
         """Yield the cells of each batch, with the stream that its negatives come from."""
-        rng, size = self.run.rng("epoch", str(epoch)), self.recipe.training.batch
-        order = rng.permutation(len(self.user))
+        rng, n = self.run.rng("epoch", str(epoch)), len(self.user)
+        order, size = rng.permutation(n), self.recipe.training.rows(n)
         for at in range(0, len(order), size):
             yield order[at : at + size], rng
         if self.recipe.penalty == "group":

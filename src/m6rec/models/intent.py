@@ -143,7 +143,7 @@ class _Learner:
     def batches(self, epoch: int) -> Iterator[tuple[Ids, Floats]]:
         rng = self.run.rng("epoch", str(epoch))
         order = rng.permutation(len(self.x))
-        size = self.recipe.training.batch
+        size = self.recipe.training.rows(len(self.x))
         for at in range(0, len(order), size):
             shown = rng.random(self.data.n_items) >= self.recipe.id_dropout
             yield order[at : at + size], shown.astype(np.float32)

@@ -54,7 +54,7 @@ def fit(
             series, start = (a.ravel() for a in np.meshgrid(range(len(x)), starts))
             order = rng.permutation(len(series))
             span = torch.arange(length)
-            size = min(options.batch, max(4, -(-len(order) // STEPS)))
+            size = min(options.rows(len(order)), max(4, -(-len(order) // STEPS)))
             for first in range(0, len(order), size):
                 at = order[first : first + size]
                 row = torch.as_tensor(series[at])[:, None]

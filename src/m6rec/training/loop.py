@@ -21,6 +21,8 @@ from m6rec.training.group import ALONE, Group
 from m6rec.training.place import CPU, Device, has_bf16, place
 
 EVERY = 60.0  # least seconds between two checkpoints
+STEPS = 32  # that an epoch has, where the size of a batch is left out
+SMALLEST, LARGEST = 32, 256  # rows of a batch, where its size is left out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,7 @@ class Training:
     """How a network is trained.
 
     epochs: passes over the data; with a judge, the most.
-    batch: rows of a step.
+    batch: rows of a step; left out, 256, or as many fewer (down to 32) as give 32 steps an epoch.
     optimiser: "adam", "adamw" or "sgd" (with momentum 0.9).
     lr: greatest learning rate.
     weight_decay: of the optimiser.
@@ -44,7 +46,7 @@ class Training:
     """
 
     epochs: int = 60
-    batch: int = 256
+    batch: int | None = None
     optimiser: Literal["adam", "adamw", "sgd"] = "adam"
     lr: float = 1e-3
     weight_decay: float = 0.0
@@ -58,12 +60,17 @@ class Training:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "patience"):
-            if getattr(self, name) < 1:
+            given = getattr(self, name)
+            if given is not None and given < 1:
                 raise ValueError(f"{name} = {getattr(self, name)}: must be at least 1")
         if self.lr <= 0:
             raise ValueError(f"lr = {self.lr}: must be above 0")
         if not 0 <= self.average < 1:
             raise ValueError(f"average = {self.average}: must be at least 0 and below 1")
+
+    def rows(self, n: int) -> int:
+        """Return the size of a batch of n rows of data."""
+        return self.batch or min(LARGEST, max(SMALLEST, -(-n // STEPS)))
 
 
 @dataclass(frozen=True)
