@@ -19,7 +19,7 @@ import resource
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ TOWERS = Towers(
     attributes=False,
     gaps=False,
     dropout=0.5,
-    training=Training(batch=32, epochs=100, patience=10),
+    training=replace(Towers().training, epochs=100, patience=10),
 )
 Record = dict[str, Any]
 
@@ -137,7 +137,7 @@ def speed(peer: str, data: Dataset, epochs: int) -> list[Record]:
     train = leave_last(leave_last(data).train).train
     run = Timed(threads=1)
     learner, began = Learner(TOWERS, train, run), time.process_time()
-    learner.learn(Training(batch=TOWERS.training.batch, epochs=epochs + 1))
+    learner.learn(Training(epochs=epochs + 1))
     mine = {"model": "towers", **run.told(began)}
     mine = {**mine, "wall": mine["wall"][1:], "processor": mine["processor"][1:]}  # one is to warm
     sizes = [f"{name}={value}" for name, value in SIZES.items()]
