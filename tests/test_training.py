@@ -11,14 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from m6rec.data.dataset import Dataset
-from m6rec.data.schema import Domain
 from m6rec.errors import ConfigError
 from m6rec.tracking import Run
 from m6rec.training import loop
 from m6rec.training.loop import Training, train
 from m6rec.training.losses import ranking_loss
 from m6rec.training.place import place
-from m6rec.training.sequences import Pieces, Scope, gaps, histories
+from m6rec.training.sequences import Pieces, gaps, histories
 
 
 def sequences() -> Dataset:
@@ -53,51 +52,6 @@ def test_histories_are_the_newest_liked_items_padded_on_the_right() -> None:
     known[5] = False
     item, _, count = histories(data.query(np.array([2])), 3, known)
     assert item.tolist() == [[3, 4, 6]]
-
-
-def shops() -> Dataset:
-    """Items 0-3 are of one domain, 4-7 of another; user 0 is in both, user 1 in one."""
-    item = np.array([0, 4, 5, 1, 2, 6, 4, 7])
-    domains = (Domain(name="a"), Domain(name="b"))
-    return Dataset.build(
-        user=np.array([0, 0, 0, 0, 0, 0, 1, 1]), item=item, users=2, items=8, ordered=True,
-        domains=domains, item_domain=np.repeat([0, 1], 4),
-    )  # fmt: skip
-
-
-def told(data: Dataset, length: int, scope: Scope) -> list[tuple[int, list[int], int]]:
-    """Of each target: the user, the items before it, and the target."""
-    pieces, found = Pieces.of(data, length, scope), []
-    for batch in pieces.batches(8, np.random.default_rng(0)):
-        for row, column in zip(*np.nonzero(batch.target >= 0), strict=True):
-            place = batch.target[row, column]
-            before = batch.item[row, : column + 1].tolist()
-            found.append((int(data.user[pieces.row[place]]), before, int(pieces.item[place])))
-    return sorted(found)
-
-
-def test_a_domain_is_told_behind_the_newest_items_of_others() -> None:
-    data = shops()
-    assert told(data, 50, "domain") == [
-        (0, [0], 1), (0, [0, 1], 2), (0, [4], 5), (0, [4, 5], 6), (1, [4], 7)
-    ]  # fmt: skip
-    assert told(data, 50, "context") == [
-        (0, [0, 1, 2], 4), (0, [0, 1, 2, 4], 5), (0, [0, 1, 2, 4, 5], 6),
-        (0, [4, 5, 6], 0), (0, [4, 5, 6, 0], 1), (0, [4, 5, 6, 0, 1], 2), (1, [4], 7),
-    ]  # fmt: skip
-    assert told(data, 2, "context") == [
-        (0, [0], 1), (0, [0, 1], 2), (0, [1, 2], 4), (0, [4], 5), (0, [4, 5], 6), (0, [5, 6], 0),
-        (1, [4], 7),
-    ]  # fmt: skip
-
-
-def test_a_request_has_the_domain_last_as_in_training() -> None:
-    data = shops()
-    query = data.query(np.array([0, 1]))
-    item, _, _ = histories(query, 4, np.ones(8, np.bool_), data.item_domain == 0)
-    assert item.tolist() == [[6, 0, 1, 2], [4, 7, -1, -1]]
-    item, _, _ = histories(query, 50, np.ones(8, np.bool_), data.item_domain == 1)
-    assert item.tolist() == [[0, 1, 2, 4, 5, 6], [4, 7, -1, -1, -1, -1]]
 
 
 def test_gaps_double_from_a_minute_on() -> None:

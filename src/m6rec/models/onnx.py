@@ -80,9 +80,9 @@ class OnnxModel(TwoTowers):
             pct = known_pct.restore(unnest("pct", state))
         width, length = int(state["sizes"][0]), int(state["length"].item())
         used = bool(recipe.towers.get("attributes", True))
-        scope = recipe.towers.get("scope", "all")
+        joint = recipe.towers.get("scope") != "domain"
         texts = recipe.towers.get("texts", "hashed")
-        super().__init__(vectors, keys, bias, state, width, length, scope, used, texts, pct)
+        super().__init__(vectors, keys, bias, state, width, length, joint, used, texts, pct)
         self._session = Session(state["graph"].tobytes())
         self._inputs = {each.name for each in self._session.inner.get_inputs()}
 

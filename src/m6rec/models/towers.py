@@ -44,7 +44,7 @@ from m6rec.training.loop import Training, deterministic, train
 from m6rec.training.losses import Loss
 from m6rec.training.negatives import draw
 from m6rec.training.place import beside
-from m6rec.training.sequences import Batch, Pieces, Scope, gaps, in_one_order
+from m6rec.training.sequences import Batch, Pieces, Scope, gaps, settled
 
 JUDGED = 3000  # most holdout users that an epoch is judged by
 BATCH = 512
@@ -59,9 +59,8 @@ class Towers(Recipe):
     dim: length of vectors.
     layers, heads, dropout: of the encoder.
     length: newest items that are encoded.
-    scope: "all" = of one sequence over all domains, "domain" = of the domain that is asked for,
-    "context" = likewise, behind the items of other domains; "auto" = "all", or "context" where
-    events have an order but no times.
+    scope: "all" = of one sequence over all domains, "domain" = of the domain that is asked for;
+    "auto" = "all", or "domain" where events have an order but no times.
     attributes: whether the towers see attributes and texts.
     pct: gives the towers its vectors of items, and of the user in each domain as of the event;
     left out, they do without.
@@ -133,15 +132,9 @@ class Towers(Recipe):
         if self.hybrid != "separate" and self.pct is None:
             raise ValueError(f'hybrid = "{self.hybrid}" needs pct, whose vectors it adds')
 
-    def settled(self, train: Dataset) -> Self:
-        """Return this recipe with a scope that is not "auto"."""
-        if self.scope != "auto":
-            return self
-        return replace(self, scope="all" if in_one_order(train) else "context")
-
     def choose(self, split: Split, run: Run) -> Self:
         """Find the number of epochs on the holdout, by early stopping."""
-        chosen = self.settled(split.train)
+        chosen = replace(self, scope=settled(self.scope, split.train))
         if self.pct is not None:
             chosen = replace(chosen, pct=self.pct.choose(split, run))
         if self.epochs is not None:
@@ -182,21 +175,20 @@ class Learner:
     group = ALONE
 
     def __init__(self, recipe: Towers, data: Dataset, run: Run) -> None:
-        self.recipe = recipe = recipe.settled(data)
-        self.data, self.run = data, run
+        recipe = replace(recipe, scope=settled(recipe.scope, data))
+        self.recipe, self.data, self.run = recipe, data, run
         torch.set_num_threads(run.threads)
         self.pct = None if recipe.pct is None else recipe.pct.fit(data, run)
-        self.pieces = Pieces.of(data, recipe.length, recipe.scope)
-        own = self.pieces.own
-        self.count = np.bincount(self.pieces.item[own], minlength=data.n_items)
+        self.pieces = Pieces.of(data, recipe.length, recipe.scope == "all")
+        self.count = np.bincount(self.pieces.item, minlength=data.n_items)
         self.trained: Mask = self.count > 0
         self.phi, self.later = item_features(
             data, run, recipe.attributes, recipe.text_dim, recipe.texts, self.pct
         )
         self.user_blocks = user_features(data.user_features, data.n_users, recipe.attributes)
-        row = self.pieces.row[own]
-        self.latents = spread(latents(self.pct, data, row), own)
-        self.value = spread(standardised(data.weight[row], data.item_domain[data.item[row]]), own)
+        self.latents = latents(self.pct, data, self.pieces.row)
+        row = self.pieces.row
+        self.value = standardised(data.weight[row], data.item_domain[self.pieces.item])
         width, latent = self.user_blocks.shape[1], self.latents.shape[1]
         self.sizes = np.array([width, latent, data.n_domains, len(data.events)])
         seed = int(run.rng("weights").integers(2**31))
@@ -321,13 +313,6 @@ class Learner:
         return TowersModel(self.recipe, network, state, self.pct)
 
 
-def spread(values: Floats, places: Mask) -> Floats:
-    """Return values (m, …) at the places of a mask (N,) that holds m; 0 at the others: (N, …)."""
-    found = np.zeros((len(places), *values.shape[1:]), np.float32)
-    found[places] = values
-    return found
-
-
 def standardised(value: Array, group: Ids) -> Floats:
     """Return values (N,) less the mean of their group, in its standard deviations."""
     n = np.maximum(np.bincount(group), 1)
@@ -369,8 +354,9 @@ class TowersModel(TwoTowers):
         self.recipe, self.network = recipe, network
         tables = state["vectors"], state["keys"], state["item_bias"]
         width = int(state["sizes"][0])
+        joint = recipe.scope != "domain"
         super().__init__(
-            *tables, state, width, recipe.length, recipe.scope, recipe.attributes, recipe.texts, pct
+            *tables, state, width, recipe.length, joint, recipe.attributes, recipe.texts, pct
         )
 
     def keys_of(self, vectors: Floats, latent: Floats) -> Floats:

@@ -18,7 +18,7 @@ from m6rec.models.base import Model, Reason
 from m6rec.models.pct_model import PctModel
 from m6rec.models.tower_inputs import latent, latent_size, later_features, user_features
 from m6rec.text import FittedText, Name, encoder_of
-from m6rec.training.sequences import Scope, gaps, histories
+from m6rec.training.sequences import gaps, histories
 
 TASTE = "taste by PCT"
 
@@ -50,8 +50,7 @@ class TwoTowers(Model):
 
     vectors: (n_items, d), what the network takes of a history. keys: (n_items, e). bias, known,
     item_domain: (n_items,). average: (d,) the mean vector of events. width: user attributes that
-    the network takes. length: newest items. scope: see
-    ``towers``, but "auto".
+    the network takes. length: newest items. joint: of all domains; else of the one asked for.
 
     State, for items that came after the fit: under new/ weight (p, d), which makes a vector of φ
     (missing in older runs, and where there is no φ), scale (D,) of ``later_features``, texts/ =
@@ -60,11 +59,11 @@ class TwoTowers(Model):
 
     def __init__(
         self, vectors: Floats, keys: Floats, bias: Floats, state: State, width: int, length: int,
-        scope: Scope, attributes: bool, texts: Name, pct: PctModel | None,
+        joint: bool, attributes: bool, texts: Name, pct: PctModel | None,
     ) -> None:  # fmt: skip
         self._state = state
         self.average: Floats = state["average"]
-        self.width, self.length, self.scope = width, length, scope
+        self.width, self.length, self.joint = width, length, joint
         self.attributes, self.pct = attributes, pct
         self.n_domains = int(state["item_domain"].max(initial=0)) + 1
         self._encoder = encoder_of(texts)
@@ -152,16 +151,13 @@ class TwoTowers(Model):
         known = [latent(self.pct, query, d) for d in range(self.n_domains)]
         told = blocks, np.stack(known, axis=1)
 
-        def of(among: Mask, last: Mask | None = None) -> Inputs:
-            item, time, count = histories(query, self.length, among, last)
+        def of(among: Mask) -> Inputs:
+            item, time, count = histories(query, self.length, among)
             return Inputs(item, gaps(time), count, *told)
 
-        if self.scope == "all":
+        if self.joint:
             return dict.fromkeys(domains, of(self.known))
-        inside = {d: self.item_domain == d for d in domains}
-        if self.scope == "context":
-            return {d: of(self.known, last) for d, last in inside.items()}
-        return {d: of(self.known & own) for d, own in inside.items()}
+        return {d: of(self.known & (self.item_domain == d)) for d in domains}
 
     def users(self, query: Query, domains: Sequence[int] | None = None) -> Floats:
         """Return (B, D, e) vectors in these domains, by default all; NaN in others, and where

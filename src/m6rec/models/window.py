@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 from numba import prange
@@ -18,7 +18,7 @@ from m6rec.models.base import Recipe
 from m6rec.models.kernels import CHUNKS, compact, row_of, times
 from m6rec.models.nearest import from_table, push
 from m6rec.tracking import Run
-from m6rec.training.sequences import in_one_order
+from m6rec.training.sequences import Scope, settled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Window(Recipe):
     source: float = 0.4
     target: float = 0.05
     k: int = 200
-    scope: Literal["auto", "all", "domain"] = "auto"
+    scope: Scope = "auto"
 
     def __post_init__(self) -> None:
         for name in ("width", "k"):
@@ -58,9 +58,7 @@ class Window(Recipe):
     def fit(self, train: Dataset, run: Run) -> WindowModel:
         liked = train.take((train.weight > 0) & ~train.explicit[train.item] & train.ordered)
         sequence = liked.user.astype(np.int64)
-        scope = self.scope
-        if scope == "auto":
-            scope = "all" if in_one_order(train) else "domain"
+        scope = settled(self.scope, train)
         if scope == "domain":
             sequence = sequence * train.n_domains + train.item_domain[liked.item]
         order = np.argsort(sequence, kind="stable")

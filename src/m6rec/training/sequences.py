@@ -15,7 +15,7 @@ from m6rec.data.query import Query
 if TYPE_CHECKING:  # it loads torch, and the window model needs none
     from m6rec.training.group import Group
 
-Scope = Literal["auto", "all", "context", "domain"]
+Scope = Literal["auto", "all", "domain"]
 SORTED = 20  # batches among which pieces are sorted by length
 GAPS = 22  # classes of the time between two events
 
@@ -37,11 +37,10 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pieces:
-    """Pieces of at most ``length`` inputs, each telling what came next where that is a target.
+    """Pieces of at most ``length`` targets, each with the events before them.
 
-    row: (N,) liked events, as rows of the dataset; item, time: of each; own: whether it is a
-    target, not one of another domain that stands before those of this. first: (M,) place among
-    them of the first input of a piece. size: (M,) its inputs.
+    row: (N,) liked events, as rows of the dataset; item, time: of each. first: (M,) place among
+    them of the first input of a piece. size: (M,) its targets.
     """
 
     row: Ids
@@ -49,33 +48,27 @@ class Pieces:
     time: Ids
     first: Ids
     size: Ids
-    own: Mask
 
     @classmethod
-    def of(cls, train: Dataset, length: int, scope: Scope = "all") -> Pieces:
+    def of(cls, train: Dataset, length: int, joint: bool = True) -> Pieces:
         """Cut each user's liked items of implicit domains, the newest piece being whole.
 
-        scope: "all" = one sequence over all domains; "domain" = one in each; "context" =
-        likewise, after the newest ``length`` items of other domains.
+        joint: one sequence over all domains; else one in each.
         """
         row = np.flatnonzero((train.weight > 0) & ~train.explicit[train.item])
         key = train.user[row].astype(np.int64)
-        own = np.ones(len(row), np.bool_)
-        if scope != "all":
+        if not joint:
             key = key * train.n_domains + train.item_domain[train.item[row]]
             order = np.argsort(key, kind="stable")
             row, key = row[order], key[order]
-        if scope == "context":
-            at, key, own = _behind_others(key, train.n_domains, row, length)
-            row = row[at]
         start = np.flatnonzero(np.diff(key, prepend=-1, append=-1))
-        targets = np.add.reduceat(own.astype(np.int64), start[:-1]) - own[start[:-1]]
+        targets = np.diff(start) - 1
         count = -(-targets // length)
         owner = np.repeat(np.arange(len(targets)), count)
         back = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)  # 0 = newest
         last = start[owner + 1] - 1 - back * length  # place after the piece's last input
         first = np.maximum(last - length, start[owner])
-        return cls(row, train.item[row], train.time[row], first, last - first, own)
+        return cls(row, train.item[row], train.time[row], first, last - first)
 
     def __len__(self) -> int:
         return len(self.first)
@@ -93,40 +86,19 @@ class Pieces:
             at = self.first[rows][:, None] + place
             inside = place < self.size[rows][:, None]
             at = np.where(inside, at, 0)
-            target = np.where(inside, at + 1, 0)
             yield Batch(
                 np.where(inside, self.item[at], -1),
                 np.where(inside, self.time[at], -1),
-                np.where(inside & self.own[target], target, -1),
+                np.where(inside, at + 1, -1),
             )
 
 
-def _behind_others(key: Ids, n_domains: int, row: Ids, length: int) -> tuple[Ids, Ids, Mask]:
-    """Put before the events of each user and domain the user's newest ``length`` of others.
-
-    key: (N,) user · n_domains + domain, ascending; row: (N,) in the order in which they happened
-    within a key, and for a user's others as the dataset has them. Returns, of M ≥ N events: places
-    (M,) among the given ones, keys (M,) of whom they are told, and whether the event is of that
-    key itself (M,).
-    """
-    cell, user = np.unique(key), key // n_domains
-    first, end = (np.searchsorted(user, cell // n_domains, side) for side in ("left", "right"))
-    count = end - first
-    told = np.repeat(cell, count)
-    at = np.arange(len(told)) + np.repeat(first - np.cumsum(count) + count, count)
-    own = key[at] == told
-    order = np.lexsort((row[at], own, told))
-    at, told, own = at[order], told[order], own[order]
-    others = np.flatnonzero(~own)
-    newer = np.searchsorted(told[others], told[others], "right") - 1 - np.arange(len(others))
-    kept = own.copy()
-    kept[others[newer < length]] = True
-    return at[kept], told[kept], own[kept]
-
-
-def in_one_order(train: Dataset) -> bool:
-    """Return whether it is known in which order events of different domains happened."""
-    return train.n_domains == 1 or bool((train.time >= 0).any())
+def settled(scope: Scope, train: Dataset) -> Scope:
+    """Return what "auto" means here: "all", or "domain" where several domains have no times, so
+    that nobody knows in which order events of different domains happened."""
+    if scope != "auto":
+        return scope
+    return "all" if train.n_domains == 1 or (train.time >= 0).any() else "domain"
 
 
 def gaps(time: Ids) -> Ids:
@@ -141,20 +113,13 @@ def gaps(time: Ids) -> Ids:
     return np.where(known, found.clip(1, GAPS - 1), 0)
 
 
-def histories(
-    query: Query, length: int, known: Mask, last: Mask | None = None
-) -> tuple[Ids, Ids, Ids]:
+def histories(query: Query, length: int, known: Mask) -> tuple[Ids, Ids, Ids]:
     """Return the newest liked items of requests and their times, each (B, T) padded on the right
-    with -1, and (B,) their number.
-
-    known: (n_items,) items that count. last: (n_items,) those that stand behind all others.
+    with -1, and (B,) their number. known: (n_items,) items that count.
 
     An item whose newest event is negative, by the history, is left out.
     """
-    item, times = query.sequence, query.times
-    if last is not None:
-        order = np.argsort((item >= 0) & last[np.maximum(item, 0)], axis=1, kind="stable")
-        item, times = (np.take_along_axis(a, order, axis=1) for a in (item, times))
+    item = query.sequence
     liked = item >= 0
     liked &= known[np.maximum(item, 0)]
     if (query.history.data <= 0).any():
@@ -170,5 +135,5 @@ def histories(
     out, time = np.full((2, len(query), width), -1, np.int64)
     row, column = np.nonzero(kept)
     place = count[row] - from_end[row, column]
-    out[row, place], time[row, place] = item[row, column], times[row, column]
+    out[row, place], time[row, place] = item[row, column], query.times[row, column]
     return out, time, count
