@@ -186,6 +186,21 @@ def test_a_lost_machine_changes_nothing(cluster: Any, pool: Pool) -> None:
     assert lost not in cluster.worker_nodes
 
 
+def test_what_ray_says_of_machines_is_not_among_the_results(
+    cluster: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ray._private import worker
+
+    from m6rec.cluster.nodes import connect
+
+    connect(cluster.address)
+    lost = {"lines": ["a machine is lost"], "pid": "raylet", "is_err": False}
+    worker.print_to_stdstream(lost, ignore_prefix=False)
+    said = capsys.readouterr()
+    assert not said.out
+    assert "a machine is lost" in said.err
+
+
 def test_the_command_trains_there(cluster: Any, pool: Pool, tmp_path: Path) -> None:
     write_shop(tmp_path)
     models = "model={kind='pct', dim=4, sweeps=2, domains={films={}, books={}}}"
@@ -194,6 +209,8 @@ def test_the_command_trains_there(cluster: Any, pool: Pool, tmp_path: Path) -> N
     here = CliRunner().invoke(app, [*given, str(tmp_path / "here")])
     there = [str(tmp_path / "there"), "--cluster", cluster.address]
     found = CliRunner().invoke(app, [*given, *there])
+    assert not here.exit_code, here.output
+    assert not found.exit_code, found.output
     wanted, measured = (json.loads(run.stdout)["models"]["pct"]["slices"] for run in (here, found))
     assert measured.keys() == wanted.keys()
     for name, row in wanted.items():

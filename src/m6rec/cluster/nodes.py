@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar, cast
 
 import ray
+from ray._private import worker as driver
 from ray.exceptions import RayError, RayTaskError
 
 from m6rec.compiled import threads
@@ -17,11 +18,15 @@ from m6rec.errors import ClusterError, ConfigError, M6RecError
 T = TypeVar("T")
 TRIES = 10  # times that a piece is begun again after its process or machine was lost
 AHEAD = 2  # pieces a CPU that are sent before the first result is taken
+_print = driver.print_to_stdstream  # there is no public setting for where it goes
 
 
 def connect(address: str) -> None:
     """Join the cluster at an address: "auto" = the one that this machine belongs to, or else
-    this machine alone; "ray://host:port" or "host:port" = that one. Joined already: nothing."""
+    this machine alone; "ray://host:port" or "host:port" = that one. Joined already: nothing.
+
+    From here on, what Ray has to say of machines (lost ones, say) goes to stderr."""
+    driver.print_to_stdstream = _complain
     if ray.is_initialized():
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -39,6 +44,11 @@ def connect(address: str) -> None:
             f'cluster "{address}": cannot be joined ({error}); write "auto" or "ray://host:10001", '
             "and start it there with `ray start --head`"
         ) from None
+
+
+def _complain(data: dict[str, Any], ignore_prefix: bool) -> None:
+    """Print a message of Ray on stderr; by itself it takes stdout, where programs read results."""
+    _print({**data, "is_err": True}, ignore_prefix)
 
 
 def _knock(address: str) -> None:
