@@ -34,7 +34,7 @@ from m6rec.data.vocab import Vocab
 from m6rec.metrics import ranked
 from m6rec.models.base import Model
 from m6rec.models.default import M6Rec
-from m6rec.models.towers import Learner, Towers, judge
+from m6rec.models.towers import Learner, Towers
 from m6rec.significance import bootstrap_ci, paired
 from m6rec.tracking import Run
 from m6rec.training.loop import Training
@@ -96,7 +96,7 @@ def events(peer: str) -> Dataset:
 def towers(valid: Split, run: Timed) -> tuple[Model, int]:
     """As RecBole trains: the weights of the epoch that did best on the event before the last."""
     learner = Learner(TOWERS, valid.train, run)
-    epochs = learner.learn(TOWERS.training, partial(judge, learner, valid))
+    epochs = learner.learn(TOWERS.training, valid)
     return learner.model(), epochs
 
 
