@@ -30,8 +30,8 @@ MODELS = {
     "EASE": Space({"reg_weight": (250.0, 50.0, 500.0, 1000.0, 2000.0)}, largest=12_500),
     "MultiVAE": Space({"learning_rate": (0.001, 0.005), "epochs": (50, 100),
                        "dropout_prob": (0.5, 0.3)}, True),
-    "SASRec": Space({"epochs": (20, 40, 80), "dropout": (0.5, 0.2)}, True, ordered=True),
-    "GRU4Rec": Space({"epochs": (20, 40, 80), "dropout": (0.3, 0.5)}, True, ordered=True),
+    "SASRec": Space({"epochs": (5, 10, 20, 40, 80), "dropout": (0.5, 0.2)}, True, ordered=True),
+    "GRU4Rec": Space({"epochs": (5, 10, 20, 40, 80), "dropout": (0.3, 0.5)}, True, ordered=True),
 }  # fmt: skip
 SETTINGS = {
     "load_col": {"inter": ["user_id", "item_id", "timestamp"]},

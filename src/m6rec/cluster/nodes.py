@@ -25,7 +25,8 @@ def connect(address: str) -> None:
     """Join the cluster at an address: "auto" = the one that this machine belongs to, or else
     this machine alone; "ray://host:port" or "host:port" = that one. Joined already: nothing.
 
-    From here on, what Ray has to say of machines (lost ones, say) goes to stderr."""
+    From here on, what Ray has to say of machines (lost ones, say) goes to stderr.
+    """
     driver.print_to_stdstream = _complain
     if ray.is_initialized():
         return

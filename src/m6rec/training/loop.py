@@ -62,7 +62,7 @@ class Training:
         for name in ("epochs", "batch", "patience"):
             given = getattr(self, name)
             if given is not None and given < 1:
-                raise ValueError(f"{name} = {getattr(self, name)}: must be at least 1")
+                raise ValueError(f"{name} = {given}: must be at least 1")
         if self.lr <= 0:
             raise ValueError(f"lr = {self.lr}: must be above 0")
         if not 0 <= self.average < 1:
