@@ -18,7 +18,7 @@ from m6rec.errors import ClusterError, ConfigError, M6RecError
 T = TypeVar("T")
 TRIES = 10  # times that a piece is begun again after its process or machine was lost
 AHEAD = 2  # pieces a CPU that are sent before the first result is taken
-_print = driver.print_to_stdstream  # there is no public setting for where it goes
+_print: Any = getattr(driver, "print_to_stdstream", None)  # Ray's own, for it has no setting
 
 
 def connect(address: str) -> None:
@@ -27,7 +27,8 @@ def connect(address: str) -> None:
 
     From here on, what Ray has to say of machines (lost ones, say) goes to stderr.
     """
-    driver.print_to_stdstream = _complain
+    if _print:
+        driver.print_to_stdstream = _complain
     if ray.is_initialized():
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -47,9 +48,9 @@ def connect(address: str) -> None:
         ) from None
 
 
-def _complain(data: dict[str, Any], ignore_prefix: bool) -> None:
+def _complain(data: dict[str, Any], *more: Any, **options: Any) -> None:
     """Print a message of Ray on stderr; by itself it takes stdout, where programs read results."""
-    _print({**data, "is_err": True}, ignore_prefix)
+    _print({**data, "is_err": True}, *more, **options)
 
 
 def _knock(address: str) -> None:
