@@ -35,7 +35,7 @@ def solve(
     weight a (N,) ≥ 0; target b (N,) = a times the value to be met. gram G (k, k): the weighted
     Gram matrix of all factors, standing for unobserved entries with value 0 (Hu et al. 2008).
     """
-    bounds = _shares(start, prior.shape[1])
+    bounds = shares(start, prior.shape[1])
     out = np.empty(prior.shape, np.float32)
     _solve(
         plain(start, np.int64),
@@ -53,12 +53,12 @@ def solve(
     return out
 
 
-def _shares(start: Ids, k: int) -> Ids:
-    """(threads + 1,) bounds of the rows that each thread takes, of about equal cost; one row is
-    for one thread."""
+def shares(start: Ids, each: int) -> Ids:
+    """(threads + 1,) bounds of the rows that each thread takes, of about equal cost, where a row
+    costs as much as so many entries besides its own; one row is for one thread."""
     if len(start) == 2:
         return np.array([0, 1])
-    cost = start - start[0] + k * np.arange(len(start))
+    cost = start - start[0] + each * np.arange(len(start))
     n = numba.get_num_threads()
     bounds = np.searchsorted(cost, np.linspace(0, cost[-1], n + 1)).astype(np.int64)
     bounds[0], bounds[-1] = 0, len(start) - 1
@@ -100,128 +100,6 @@ def _solve(
             _add_events(a, x, y, index, root, target, factors, start[r], start[r + 1])
             _cholesky_solve(a, x)
             out[r] = x[0, :k]
-
-
-def solve_all(
-    start: Ids,
-    index: Ids,
-    weight: Array,
-    target: Array,
-    factors: Floats,
-    gram: Floats,
-    active: Mask,
-    reg: Array,
-    prior: Floats,
-) -> Floats:
-    """Return what ``solve`` does, quicker where rows are many and short.
-
-    In the basis of the eigenvectors of G the matrix of a row is diagonal plus Σ a_rj y_j y_jᵀ, so
-    a row of n < k entries takes an n × n solve (Woodbury). Rounding differs from ``solve``.
-    """
-    value, basis = np.linalg.eigh(gram.astype(np.float64))
-    turn = basis.astype(np.float32)
-    bounds = _shares(start, prior.shape[1])
-    out = np.empty(prior.shape, np.float32)
-    _solve_turned(
-        plain(start, np.int64),
-        plain(index, np.int32),
-        np.sqrt(np.ascontiguousarray(weight, np.float32)),
-        plain(target, np.float32),
-        np.ascontiguousarray(factors @ turn, np.float32),
-        np.maximum(value, 0).astype(np.float32),
-        plain(active, np.bool_),
-        plain(reg, np.float32),
-        np.ascontiguousarray(prior @ turn, np.float32),
-        bounds,
-        out,
-    )
-    turned: Floats = out @ turn.T
-    return turned
-
-
-@compiled(parallel=True)
-def _solve_turned(
-    start: Any,
-    index: Any,
-    root: Any,
-    target: Any,
-    factors: Any,
-    value: Any,
-    active: Any,
-    reg: Any,
-    prior: Any,
-    bounds: Any,
-    out: Any,
-) -> None:
-    k = factors.shape[1]
-    wide = -(-k // LANES) * LANES
-    short = k // 2  # entries up to which the small side is quicker
-    most = -(-short // LANES) * LANES
-    for thread in prange(len(bounds) - 1):
-        a = np.zeros((wide, wide + LANES), np.float32)
-        x = np.zeros((1, wide), np.float32)
-        y = np.zeros((BLOCK, wide), np.float32)
-        small = np.zeros((most, most + LANES), np.float32)
-        t = np.zeros((1, most), np.float32)
-        z = np.zeros((k, most), np.float32)
-        diagonal = np.ones(wide, np.float32)
-        for r in range(bounds[thread], bounds[thread + 1]):
-            first, n = start[r], start[r + 1] - start[r]
-            if n == 0 and not active[r]:
-                out[r] = prior[r]
-                continue
-            x[:] = 0
-            for i in range(k):
-                x[0, i] = reg[r] * prior[r, i]
-                diagonal[i] = reg[r] + (value[i] if active[r] else np.float32(0))
-            if n > short:
-                a[:] = 0
-                for i in range(wide):
-                    a[i, i] = diagonal[i]
-                _add_events(a, x, y, index, root, target, factors, first, first + n)
-                _cholesky_solve(a, x)
-            else:
-                for i in range(k):
-                    diagonal[i] = np.float32(1) / np.sqrt(diagonal[i])
-                side = -(-n // LANES) * LANES
-                for at in range(first, first + n):
-                    _add_target(x, target[at], factors, index[at])
-                for i in range(k):
-                    x[0, i] *= diagonal[i]
-                    if side:
-                        store(z, i, side - LANES, every(np.float32(0)))
-                for p in range(n):
-                    row, scale = factors[index[first + p]], root[first + p]
-                    for i in range(k):
-                        z[i, p] = scale * diagonal[i] * row[i]
-                _solve_small(small[:side], t, z, x, k)
-                for i in range(k):
-                    x[0, i] *= diagonal[i]
-            out[r] = x[0, :k]
-
-
-@compiled()
-def _solve_small(a: Any, t: Any, z: Any, x: Any, k: int) -> None:
-    """Turn x (1, ≥ k) into (I + Z Zᵀ)⁻¹ x = x − Z (I + Zᵀ Z)⁻¹ Zᵀ x for Z = z[:k, :w] (Woodbury).
-
-    a (w, ≥ w + LANES) and t (1, ≥ w) are scratch; w a multiple of LANES, perhaps 0.
-    """
-    n = len(a)
-    a[:] = 0
-    for c in range(0, n, LANES):
-        right = every(np.float32(0))
-        for i in range(k):
-            right = plus(right, spread(x, 0, i), load(z, i, c))
-        store(t, 0, c, right)
-    for p in range(n):
-        a[p, p] = 1
-    _add_squares(a, z, k)
-    _cholesky_solve(a, t)
-    for i in range(k):
-        explained = every(np.float32(0))
-        for c in range(0, n, LANES):
-            explained = plus(explained, load(z, i, c), load(t, 0, c))
-        x[0, i] -= total(explained)
 
 
 @compiled()

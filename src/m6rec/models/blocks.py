@@ -9,8 +9,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from m6rec.arrays import Array, Floats, Ids
-from m6rec.models.als import solve_all
+from m6rec.arrays import Array, Floats, Ids, Mask
+from m6rec.models.conjugate import EACH, solve_all
 from m6rec.models.ridge import products, regressed, squares
 from m6rec.pool import Pool, cut
 
@@ -32,10 +32,10 @@ class Block:
     features: Floats
     codes: Ids | None = None
 
-    def some(self) -> tuple[Floats, Array]:
-        """Return features and strength of the rows with entries."""
+    def some(self) -> tuple[Mask, Floats, Array]:
+        """Return the rows with entries (R,), and their features and strength."""
         counted = np.diff(self.start) > 0
-        return self.features[counted], self.reg[counted]
+        return counted, _of(self.features, counted), _of(self.reg, counted)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +54,7 @@ class Side:
     def __init__(self, rows: Block, dim: int, shrink: float, pool: Pool) -> None:
         """dim: size of the vectors. shrink: of the map from features, see ``als.ridge``."""
         count = np.diff(rows.start)
-        bounds = cut(count + dim, pool.size)
+        bounds = cut(count + EACH, pool.size)
         self.pool, self.dim, self.shrink = pool, dim, shrink
         self.mean = float(rows.reg[count > 0].mean()) if count.any() else 0.0
         self.blocks = [pool.share(each) for each in _cut(rows, bounds)]
@@ -100,21 +100,24 @@ def _cut(rows: Block, bounds: Ids) -> Sequence[Block]:
     return found
 
 
+def _of(rows: Array, some: Mask) -> Array:
+    return rows if some.all() else rows[some]
+
+
 def _squares(block: Block) -> Array:
-    return squares(*block.some())
+    _, features, reg = block.some()
+    return squares(features, reg)
 
 
 def _solve(
     block: Block, factors: Floats, gram: Floats, prior: Floats
 ) -> tuple[Floats, Floats, Array]:
-    active = np.diff(block.start) > 0
     if block.codes is not None:
         factors = factors[block.codes]
+    counted, features, reg = block.some()
     found = solve_all(
-        block.start, block.index, block.weight, block.target, factors, gram, active, block.reg,
-        block.features @ prior,
+        block.start, block.index, block.weight, block.target, factors, gram, counted, block.reg,
+        block.features, prior,
     )  # fmt: skip
-    features, reg = block.some()
-    some = found[active]
-    gram = some.T @ found[active]  # of two copies: xᵀx of one takes a path that rounds otherwise
-    return found, gram, products(features, some, reg)
+    some = _of(found, counted)
+    return found, some.T @ some, products(features, some, reg)

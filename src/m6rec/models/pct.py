@@ -34,6 +34,7 @@ from m6rec.models import bayes
 from m6rec.models.base import Recipe
 from m6rec.models.bayes import Bayes
 from m6rec.models.blocks import Block, Side
+from m6rec.models.conjugate import EACH
 from m6rec.models.described import described
 from m6rec.models.entries import Events
 from m6rec.models.newcomers import learn_ridges
@@ -302,13 +303,12 @@ def solve_users(
     model: PctModel, stage: str, domain: int, part: Events, features: Floats, pool: Pool
 ) -> Floats:
     """Solve the users of all rows, given the map from features to their priors."""
-    prior = model.state()[f"{stage}/prior/{domain}"]
     shared = pool.share(model)
     pieces = (
-        (shared, stage, domain, part.rows(first, last), features[first:last] @ prior)
-        for first, last in pairwise(cut(part.count + prior.shape[1], pool.size).tolist())
+        (shared, stage, domain, part.rows(first, last), features[first:last])
+        for first, last in pairwise(cut(part.count + EACH, pool.size).tolist())
     )
-    return np.concatenate(list(pool.map(PctModel.solve_users, pieces)))
+    return np.concatenate(list(pool.map(PctModel.solve_many, pieces)))
 
 
 def prior_of(
