@@ -17,7 +17,6 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import datasets
@@ -33,12 +32,11 @@ from m6rec.data.splits import Split, holdout, leave_last
 from m6rec.evaluation import evaluate
 from m6rec.metrics import ranked
 from m6rec.models.pct import Pct
-from m6rec.models.towers import Learner, Towers, TowersModel, judge
+from m6rec.models.towers import Learner, Towers, TowersModel
 from m6rec.results import Rows
 from m6rec.significance import paired
 from m6rec.tracking import Run
 from m6rec.training.adversarial import attacked
-from m6rec.training.loop import Training
 
 STRENGTH = 0.1  # of the attack at the test
 Change = Callable[[Towers], Towers]
@@ -128,10 +126,7 @@ def under_attack(model: TowersModel, split: Split, metric: str) -> float:
 def main(what: str, only: list[str], seeds: int, out: Path | None) -> None:
     load, metric = TASKS[what]
     split = load()
-    base = Towers(
-        encoder="attention" if split.train.ordered else "mlp", popular=1.0, metric=metric,
-        training=Training(lr=2e-3, epochs=40, patience=4),
-    )  # fmt: skip
+    base = Towers(encoder="attention" if split.train.ordered else "mlp", popular=1.0, metric=metric)
     found: dict[str, list[Rows]] = {}
     lines = []
     names = [n for n in VARIANTS if what != "toys" or n not in NO_TYPES]
@@ -143,7 +138,7 @@ def main(what: str, only: list[str], seeds: int, out: Path | None) -> None:
             if recipe.pct is not None:
                 recipe = replace(recipe, pct=recipe.pct.choose(inner, run))
             learner = Learner(recipe, inner.train, run)
-            epochs = learner.learn(base.training, partial(judge, learner, inner))
+            epochs = learner.learn(base.training, inner)
             model = learner.model()
             rows = evaluate(model, split, metrics=(metric,), by=(), run=run).slices["all"]
             found.setdefault(name, []).append(rows)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import datasets
 import numpy as np
@@ -19,9 +18,8 @@ from fusion import demo
 
 from m6rec.data.splits import holdout
 from m6rec.models.pct import Pct
-from m6rec.models.towers import Learner, Towers, judge
+from m6rec.models.towers import Learner, Towers
 from m6rec.tracking import Run
-from m6rec.training.loop import Training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +37,7 @@ def main(what: str, models: list[str], epochs: int, seed: int) -> None:
     train = demo().train if what == "demo" else datasets.beauty().train
     run = Run(seed=seed)
     split = holdout(train, run.rng("holdout"))
-    training = Training(lr=2e-3, epochs=epochs, patience=4)
+    training = replace(Towers().training, epochs=epochs)
     plain = Towers(popular=1.0, gaps=False, training=training)
     recipes = {
         "ids": plain,
@@ -52,7 +50,7 @@ def main(what: str, models: list[str], epochs: int, seed: int) -> None:
     for name in models:
         watched, began = Watched(seed=seed), time.time()
         learner = Learner(recipes[name], split.train, watched)
-        learner.learn(training, partial(judge, learner, split))
+        learner.learn(training, split)
         best = int(np.argmax(watched.heard))
         print(f"{what}  {name:<6} ndcg@10 {watched.heard[best]:.4f} after {best + 1} of "
               f"{len(watched.heard)} epochs  {time.time() - began:.0f} s", flush=True)  # fmt: skip
