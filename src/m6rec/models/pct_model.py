@@ -359,7 +359,7 @@ class PctModel(Model):
         )  # fmt: skip
 
     def solve_many(self, stage: str, domain: int, part: Events, features: Floats) -> Floats:
-        """Do what ``solve_users`` does from features (B, p), quicker and to a relative 1e-3."""
+        """Do what ``solve_users`` does, from features (B, p), quicker where users are many."""
         state, prior = self._state, self._state[f"{stage}/prior/{domain}"]
         if state["explicit"][domain]:
             return self.solve_users(stage, domain, part, features @ prior)
