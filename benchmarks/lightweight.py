@@ -40,10 +40,7 @@ ITEMS = 10_000  # of the blend
 def main(what: list[str], epochs: int, passes: int, users: int) -> None:
     run = Run(seed=0, threads=1)
     torch.set_num_threads(1)
-    recipe = Distilled(
-        epochs=epochs, dropout=0.5, popular=1.0,
-        training=Training(lr=2e-3), student=Training(epochs=passes),
-    )  # fmt: skip
+    recipe = Distilled(epochs=epochs, dropout=0.5, student=Training(epochs=passes))
     whole = datasets.beauty()
     if "blend" in what:
         fused(whole.train, run)
