@@ -34,7 +34,8 @@ from m6rec.training.sequences import Batch, gaps
 class Distilled(Towers):
     """Small towers that learn from large ones: the options of "towers" are the teacher's.
 
-    pieces: bytes of an item; each names one of the pieces that make up its vector.
+    pieces: bytes of an item; each names one of the pieces that make up its vector. One for each
+        of its dim numbers if left out.
     levels: different pieces to choose from at each place, at most 256.
     kept_layers: of the teacher's encoder, from the first; all if left out.
     soft: share of the loss that is the teacher's scores; the rest is what came next.
@@ -43,7 +44,7 @@ class Distilled(Towers):
     """
 
     kind: ClassVar[str] = "distilled"
-    pieces: int = 32
+    pieces: int | None = None
     levels: int = 256
     kept_layers: int | None = None
     soft: float = 0.5
@@ -54,7 +55,7 @@ class Distilled(Towers):
         super().__post_init__()
         if self.hybrid != "separate":
             raise ValueError(f'hybrid = "{self.hybrid}": a student has no item vectors of its own')
-        if self.pieces < 1 or self.dim % self.pieces:
+        if self.pieces is not None and (self.pieces < 1 or self.dim % self.pieces):
             raise ValueError(f"pieces = {self.pieces}: dim = {self.dim} must be a multiple of it")
         if not 2 <= self.levels <= 256:
             raise ValueError(f"levels = {self.levels}: must be 2 to 256")
@@ -127,7 +128,9 @@ class Student(Learner):
         self.options = recipe
         self.teacher = teacher.model()
         rng = self.run.rng("codes")
-        coded = product_codes(self.teacher.vectors, recipe.pieces, recipe.levels, rng)
+        coded = product_codes(
+            self.teacher.vectors, recipe.pieces or recipe.dim, recipe.levels, rng
+        )
         bias = product_codes(self.teacher.bias[:, None], 1, recipe.levels, rng)
         torch.manual_seed(int(rng.integers(2**31)))
         self.network = small_network(recipe, self.sizes, *coded, *bias)
