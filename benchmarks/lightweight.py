@@ -31,7 +31,6 @@ from m6rec.models.pct import Pct
 from m6rec.models.towers import Learner, Towers, TowersModel
 from m6rec.models.transfer import Local
 from m6rec.tracking import Run
-from m6rec.training.loop import Training
 
 ASKED, WARM = 300, 30  # requests that are timed, and before them
 ITEMS = 10_000  # of the blend
@@ -40,7 +39,8 @@ ITEMS = 10_000  # of the blend
 def main(what: list[str], epochs: int, passes: int, users: int) -> None:
     run = Run(seed=0, threads=1)
     torch.set_num_threads(1)
-    recipe = Distilled(epochs=epochs, dropout=0.5, student=Training(epochs=passes))
+    recipe = Distilled(epochs=epochs, dropout=0.5)
+    recipe = replace(recipe, student=replace(recipe.student, epochs=passes))
     whole = datasets.beauty()
     if "blend" in what:
         fused(whole.train, run)

@@ -49,7 +49,7 @@ class Distilled(Towers):
     kept_layers: int | None = None
     soft: float = 0.5
     temperature: float = 1.0
-    student: Training = field(default_factory=lambda: Training(epochs=2))
+    student: Training = field(default_factory=lambda: Training(epochs=1, lr=3e-4, average=0.995))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -128,9 +128,7 @@ class Student(Learner):
         self.options = recipe
         self.teacher = teacher.model()
         rng = self.run.rng("codes")
-        coded = product_codes(
-            self.teacher.vectors, recipe.pieces or recipe.dim, recipe.levels, rng
-        )
+        coded = product_codes(self.teacher.vectors, recipe.pieces or recipe.dim, recipe.levels, rng)
         bias = product_codes(self.teacher.bias[:, None], 1, recipe.levels, rng)
         torch.manual_seed(int(rng.integers(2**31)))
         self.network = small_network(recipe, self.sizes, *coded, *bias)
