@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,13 @@ import pytest
 
 from m6rec.data.dataset import Dataset
 from m6rec.data.schema import Domain
+from m6rec.data.splits import holdout
 from m6rec.models.base import Recipe
 from m6rec.models.graph import Graph
-from m6rec.models.linear import Linear
+from m6rec.models.linear import GRID, Linear
 from m6rec.models.neighbours import Neighbours
 from m6rec.models.scope import groups
+from m6rec.models.search import search
 from m6rec.tracking import Run
 
 RECIPES: list[Any] = [
@@ -94,6 +97,41 @@ def test_groups_share_what_is_heard_alike() -> None:
     pair = groups(data, {"films": ("books",), "books": ("films",), "noise": ("films",)})
     sizes = sorted((int(heard.sum()), int(answered.sum())) for heard, answered in pair)
     assert sizes == [(80, 40), (80, 80)]
+
+
+def test_a_domain_has_its_own_strength() -> None:
+    data, run = told(), Run(threads=1)
+    none: dict[str, tuple[str, ...]] = {"films": (), "books": (), "noise": ()}
+    regs = {"films": 5.0, "books": 300.0}
+    model = Linear(scope="auto", sources=none, reg=40.0, regs=regs).fit(data, run)
+    found = model.score(data.query(np.arange(50)))
+    for d, reg in enumerate((5.0, 300.0, 40.0)):
+        inside = data.item_domain == d
+        own = data.take(inside[data.item])
+        expected = Linear(reg=reg).fit(own, run).score(own.query(np.arange(50)))
+        assert np.allclose(found[:, inside], expected[:, inside], atol=1e-5, equal_nan=True)
+    pair = groups(data, {"films": ("books",), "books": ("films",)}, regs)
+    assert sorted(int(answered.sum()) for _, answered in pair) == [40, 40, 40]
+    with pytest.raises(ValueError, match="regs"):
+        Linear(regs=regs)
+
+
+def test_strengths_are_learned_as_by_each_domain_alone() -> None:
+    data, run = told(), Run(threads=1)
+    split = holdout(data, run.rng("holdout"), cold_users=0)
+    none: dict[str, tuple[str, ...]] = {"films": (), "books": (), "noise": ()}
+    together = Linear(scope="auto", reg="auto", sources=none).choose(split, run)
+    assert set(together.regs) == set(none)
+    for d, name in enumerate(none):
+        inside = data.item_domain == d
+        alone = replace(
+            split, train=split.train.take(inside[split.train.item]),
+            test=split.test.take(inside[split.test.item]),
+            context=split.context.take(inside[split.context.item]),
+        )  # fmt: skip
+        grid = {"reg": GRID["reg"]}
+        expected = search(Linear(reg="auto"), alone, run, grid, inside)
+        assert together.regs[name] == expected.reg
 
 
 def test_one_domain_needs_no_holdout() -> None:

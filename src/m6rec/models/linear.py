@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
@@ -19,7 +20,7 @@ from m6rec.models.additive import Additive, n_items_of, trained_items, training_
 from m6rec.models.base import Recipe
 from m6rec.models.kernels import compact, times, transposed
 from m6rec.models.scope import Grouped, Scope, Sources
-from m6rec.models.search import AUTO, is_open, search
+from m6rec.models.search import AUTO, is_open, search, search_domains
 from m6rec.tracking import Run
 
 BLOCK = 1024  # rows or columns handled at a time
@@ -32,7 +33,9 @@ class Linear(Recipe):
 
     Abstains in explicit domains.
 
-    reg: λ, added to the diagonal of the Gram matrix; "auto" = chosen on a holdout of train.
+    reg: λ, added to the diagonal of the Gram matrix; "auto" = chosen on a holdout of train, with
+        scope "auto" for each domain.
+    regs: domain → its own λ, with scope "auto".
     scope: "all" = one regression over all domains; "domain" = one for each; "auto" = one for each
         and its ``sources``.
     sources: domain → other domains whose history counts for it; "auto" learns those left out on a
@@ -45,6 +48,7 @@ class Linear(Recipe):
 
     kind: ClassVar[str] = "linear"
     reg: float | Literal["auto"] = 500.0
+    regs: Mapping[str, float] = field(default_factory=dict)
     scope: Scope = "all"
     sources: Sources = field(default_factory=dict)
     top: int | None = None
@@ -53,17 +57,24 @@ class Linear(Recipe):
     max_memory_gb: float = 16.0
 
     def __post_init__(self) -> None:
-        if self.reg != AUTO and float(self.reg) <= 0:
-            raise ValueError(f"reg = {self.reg}: must be above 0")
+        for reg in (self.reg, *self.regs.values()):
+            if reg != AUTO and float(reg) <= 0:
+                raise ValueError(f"reg = {reg}: must be above 0")
+        if self.regs and self.scope != "auto":
+            raise ValueError(f'regs with scope = "{self.scope}": give reg, or scope = "auto"')
         if self.top is not None and self.top < 1:
             raise ValueError(f"top = {self.top}: must be at least 1")
 
     def choose(self, split: Split, run: Run) -> Linear:
-        chosen = self
-        if self.scope == "auto":
-            first = replace(self, reg=GRID["reg"][0] if self.reg == AUTO else self.reg)
-            chosen = replace(self, sources=scope.learn(first, split, run))
-        return search(chosen, split, run, GRID)
+        if self.scope != "auto":
+            return search(self, split, run, GRID)
+        usual = GRID["reg"][0] if self.reg == AUTO else self.reg
+        chosen = replace(self, reg=usual)
+        chosen = replace(chosen, sources=scope.learn(chosen, split, run))
+        if self.reg != AUTO:
+            return chosen
+        found = search_domains(chosen, split, run, "reg", GRID["reg"])
+        return replace(chosen, regs=found | dict(self.regs))
 
     def fit(self, train: Dataset, run: Run) -> LinearModel | Grouped:
         if is_open(self, GRID):

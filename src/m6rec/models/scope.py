@@ -26,10 +26,12 @@ def fit(recipe: Any, train: Dataset, run: Run) -> Grouped:
     if any(d.name not in recipe.sources for d in train.domains):
         learned = learn(recipe, holdout(train, run.rng("holdout")), run)
         return fit(replace(recipe, sources=learned), train, run)
-    one, parts = inside(recipe), []
-    for heard, answered in groups(train, recipe.sources):
+    parts, own = [], getattr(recipe, "regs", {})
+    for heard, answered in groups(train, recipe.sources, own):
         rows = heard[train.item]
         if rows.any():
+            domain = train.domains[train.item_domain[np.argmax(answered)]].name
+            one = inside(recipe, domain)
             parts.append((one.fit(train if rows.all() else train.take(rows), run), answered))
     return Grouped(recipe, train.n_items, parts)
 
@@ -40,25 +42,32 @@ def restore(recipe: Any, state: State) -> Grouped:
     return Grouped(recipe, int(state["n_items"][0]), parts)
 
 
-def inside(recipe: Any) -> Recipe:
-    """Return the recipe of one group."""
-    one: Recipe = replace(recipe, scope="all", sources={})
+def inside(recipe: Any, domain: str = "") -> Recipe:
+    """Return the recipe of one group, with what a domain of it has for its own."""
+    own: dict[str, Any] = {}
+    if hasattr(recipe, "regs"):
+        own = {"reg": recipe.regs.get(domain, recipe.reg), "regs": {}}
+    one: Recipe = replace(recipe, scope="all", sources={}, **own)
     return one
 
 
-def groups(train: Dataset, sources: Sources) -> list[tuple[Mask, Mask]]:
+def groups(
+    train: Dataset, sources: Sources, own: Mapping[str, float] | None = None
+) -> list[tuple[Mask, Mask]]:
     """Return the items that are heard together (n_items,), and those that are answered for.
 
-    Explicit domains, whose ratings say nothing of what is chosen, hear each other.
+    Explicit domains, whose ratings say nothing of what is chosen, hear each other. own: domain →
+    an option of its own, by which those that hear the same are told apart.
     """
     rated = np.array([d.feedback == "explicit" for d in train.domains])
     heard = np.eye(train.n_domains, dtype=np.bool_) | np.outer(rated, rated)
     for d, domain in enumerate(train.domains):
         heard[d, [train.domain(name) for name in sources.get(domain.name, ())]] = True
-    kinds, of_domain = np.unique(heard, axis=0, return_inverse=True)
+    option = [(own or {}).get(domain.name, -1.0) for domain in train.domains]
+    kinds, of_domain = np.unique(np.column_stack([heard, option]), axis=0, return_inverse=True)
     of_domain = of_domain.ravel()
     return [
-        (kinds[g][train.item_domain], (of_domain == g)[train.item_domain])
+        (kinds[g, :-1].astype(np.bool_)[train.item_domain], (of_domain == g)[train.item_domain])
         for g in range(len(kinds))
     ]
 
