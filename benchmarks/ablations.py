@@ -98,9 +98,9 @@ VARIANTS: dict[str, Change] = {
     "both heads": lambda t: replace(t, event_heads=True, value_head=True),
     "attack 0.1": lambda t: replace(t, adversarial=0.1),
     "attack 0.5": lambda t: replace(t, adversarial=0.5),
-    "PCT, separate": lambda t: replace(t, pct=Pct()),
-    "PCT, residual": lambda t: replace(t, pct=Pct(), hybrid="residual"),
-    "PCT, tuned": lambda t: replace(t, pct=Pct(), hybrid="tuned"),
+    "PCT separate": lambda t: replace(t, pct=Pct()),
+    "PCT residual": lambda t: replace(t, pct=Pct(), hybrid="residual"),
+    "PCT tuned": lambda t: replace(t, pct=Pct(), hybrid="tuned"),
 }
 NO_TYPES = ("event heads", "value head", "both heads")  # not where there is one type of event
 
