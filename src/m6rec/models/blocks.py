@@ -51,11 +51,11 @@ class Solved:
 class Side:
     """Users or items of one domain; on a cluster, their blocks are shared once."""
 
-    def __init__(self, rows: Block, dim: int, shrink: float, pool: Pool) -> None:
-        """dim: size of the vectors. shrink: of the map from features, see ``als.ridge``."""
+    def __init__(self, rows: Block, shrink: float, pool: Pool) -> None:
+        """shrink: of the map from features, see ``ridge``."""
         count = np.diff(rows.start)
         bounds = cut(count + EACH, pool.size)
-        self.pool, self.dim, self.shrink = pool, dim, shrink
+        self.pool, self.shrink = pool, shrink
         self.mean = float(rows.reg[count > 0].mean()) if count.any() else 0.0
         self.blocks = [pool.share(each) for each in _cut(rows, bounds)]
         self.square = total(pool.map(_squares, [(block,) for block in self.blocks]))

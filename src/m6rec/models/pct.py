@@ -353,11 +353,11 @@ def factorise(
     told = np.hstack([np.ones((len(codes), 1), np.float32), phi[codes]])
     users = Side(
         Block(by_user.start, by_user.item, weight, target, reg_user, features),
-        k, recipe.ridge, pool,
+        recipe.ridge, pool,
     )  # fmt: skip
     items = Side(
         Block(by_item.start, by_item.item, weight[place], target[place], reg_item, told),
-        k, recipe.ridge, pool,
+        recipe.ridge, pool,
     )  # fmt: skip
     seen = by_item.count > 0
     vectors = (rng.standard_normal((len(codes), k)) * 0.1 / np.sqrt(k)).astype(np.float32)
