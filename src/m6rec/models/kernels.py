@@ -77,17 +77,20 @@ def spread(left: csr_array, dense: Floats) -> Floats:
     return out
 
 
+def fill_products(left: Floats, right: Floats, at: Ids, scores: Scores) -> None:
+    """Write left (B, k) @ right (k, m) into columns ``at`` (m,), increasing, of scores (B, n)."""
+    if len(at) and at[-1] - at[0] == len(at) - 1:  # side by side: nothing is copied
+        np.matmul(left, right, out=scores[:, at[0] : at[-1] + 1])
+    else:
+        fill_columns(left @ right, at, scores)
+
+
 @compiled(parallel=True)
-def fill_columns(found, informed, at, scores):  # type: ignore[no-untyped-def]
-    """Write (B, m) scores of informed rows into columns ``at`` (m,), increasing, of (B, n)."""
-    n = len(at)
-    beside = n > 0 and at[n - 1] - at[0] == n - 1  # then a row is copied as it is
+def fill_columns(found, at, scores):  # type: ignore[no-untyped-def]
+    """Write (B, m) scores into columns ``at`` (m,) of (B, n)."""
     for b in prange(len(found)):
-        if informed[b] and beside:
-            scores[b, at[0] : at[0] + n] = found[b]
-        elif informed[b]:
-            for c in range(n):
-                scores[b, at[c]] = found[b, c]
+        for c in range(len(at)):
+            scores[b, at[c]] = found[b, c]
 
 
 @compiled(parallel=True)

@@ -21,7 +21,7 @@ from m6rec.models.bayes import Partners, posterior
 from m6rec.models.conjugate import solve_all
 from m6rec.models.described import described_later
 from m6rec.models.entries import Events
-from m6rec.models.kernels import fill_columns
+from m6rec.models.kernels import fill_columns, fill_products
 from m6rec.models.once import Once
 from m6rec.text import FittedText, TextEncoder
 
@@ -125,8 +125,7 @@ class PctModel(Model):
             rows |= dict(zip(names, (items, bias, variance if some else variance[:0]), strict=True))
         rows |= {"item_domain": domain, "known": known}
         longer = copy(self)
-        for name in ("_inside", "_blocks"):
-            vars(longer).pop(name, None)
+        vars(longer).pop("_inside", None)
         longer._state = state | {
             name: np.concatenate([state[name], new.astype(state[name].dtype)])
             for name, new in rows.items()
@@ -140,38 +139,32 @@ class PctModel(Model):
         return self.encoder.restore(state) if self.encoder is not None and state else None
 
     @cached_property
-    def _inside(self) -> list[Ids]:
-        """The known items of each domain."""
-        known = self._state["known"]
-        return [np.flatnonzero((self.item_domain == d) & known) for d in range(self.n_domains)]
-
-    @cached_property
-    def _blocks(self) -> list[Floats]:
-        """Their factors (k, n), which would be picked anew for each request."""
+    def _inside(self) -> list[tuple[Ids, Floats]]:
+        """The items of each domain and their factors (k, n), else picked anew for each request."""
+        inside = [np.flatnonzero(self.item_domain == d) for d in range(self.n_domains)]
         return [
-            np.ascontiguousarray(self.item_factors(d)[0][inside].T)
-            for d, inside in enumerate(self._inside)
+            (at, np.ascontiguousarray(self.item_factors(d)[0][at].T)) for d, at in enumerate(inside)
         ]
 
     def score(self, query: Query, items: Ids | None = None) -> Scores:
         codes = np.arange(self.n_items) if items is None else np.asarray(items)
-        scores = np.full((len(query), len(codes)), np.nan, np.float32)
-        domains = np.flatnonzero(np.bincount(self.item_domain[codes]))
+        scores = np.empty((len(query), len(codes)), np.float32)
         told = self.read(query)
-        for d in domains.tolist():
+        for d in np.flatnonzero(np.bincount(self.item_domain[codes])).tolist():
             users, informed = self.users(told, d)
-            factors, bias = self.item_factors(d)
             if items is None:
-                at = inside = self._inside[d]
-                found = users @ self._blocks[d]
+                at, factors = self._inside[d]
             else:
-                at = np.flatnonzero((self.item_domain[codes] == d) & self._state["known"][codes])
-                inside = codes[at]
-                found = users @ factors[inside].T
+                at = np.flatnonzero(self.item_domain[codes] == d)
+                factors = self.item_factors(d)[0][codes[at]].T
             if self._state["explicit"][d]:
                 mean, least, greatest = self._state["middle"][d]
-                found = (found + mean + bias[inside]).clip(least, greatest)
-            fill_columns(found, informed, at, scores)
+                found = users @ factors + mean + self.item_factors(d)[1][codes[at]]
+                fill_columns(found.clip(least, greatest), at, scores)
+            else:
+                fill_products(users, factors, at, scores)
+            scores[np.ix_(~informed, at)] = np.nan
+        scores[:, ~self._state["known"][codes]] = np.nan
         return scores
 
     def embed_query(self, query: Query, domain: int) -> Floats:

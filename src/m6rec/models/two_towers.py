@@ -15,6 +15,7 @@ from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State, nest, unnest
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query
 from m6rec.models.base import Model, Reason
+from m6rec.models.kernels import fill_products
 from m6rec.models.pct_model import PctModel
 from m6rec.models.tower_inputs import latent, latent_size, later_features, user_features
 from m6rec.text import FittedText, Name, encoder_of
@@ -83,12 +84,13 @@ class TwoTowers(Model):
         self.n_items = len(vectors)
         self.known: Mask = self._state["known"][: self.n_items]
         self.item_domain: Ids = self._state["item_domain"][: self.n_items]
-        self._inside = [
-            np.flatnonzero(self.known & (self.item_domain == d)) for d in range(self.n_domains)
-        ]
-        self._keys = [  # (e, n): rows of keys that are picked anew are copied each time
-            np.ascontiguousarray(keys[inside].T) for inside in self._inside
-        ]
+        inside = [np.flatnonzero(self.item_domain == d) for d in range(self.n_domains)]
+        # (e + 1, n): rows of keys that are picked anew are copied each time
+        self._inside = [(at, np.ascontiguousarray(self._columns(at))) for at in inside]
+
+    def _columns(self, items: Ids) -> Floats:
+        """Return the keys of items and their biases (e + 1, n)."""
+        return np.hstack([self.keys[items], self.bias[items, None]]).T
 
     def state(self) -> State:
         return self._state
@@ -176,18 +178,17 @@ class TwoTowers(Model):
     def score(self, query: Query, items: Ids | None = None) -> Scores:
         asked = None if items is None else np.unique(self.item_domain[items]).tolist()
         users = self.users(query, asked)
-        size = self.n_items if items is None else len(items)
-        scores = np.full((len(query), size), np.nan, np.float32)
+        users = np.concatenate([users, np.ones_like(users[:, :, :1])], axis=2)  # takes the bias
+        codes = np.arange(self.n_items) if items is None else np.asarray(items)
+        scores = np.empty((len(query), len(codes)), np.float32)
         for d in range(self.n_domains):
             if items is None:
-                at = inside = self._inside[d]
-                keys = self._keys[d]
+                at, keys = self._inside[d]
             else:
-                at = np.flatnonzero((self.item_domain[items] == d) & self.known[items])
-                inside = items[at]
-                keys = self.keys[inside].T
-            if len(at):
-                scores[:, at] = users[:, d] @ keys + self.bias[inside]
+                at = np.flatnonzero(self.item_domain[codes] == d)
+                keys = self._columns(codes[at])
+            fill_products(users[:, d], keys, at, scores)
+        scores[:, ~self.known[codes]] = np.nan
         return scores
 
     def embed_query(self, query: Query, domain: int) -> Floats:
