@@ -46,6 +46,16 @@ def test_what_was_kept_is_read_by_the_same_training_alone() -> None:
         assert not other.read()
 
 
+def test_arrays_are_told_apart_by_more_than_their_bytes() -> None:
+    one, two, three = np.int32([1]), np.int32([2]), np.int32([3])
+    pair, nothing = np.r_[one, two], np.zeros((0, 3), np.float32)
+    groups = (
+        [pair, three], [one, np.r_[two, three]], [pair[:, None], three], [pair[None], three],
+        [pair.view(np.uint32), three], [pair.view(np.int64), three], [pair, three, nothing],
+    )  # fmt: skip
+    assert len({checkpoint.hash_of("about", *arrays) for arrays in groups}) == len(groups)
+
+
 def test_it_is_written_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "EVERY", 60.0)
     saved().write(STATE)

@@ -9,7 +9,7 @@ import pytest
 from scipy.sparse import csr_array
 
 from m6rec.data.query import ACTIVITY_NAMES
-from m6rec.data.splits import Split
+from m6rec.data.splits import Split, holdout
 from m6rec.metrics import ranked
 from m6rec.models import fusion
 from m6rec.models.compose import Blend
@@ -79,6 +79,34 @@ def test_two_views_of_half_the_truth_are_blended() -> None:
     assert pool.scores.shape[:2] == (2, rows)
     weights = fusion.simplex_search(pool, "ndcg@10")
     assert 0.25 < weights[0] < 0.75
+
+
+def test_what_somebody_had_already_is_no_target() -> None:
+    rng = np.random.default_rng(2)
+    rows, n = 3, 900
+    scores = rng.random((rows, n)).astype(np.float32)
+    wanted, past = np.zeros((2, rows, n), np.float32)
+    wanted[0, :5] = wanted[1, :5] = past[0, 2:8] = past[1, :9] = wanted[2, :800] = 1
+    pool = fusion.Pool.of([scores], csr_array(wanted), csr_array(past), np.zeros(n, np.bool_), rng)
+    assert np.diff(pool.targets.indptr).tolist() == [2, 0, fusion.TARGETS]
+    assert pool.told.tolist() == [True, False, True]
+    assert pool.scores.shape[2] <= fusion.TARGETS + fusion.TOP + fusion.RANDOM
+
+
+def test_lambda_is_even_where_nothing_but_repeats_is_held_out() -> None:
+    data = world(ordered=False)
+    split = Split(train=data, test=data, context=data)
+    chosen = Blend(parts=PARTS).choose(split, Run())
+    assert chosen.weights == {name: ((0.5, 0.5),) * B for name in LOCAL}
+
+
+def test_lambda_is_learned_of_items_that_are_shown() -> None:
+    data = world(ordered=False)
+    split = holdout(data, np.random.default_rng(0))
+    train = replace(split.train, hidden=np.arange(data.n_items) >= data.n_items // 2)
+    found = Blend(parts=PARTS).choose(Split(train=train, test=split.test, context=train), Run())
+    assert found.weights["books"] == ((0.5, 0.5),) * B  # all are hidden
+    assert found.weights["films"] != found.weights["books"]
 
 
 def new_items(rows: int = 400, n: int = 60) -> tuple[fusion.Pool, np.ndarray]:

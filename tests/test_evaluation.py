@@ -12,7 +12,7 @@ import pytest
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query
 from m6rec.data.schema import EventType
-from m6rec.data.splits import Split
+from m6rec.data.splits import Split, leave_last
 from m6rec.errors import ConfigError, DataError
 from m6rec.evaluation import compare, evaluate
 from m6rec.models.base import Model, Recipe
@@ -56,6 +56,11 @@ def noise(data: Dataset, seed: int = 1) -> Table:
     table = rng.integers(0, 12, (data.n_users, data.n_items)).astype(np.float32)
     table[rng.random(table.shape) < 0.1] = np.nan
     return Table(table)
+
+
+def oldest(data: Dataset) -> Dataset:
+    """The first event of each user."""
+    return data.take(data.start[:-1])
 
 
 def pairs(data: Dataset) -> set[tuple[int, int]]:
@@ -189,6 +194,16 @@ def test_only_liked_ratings_are_ranking_targets() -> None:
     assert evaluate(Table(perfect), split, metrics=["ndcg@5"])["ndcg@5"] == pytest.approx(1.0)
 
 
+def test_cold_items_of_sampled_ratings_have_only_rows_with_a_target() -> None:
+    data = world(explicit=True)
+    held = np.isin(data.item, [4, 25]) | (np.random.default_rng(0).random(len(data)) < 0.2)
+    split = Split.by_mask(data, held)
+    slices = evaluate(noise(data), split, protocol="sampled:5", metrics=["hit@1"]).slices
+    for name in ("all", "cold items", "warm items"):
+        assert not np.isnan(slices[name].values["hit@1"]).any()
+    assert len(slices["cold items"]) + len(slices["warm items"]) == len(slices["all"])
+
+
 def test_negative_events_are_no_targets() -> None:
     data = world()
     disliked = np.random.default_rng(2).random(len(data)) < 0.2
@@ -233,9 +248,30 @@ def test_comparison_needs_the_same_rows_and_finds_the_better_model() -> None:
     assert lines[0].low > 0
     assert lines[0].p <= lines[0].p_holm < 0.05
     with pytest.raises(ConfigError, match="different test rows"):
-        compare(a, evaluate(Table(good), halves(world(), seed=9)))
+        compare(a, dataclasses.replace(evaluate(Table(good), halves(world(), seed=9)), asked=""))
     with pytest.raises(ConfigError, match='did you mean "ndcg@10"'):
         compare(a, b, "ndcg@1")
+
+
+def test_comparison_needs_the_same_protocol_and_test_events() -> None:
+    """All have one row a user; only what was asked tells them apart."""
+    data = dataclasses.replace(world(), domains=world().domains[:1], item_domain=np.zeros(40, int))
+    split = leave_last(data)
+    model = noise(data)
+    found = evaluate(model, split)
+    for options, other in (
+        ({"protocol": "sampled:9"}, split),
+        ({}, leave_last(data, 2)),
+        ({}, dataclasses.replace(split, test=oldest(data))),
+    ):
+        with pytest.raises(ConfigError, match=r"did not ask the same.*test events.*test events"):
+            compare(found, evaluate(model, other, **options))
+    drawn = evaluate(model, split, protocol="sampled:9", seeds=2)
+    with pytest.raises(ConfigError, match=r"seeds = 2.*seeds = 3"):
+        compare(drawn, evaluate(model, split, protocol="sampled:9", seeds=3))
+    less = dataclasses.replace(split, train=split.train.take(split.train.user % 2 == 0))
+    others = evaluate(noise(data, seed=2), less, metrics=["ndcg@10", "hit@1"], seeds=2)
+    assert {line.metric for line in compare(found, others)} == {"ndcg@10"}
 
 
 def test_json_and_table_hold_every_slice() -> None:

@@ -7,14 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from m6rec.data.behaviour import Behaviour
 from m6rec.data.dataset import Dataset
-from m6rec.data.schema import Domain, EventType
+from m6rec.data.schema import Domain, EventType, FeatureTables
 from m6rec.data.splits import Split, cold_user, holdout
+from m6rec.errors import ConfigError
+from m6rec.models import pct
 from m6rec.models.entries import Events
 from m6rec.models.newcomers import learn_ridges
 from m6rec.models.pct import Pct
+from m6rec.models.pct_model import PctModel
 from m6rec.models.popular import Popular
-from m6rec.models.transfer import Judge, Local, left_out, likely_sources
+from m6rec.models.transfer import Court, Judge, Local, gain, left_out, likely_sources
 from m6rec.tracking import Run
 from world import GROUPS, own_group_share, world
 
@@ -277,6 +281,74 @@ def test_a_judge_asks_with_the_domains_that_are_heard() -> None:
     for d, heard in enumerate((("films",), ("books", "films"))):
         np.testing.assert_allclose(judge(model, d, heard), judge(model, d), atol=1e-6)
     assert not np.allclose(judge(model, 1, ("books",)), judge(model, 1))
+
+
+def test_hidden_items_are_not_what_options_are_chosen_by() -> None:
+    split = holdout(bare(world(n_users=200)), np.random.default_rng(0))
+    hidden = np.arange(split.train.n_items) % 2 == 0
+    split = replace(split, train=replace(split.train, hidden=hidden))
+    judge = Judge(split, Popular().fit(split.train, Run()), np.random.default_rng(1), Run().pool)
+    assert not hidden[np.concatenate(judge.items)].any()
+    shown = split.test.take(~hidden[split.test.item])
+    assert set(np.concatenate(judge.rows)) <= set(shown.user)
+
+
+def test_the_same_users_again_make_a_gain_no_surer() -> None:
+    rng = np.random.default_rng(0)
+    old, users = rng.random(300), np.arange(300)
+    new = old + 0.1 + rng.standard_normal(300)
+    once = gain(new, old)
+    assert once == pytest.approx((new - old).mean() / ((new - old).std(ddof=1) / 300**0.5))
+    assert gain(np.tile(new, 3), np.tile(old, 3), np.tile(users, 3)) == pytest.approx(once)
+    assert gain(new[:19], old[:19]) == 0  # too few to say
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_events_in_order_have_two_holdouts_that_differ(ordered: bool) -> None:
+    data = bare(world(n_users=100, ordered=ordered))
+    first = holdout(data, np.random.default_rng(0))
+
+    def holdouts(r: int) -> Split:
+        return holdout(first.train, np.random.default_rng(r)) if r else first
+
+    court = Court(holdouts, lambda *_: pytest.fail("nothing is fitted"), Run())
+    assert len(court.judges) == (2 if ordered else 4)
+    held = [set(zip(j.split.test.user, j.split.test.item, strict=True)) for j in court.judges]
+    assert all(not (held[0] & other) for other in held[1:])
+
+
+def test_a_domain_that_there_is_not_is_told() -> None:
+    data = world(n_users=30)
+    for domains in ({"flims": Local()}, {"books": Local(omega={"flims": 0.5})}):
+        given = OPTIONS | domains
+        with pytest.raises(ConfigError, match='"flims" is no domain; did you mean "films"'):
+            Pct(dim=4, domains=given).fit(data, Run())
+
+
+def test_derived_features_know_nothing_of_what_is_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = replace(world(n_users=60), item_text=None)
+    items = data.items.keys.to_frame("key")
+    behaviour = Behaviour.fit(FeatureTables(derived=True), items, data)
+    data = replace(data, derivation=behaviour.derivation(items, data))
+    wrong: list[float] = []
+
+    def checked(recipe: Pct, train: Dataset, run: Run, phi: np.ndarray, *rest: object) -> PctModel:
+        wrong.append(np.abs(phi - pct.item_features(recipe, train, run)[0]).max())
+        return fit(recipe, train, run, phi, *rest)
+
+    fit = pct.fit
+    monkeypatch.setattr(pct, "fit", checked)
+    Pct(dim=4, sweeps=2).choose(holdout(data, np.random.default_rng(0)), Run())
+    assert len(wrong) > 10
+    assert max(wrong) == 0
+
+
+def test_a_domain_without_a_rating_abstains() -> None:
+    data = world(n_users=40, explicit=True)
+    told = data.take(data.item < data.n_items // 2)
+    scores = Pct(dim=4, domains=OPTIONS).fit(told, Run()).score(told.query(np.arange(5)))
+    assert np.isnan(scores[:, data.n_items // 2 :]).all()
+    assert np.isfinite(scores[:, told.item]).all()
 
 
 def test_noise_hides_no_source_that_helps() -> None:

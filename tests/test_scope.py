@@ -11,6 +11,7 @@ import pytest
 from m6rec.data.dataset import Dataset
 from m6rec.data.schema import Domain
 from m6rec.data.splits import holdout
+from m6rec.errors import ConfigError
 from m6rec.models.base import Recipe
 from m6rec.models.graph import Graph
 from m6rec.models.linear import GRID, Linear
@@ -140,3 +141,9 @@ def test_one_domain_needs_no_holdout() -> None:
     assert recipe.fit(data, Run(threads=1)).recipe == Neighbours(
         scope="auto", sources={"items": ()}
     )
+
+
+def test_a_source_that_there_is_not_is_told() -> None:
+    recipe = Linear(scope="auto", reg=20.0, sources={"films": ("bokos",), "books": ()})
+    with pytest.raises(ConfigError, match='sources: "bokos" is no domain; did you mean "books"'):
+        recipe.fit(told(noise=False), Run())

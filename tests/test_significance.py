@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from m6rec.significance import bootstrap_ci, holm, paired
+from m6rec.significance import LEAST, bootstrap_ci, holm, paired
 
 
 def test_interval_agrees_with_the_normal_one() -> None:
@@ -31,8 +31,8 @@ def test_rows_of_one_user_are_drawn_together() -> None:
 
 
 def test_nan_and_weight_zero_are_left_out() -> None:
-    values = np.array([1.0, np.nan, 1.0, 7.0, 1.0, 1.0, 1.0])
-    weight = np.array([1.0, 1.0, 2.0, 0.0, 1.0, 1.0, 3.0])
+    values = np.r_[1.0, np.nan, 7.0, np.ones(LEAST)]
+    weight = np.r_[2.0, 1.0, 0.0, np.full(LEAST, 3.0)]
     low, high = bootstrap_ci(values, np.random.default_rng(0), weight=weight)
     assert (low, high) == (1.0, 1.0)
     assert np.isnan(bootstrap_ci(np.full(3, np.nan), np.random.default_rng(0))).all()
@@ -51,10 +51,19 @@ def test_paired_test_finds_a_small_consistent_gain_and_no_other() -> None:
     assert paired(base, base, np.random.default_rng(1)).p == 1.0
 
 
+def test_a_value_on_one_side_only_does_not_count() -> None:
+    """Where both have a value they are equal; b has ones elsewhere."""
+    a, b = np.zeros(100), np.repeat([0.0, 1.0], 50)
+    a[50:] = np.nan
+    for one, other in ((a, b), (b, a)):
+        assert paired(one, other, np.random.default_rng(0)) == (0.0, 0.0, 0.0, 1.0)
+
+
 def test_false_alarms_are_as_rare_as_the_p_value_says() -> None:
     rng = np.random.default_rng(3)
-    p = [paired(*rng.normal(size=(2, 60)), rng, n=200).p for _ in range(200)]
-    assert 0.01 < np.mean(np.array(p) < 0.05) < 0.12
+    for users in (LEAST, 60):
+        p = [paired(*rng.normal(size=(2, users)), rng, n=200).p for _ in range(200)]
+        assert 0.01 < np.mean(np.array(p) < 0.05) < 0.12
 
 
 def test_root_compares_rmse() -> None:
@@ -63,13 +72,14 @@ def test_root_compares_rmse() -> None:
 
 
 def test_few_users_prove_nothing() -> None:
-    """Ten rows of four users; five users are enough."""
-    rng, user = np.random.default_rng(0), np.arange(10) % 4
-    found = paired(np.ones(10), np.zeros(10), rng, cluster=user)
+    """Forty rows of nineteen users; twenty users are enough."""
+    rng, user = np.random.default_rng(0), np.arange(40) % 19
+    ones, zeros = np.ones(40), np.zeros(40)
+    found = paired(ones, zeros, rng, cluster=user)
     assert found.difference == 1.0
     assert np.isnan([found.low, found.high, found.p]).all()
-    assert np.isnan(bootstrap_ci(np.ones(10), rng, cluster=user)).all()
-    assert paired(np.ones(10), np.zeros(10), rng, cluster=np.arange(10) % 5).p < 0.01
+    assert np.isnan(bootstrap_ci(ones, rng, cluster=user)).all()
+    assert paired(ones, zeros, rng, cluster=np.arange(40) % 20).p < 0.01
 
 
 def test_holm_by_hand() -> None:

@@ -34,11 +34,8 @@ class Checkpoint:
 
     def __init__(self, run: Run, about: Any, *arrays: Array) -> None:
         """about: plain data, such as the table of the recipe. arrays: what it is fitted on."""
-        decides = json.dumps([__version__, run.seed, run.scope, about], default=str)
-        digest = hashlib.sha256(decides.encode())
-        for array in arrays:
-            digest.update(np.ascontiguousarray(array).data)
-        self.file = cache_dir() / "checkpoints" / f"{digest.hexdigest()[:32]}.safetensors"
+        name = hash_of([__version__, run.seed, run.scope, about], *arrays)
+        self.file = cache_dir() / "checkpoints" / f"{name}.safetensors"
         self.held, self.written = run.checkpoints, time.monotonic()
         forget(self.file.parent, STALE)
         self.state: State = {}
@@ -67,6 +64,15 @@ class Checkpoint:
             remove([self.file])
         else:
             self.held.append(self.file)
+
+
+def hash_of(about: Any, *arrays: Array) -> str:
+    """Return a hash of plain data and of arrays, their dtypes and shapes among it."""
+    digest = hashlib.sha256(json.dumps(about, default=str).encode())
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:32]
 
 
 def remove(files: Iterable[Path]) -> None:

@@ -15,7 +15,7 @@ from m6rec.errors import RunError
 from m6rec.results import Difference, Evaluation, Rows, compare
 
 FILE = "evaluation.parquet"
-_COLUMNS = ("model", "user", "domain", "activity", "pairs")
+_COLUMNS = ("model", "protocol", "asked", "user", "domain", "activity", "pairs")
 
 
 class Compared(NamedTuple):
@@ -30,9 +30,9 @@ def write(evaluations: Mapping[str, Evaluation], folder: Path) -> None:
     frames = []
     for name, found in evaluations.items():
         rows = found.slices["all"]
+        same = {"model": name, "protocol": found.protocol, "asked": found.asked}
         columns = {"user": rows.user, "domain": rows.domain, "activity": rows.activity}
-        frame = pl.DataFrame({**columns, "pairs": rows.pairs, **rows.values})
-        frames.append(frame.insert_column(0, pl.lit(name).alias("model")))
+        frames.append(pl.DataFrame({**same, **columns, "pairs": rows.pairs, **rows.values}))
     pl.concat(frames).write_parquet(folder / FILE)
 
 
@@ -43,6 +43,8 @@ def read(path: Path) -> Evaluation:
         raise RunError(f"{path}: was saved without an evaluation; train it with `m6rec train`")
     frame = pl.read_parquet(path / FILE)
     frame = frame.filter(pl.col("model") == frame["model"][0])
+    if "asked" not in frame.columns:  # saved before this was kept
+        frame = frame.with_columns(protocol=pl.lit("as trained"), asked=pl.lit(""))
     metrics = [name for name in frame.columns if name not in _COLUMNS]
     rows = Rows(
         user=frame["user"].to_numpy(),
@@ -61,9 +63,10 @@ def read(path: Path) -> Evaluation:
     slices |= {f"activity {n}": rows.take(rows.activity == i) for i, n in enumerate(ACTIVITY_NAMES)}
     return Evaluation(
         metrics=tuple(metrics),
-        protocol="as trained",
+        protocol=frame["protocol"][0],
         slices={name: part for name, part in slices.items() if len(part)},
         dropped=0,
+        asked=frame["asked"][0],
         seed=int(manifest["seed"]),
     )
 
@@ -72,7 +75,7 @@ def compare_runs(paths: Sequence[Path], metric: str | None = None) -> Compared:
     """Compare runs, the first one being what the others are measured against.
 
     Raises RunError where runs saw different data, ConfigError where they were not tested on
-    the same rows or do not share the metric.
+    the same rows with the same protocol or do not share the metric.
     """
     first = artifacts.checked(paths[0])
     for path in paths[1:]:

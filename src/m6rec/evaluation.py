@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -113,6 +114,7 @@ def evaluate(
         protocol=protocol,
         slices=slices,
         dropped=_n_targets(answers, split) - n_ranked,
+        asked=_asked(protocol, seeds, split.test),
         seed=run.seed,
     )
 
@@ -302,7 +304,8 @@ def _rows(
         lists=lists[row],
         catalogue=measure.beyond.catalogue,
     )
-    return rows.take((cut[0].targets > 0) | (rows.pairs > 0))
+    asked = cut[0].targets > 0
+    return rows.take(asked if measure.samples else asked | (rows.pairs > 0))
 
 
 def _errors(
@@ -338,6 +341,15 @@ def _slices(rows: Rows, by: Sequence[str], split: Split) -> dict[str, Rows]:
     if "cold" in by and (rows.activity == 0).any():
         masks |= {"cold users": rows.activity == 0, "warm users": rows.activity > 0}
     return {name: rows.take(mask) for name, mask in masks.items() if mask.any()}
+
+
+def _asked(protocol: str, seeds: int, test: Dataset) -> str:
+    """Return what was asked in one line: the protocol, its draws, and the test events by hash."""
+    digest = hashlib.sha256()
+    for column in (test.user, test.item, test.weight):
+        digest.update(column.tobytes())
+    draws = "" if protocol == "full" else f", seeds = {seeds}"
+    return f"{protocol}{draws}, {len(test):,} test events {digest.hexdigest()[:16]}"
 
 
 def _samples(protocol: str) -> int:

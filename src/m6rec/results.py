@@ -107,13 +107,15 @@ class Evaluation:
     """What ``evaluate`` found. slices: name → rows, "all" first.
 
     dropped: test events left out, since they could not be shown (in the history, or hidden).
-    seed: of the bootstrap.
+    asked: protocol, draws and test events in one line, the same whatever the model; "" = not
+    known. seed: of the bootstrap.
     """
 
     metrics: tuple[str, ...]
     protocol: str
     slices: Mapping[str, Rows]
     dropped: int
+    asked: str = ""
     seed: int = 0
 
     def __repr__(self) -> str:
@@ -153,7 +155,10 @@ class Evaluation:
 
 
 class Difference(NamedTuple):
-    """One metric in one slice: values of a and b, a − b with its 95 % interval, and p-values."""
+    """One metric in one slice: values of a and b, a − b with its 95 % interval, and p-values.
+
+    a, b: over all rows of each. The rest is over rows where both have a value.
+    """
 
     slice: str
     metric: str
@@ -173,8 +178,13 @@ def compare(
 
     metric: by default every metric that both have. ``p_holm`` corrects for all the slices of
     a metric; intervals and p-values are NaN in slices of too few users. Raises ConfigError
-    where a metric is missing or the test rows differ.
+    where a metric is missing, or the protocols or the test rows differ.
     """
+    if a.asked and b.asked and a.asked != b.asked:
+        raise ConfigError(
+            f'the evaluations did not ask the same: "{a.asked}" and "{b.asked}"; '
+            "evaluate both models on one split with one protocol"
+        )
     both = [m for m in a.metrics if m in b.metrics and parse(m)[0] not in OVERALL]
     if metric is not None and metric not in both:
         raise ConfigError(

@@ -8,7 +8,7 @@ import numpy as np
 
 from m6rec.arrays import Array, Ids
 
-LEAST = 5  # clusters, such as users, from which an interval or a p-value says anything
+LEAST = 20  # clusters, such as users, from which an interval or a p-value says anything
 
 
 class Paired(NamedTuple):
@@ -57,22 +57,20 @@ def paired(
 ) -> Paired:
     """Compare two arrays of values (R,) of the same rows by a paired bootstrap over clusters.
 
-    root: compare square roots of the means (RMSE from squared errors). p is the share of draws
-    whose difference lies at least as far from the observed one as that lies from 0.
+    Rows where either is NaN are left out. root: compare square roots of the means (RMSE from
+    squared errors). p is the share of draws whose difference lies at least as far from the
+    observed one as that lies from 0.
     """
-    total, count = _clusters(np.stack([a, b]), cluster, weight)
+    both = np.where(np.isnan(a) | np.isnan(b), np.nan, np.stack([a, b]))
+    total, count = _clusters(both, cluster, weight)
     if not count.sum():
         return Paired(*[float("nan")] * 4)
     shape = np.sqrt if root else np.asarray
     observed = np.diff(shape(total.sum(axis=0) / count.sum(axis=0))[::-1])[0]
-    if (count > 0).all(axis=1).sum() < LEAST:
+    if (count[:, 0] > 0).sum() < LEAST:
         return Paired(float(observed), *[float("nan")] * 3)
     drawn = shape(_means(total, count, rng, n))
-    difference = drawn[:, 0] - drawn[:, 1]
-    difference = difference[~np.isnan(difference)]
-    beyond = int((np.abs(difference - observed) >= abs(observed)).sum())
-    low, high = np.quantile(difference, [0.025, 0.975])
-    return Paired(float(observed), float(low), float(high), (1 + beyond) / (1 + len(difference)))
+    return _judged(float(observed), drawn[:, 0] - drawn[:, 1])
 
 
 def apart(
@@ -92,11 +90,7 @@ def apart(
     if min(int((count > 0).sum()) for _, count in groups) < LEAST:
         return Paired(observed, *[float("nan")] * 3)
     first, second = (_means(total, count, rng, n)[:, 0] for total, count in groups)
-    difference = first - second
-    difference = difference[~np.isnan(difference)]
-    beyond = int((np.abs(difference - observed) >= abs(observed)).sum())
-    low, high = np.quantile(difference, [0.025, 0.975])
-    return Paired(observed, float(low), float(high), (1 + beyond) / (1 + len(difference)))
+    return _judged(observed, first - second)
 
 
 def holm(p: Array) -> Array:
@@ -108,6 +102,14 @@ def holm(p: Array) -> Array:
     factor = np.arange(len(order), 0, -1)
     corrected[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * factor))
     return corrected
+
+
+def _judged(observed: float, drawn: Array) -> Paired:
+    """Judge a difference by those drawn (n,), of which NaN is left out."""
+    drawn = drawn[~np.isnan(drawn)]
+    beyond = int((np.abs(drawn - observed) >= abs(observed)).sum())
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Paired(observed, float(low), float(high), (1 + beyond) / (1 + len(drawn)))
 
 
 def _clusters(values: Array, cluster: Ids | None, weight: Array | None) -> tuple[Array, Array]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tomli_w
 
 from m6rec import config
@@ -128,7 +129,10 @@ class Search:
 
     def best(self, tried: Sequence[dict[str, Any]]) -> Best:
         """Return the best of {"values": …, "score": …} in the order of the trials."""
-        best = (min if self.lower else max)(tried, key=lambda each: each["score"])
+        worst = np.inf if self.lower else -np.inf
+        best = (min if self.lower else max)(
+            tried, key=lambda each: worst if np.isnan(each["score"]) else each["score"]
+        )
         return Best(
             model=with_values(self.table, best["values"]),
             values=best["values"],

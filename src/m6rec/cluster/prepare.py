@@ -12,6 +12,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,8 @@ def prepare(
     that are Parquet are read in pieces of rows, other tables whole, one by each worker. Left to
     the TOML are near copies of users and the k-core, which look at all events; and, where events
     hold both ways (``mutual``), all cleaning that looks at more than a row. Pieces that are done
-    are not done again when a job that was killed is started again. Raises DataError as ``prepare``.
+    are not done again when a job that was killed is started again. Raises DataError as ``prepare``,
+    and where ``out`` holds events of other data, or of files that have changed since.
     """
     data, base, out = experiment.data, Path(experiment.base), out.absolute()
     tables = data.tables("interactions")
@@ -65,7 +67,12 @@ def prepare(
         for t, size in enumerate(sizes)
         for start in range(0, piece if size is None else max(size, 1), piece)
     ]
-    about = {"data": _digest([toml.to_table(data), str(base)]), "rows": sizes, "piece": piece}
+    files = {
+        f"{role} file": _digest([_stamps(table, base) for table in data.tables(role)])
+        for role in ("interactions", "items", "links")
+    }
+    known = _digest([toml.to_table(data), str(base)])
+    about = {"data": known, **files, "rows": sizes, "piece": piece}
     claim(out, about | {"polars": pl.__version__}, "events")  # whose hashes make the buckets
     join(address)
 
@@ -157,6 +164,7 @@ class Cleaned:
         with threads(1):
             kept = cleaner.apart(events.with_row_index("at")) if rows.height else events
         columns: list[str] = []
+        part = self.out / f"part-{given['shard']:05d}.parquet"
         if kept.height:
             found = rows[kept["at"]].select("user", "item", "event", "domain")
             if "value" in kept.columns:
@@ -165,7 +173,9 @@ class Cleaned:
                 time = pl.when(pl.col("time") >= 0).then("time").alias("time")
                 found = found.with_columns(kept.select(time))
             columns = found.columns
-            write(found, self.out / f"part-{given['shard']:05d}.parquet")
+            write(found, part)
+        else:
+            part.unlink(missing_ok=True)  # of an earlier reading
         dropped = [asdict(drop) for drop in drops.entries]
         told = {"rows": kept.height, "columns": columns, "dropped": dropped, "notes": drops.notes}
         write_json(told, report)
@@ -203,6 +213,20 @@ def _rows(table: Table, base: Path) -> int | None:
     if table.sql or readers.format_of(table) != "parquet":
         return None
     return int(readers.read(table, base, Drops()).select(pl.len()).collect().item())
+
+
+def _stamps(table: Table, base: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of every file of a table; none of a database."""
+    path = base / table.path
+    if table.sql:
+        files = []
+    elif path.is_file():
+        files = [path]
+    else:
+        found = path.rglob("*") if path.is_dir() else map(Path, glob(str(path), recursive=True))
+        files = sorted(file for file in found if file.is_file())
+    stats = [file.stat() for file in files]
+    return [(str(f), s.st_size, s.st_mtime_ns) for f, s in zip(files, stats, strict=True)]
 
 
 def _catalogue(data: DataConfig, base: Path) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -17,7 +16,7 @@ from ray import tune as ray_tune
 from ray.tune.search import Searcher
 
 from m6rec import config
-from m6rec.artifacts import data_hash
+from m6rec.checkpoint import hash_of
 from m6rec.cluster.shards import join, own, write_text
 from m6rec.compiled import threads
 from m6rec.data.prepare import Prepared
@@ -25,6 +24,7 @@ from m6rec.errors import ConfigError, M6RecError
 from m6rec.experiment import Experiment
 from m6rec.tune import Best, Search
 
+EVENTS = ("user", "item", "weight", "time", "event")
 TRIES = 3  # times that a trial is begun again after its process or machine was lost
 
 
@@ -182,6 +182,15 @@ def _plain(line: Mapping[str, Any]) -> dict[str, Any]:
 
 def digest(search: Search) -> str:
     """Return what tells a search from others: all that decides what its trials are."""
+    train, test = search.split.train, search.split.test
     ranges = {name: config.to_table(each) for name, each in search.ranges.items()}
-    table = [search.table, ranges, search.metric, search.run.seed, data_hash(search.split.train)]
-    return hashlib.sha256(json.dumps(table, default=str).encode()).hexdigest()[:16]
+    kinds = [list(map(config.to_table, each)) for each in (train.domains, train.events)]
+    keys = [vocab.keys.to_list() for vocab in (train.users, train.items)]
+    features = train.user_features, train.item_features
+    about = [
+        search.table, ranges, search.metric, search.run.seed, kinds, keys, train.ordered,
+        train.user_text, train.item_text, list(map(list, features)),
+    ]  # fmt: skip
+    events = [getattr(part, name) for part in (train, test) for name in EVENTS]
+    known = [block for blocks in features for block in blocks.values()]
+    return hash_of(about, *events, train.item_domain, train.hidden, *known)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,7 @@ from m6rec.data.derived import DERIVED, Derivation, newest_requests
 from m6rec.data.query import SEQUENCE, Query, history_matrix, make_query
 from m6rec.data.schema import Domain, EventType
 from m6rec.data.vocab import Vocab
+from m6rec.errors import ConfigError, suggestion
 
 OF_EVENTS = ("start", "now", "user_features")  # cached, and the same whatever items there are
 
@@ -269,6 +270,16 @@ class Dataset:
     def domain(self, name: str) -> int:
         """Return the code of a domain, -1 where it is unknown."""
         return next((i for i, d in enumerate(self.domains) if d.name == name), -1)
+
+    def check_domains(self, names: Iterable[str], option: str) -> None:
+        """Raise ConfigError where an option names a domain that there is not."""
+        known = [d.name for d in self.domains]
+        for name in names:
+            if name not in known:
+                near = suggestion(name, known)
+                raise ConfigError(
+                    f'{option}: "{name}" is no domain{near} (known: {", ".join(known)})'
+                )
 
     def take(self, rows: Array) -> Dataset:
         """Return the events at these rows (mask or increasing indices), same vocabularies."""

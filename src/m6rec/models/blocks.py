@@ -11,8 +11,11 @@ import numpy as np
 
 from m6rec.arrays import Array, Floats, Ids, Mask
 from m6rec.models.conjugate import EACH, solve_all
+from m6rec.models.entries import Events
 from m6rec.models.ridge import products, regressed, squares
 from m6rec.pool import Pool, cut
+
+MEASURED = 5000  # most users whose vectors tell the scale of a domain's
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,3 +124,15 @@ def _solve(
     )  # fmt: skip
     some = _of(found, counted)
     return found, some.T @ some, products(features, some, reg)
+
+
+def measured(part: Events, rng: np.random.Generator) -> Ids:
+    """Draw the users whose vectors tell the scale of a domain's, in order."""
+    active = np.flatnonzero(part.count)
+    return np.sort(rng.permutation(active)[:MEASURED])
+
+
+def scale(vectors: Floats) -> float:
+    """Return the root of the mean square length of vectors (B, k); 1 where there are none."""
+    square = float((vectors**2).sum(axis=1).mean()) if len(vectors) else 1.0
+    return float(max(np.sqrt(square), 1e-6))

@@ -98,6 +98,7 @@ class Blend(Recipe):
     def fit(self, train: Dataset, run: Run) -> BlendModel:
         if any(domain.name not in self.weights for domain in train.domains):
             return self.choose(holdout(train, run.rng("holdout")), run).fit(train, run)
+        train.check_domains([*self.weights, *self.words], "weights")
         models = [p.fit(train, scope(run, i, p)) for i, p in enumerate(self.parts)]
         with threads(run.threads):
             calibration = np.stack([calibrate(m, train, run.rng("calibrate")) for m in models])
@@ -150,7 +151,7 @@ def learn_weights(
     """Return λ (buckets, P) of one domain, learned on the test part of a holdout split, with one
     more row for new items where theirs differ; and λ (1, P) of requests in words, or (0, P)."""
     data, rng = split.test, run.rng("weights", str(domain))
-    items = np.flatnonzero(data.item_domain == domain)
+    items = np.flatnonzero((data.item_domain == domain) & ~split.train.hidden)
     targets = csr_array(data.positives[:, items])
     users = np.flatnonzero(np.diff(targets.indptr))
     users = np.sort(rng.permutation(users)[:ROWS])
@@ -182,9 +183,13 @@ def learn_weights(
     if explicit:
         found = fusion.least_squares(np.hstack(predictions), np.concatenate(ratings))
         return np.tile(found, (N_BUCKETS, 1)), untold
-    pool, bucket, words = fusion.Pool.joined(pools), np.concatenate(buckets), np.concatenate(read)
+    pool = fusion.Pool.joined(pools)
+    told = pool.told  # all that the others were held out with, they had already
+    if not told.any():
+        return np.full((N_BUCKETS, n_parts), 1 / n_parts), untold
+    pool, bucket, words = pool.take(told), np.concatenate(buckets)[told], np.concatenate(read)[told]
     of_words: Array = untold
-    ordinary = words & np.concatenate(known)  # see ``familiar``
+    ordinary = words & np.concatenate(known)[told]  # see ``familiar``
     if ordinary.sum() >= fusion.FEWEST:
         of_words = fusion.simplex_search(pool.take(ordinary), metric)[None]
         hears = np.array([isinstance(part, Hears) for part in model.parts])

@@ -16,6 +16,7 @@ from m6rec.metrics import ranked
 from m6rec.rank import top_k
 
 TOP, RANDOM = 100, 200  # candidates of each row: the best of each part, and a random sample
+TARGETS = 300  # most targets of a row
 STEPS = (0.5, 0.2, 0.1, 0.05)  # shares of weight moved from all parts to one
 FEWEST = 30  # rows, or targets among new items, from which λ of their own are learned
 SHRINK = 300.0  # rows at which a bucket's own λ counts as much as its domain's
@@ -40,7 +41,8 @@ class Pool:
         cls, scores: Sequence[Floats], targets: csr_array, seen: csr_array, new: Mask,
         rng: np.random.Generator,
     ) -> Pool:  # fmt: skip
-        """Draw the pool from whole score rows, P of (R, n); seen items are no candidates.
+        """Draw the pool from whole score rows, P of (R, n); seen items are no candidates, and
+        of very many targets ``TARGETS`` are drawn, since the pools of all rows are as wide.
 
         new: (n,) items without events.
         """
@@ -51,9 +53,13 @@ class Pool:
             row, column = np.nonzero(best >= 0)
             kept[row, best[row, column]] = True
         kept[np.arange(rows)[:, None], rng.integers(0, n, (rows, min(RANDOM, n)))] = True
-        kept[np.repeat(np.arange(rows), np.diff(seen.indptr)), seen.indices] = False
         hit = np.zeros((rows, n), np.bool_)
         hit[np.repeat(np.arange(rows), np.diff(targets.indptr)), targets.indices] = True
+        past = np.repeat(np.arange(rows), np.diff(seen.indptr)), seen.indices
+        kept[past] = hit[past] = False
+        for r in np.flatnonzero(hit.sum(axis=1) > TARGETS):
+            every = np.flatnonzero(hit[r])
+            hit[r, rng.permutation(every)[TARGETS:]] = kept[r, every] = False
         row, column = np.nonzero(kept | hit)
         place = np.arange(len(row)) - np.searchsorted(row, np.arange(rows))[row]
         pooled = np.full((len(scores), rows, int(place.max(initial=0)) + 1), np.nan, np.float32)
@@ -64,6 +70,11 @@ class Pool:
         at = hit[row, column]
         ones = np.ones(int(at.sum()), np.float32)
         return cls(pooled, csr_array((ones, (row[at], place[at])), shape=pooled.shape[1:]), fresh)
+
+    @property
+    def told(self) -> Mask:
+        """(R,) rows that have a target."""
+        return np.diff(self.targets.indptr) > 0
 
     @classmethod
     def joined(cls, pools: Sequence[Pool]) -> Pool:

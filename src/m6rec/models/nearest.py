@@ -69,7 +69,7 @@ def nearest_rows(
     is left out, the first row being the column ``first``. Never holds more than one dense row a
     thread.
     """
-    size, value, index = _tables(left.shape[0], k)
+    size, value, index = _tables(left.shape[0], min(k, columns.shape[1]))
     unit = bool((left.data == 1).all() and (columns.data == 1).all())
     _nearest_rows(
         *parts(left),
@@ -122,7 +122,7 @@ def nearest_rated(
     s_ij = Σ x y / √(Σ x² Σ y²) · n_ij / (n_ij + shrink), all sums over the n_ij coordinates that
     both have (entries of 0 count as present), if it is above 0.
     """
-    size, value, index = _tables(left.shape[0], k)
+    size, value, index = _tables(left.shape[0], min(k, columns.shape[1]))
     _nearest_rated(*parts(left), *parts(columns), np.float32(shrink), itself, value, index, size)
     return from_table(value, index, size, columns.shape[1])
 

@@ -24,7 +24,7 @@ from typing import ClassVar, Self
 import numpy as np
 from scipy.sparse import csr_array
 
-from m6rec.arrays import Array, Floats, Ids, Mask, State, nest
+from m6rec.arrays import Array, Floats, Mask, State, nest
 from m6rec.checkpoint import NOWHERE, Checkpoint, Saved
 from m6rec.compiled import threads
 from m6rec.config import to_table
@@ -33,7 +33,7 @@ from m6rec.data.splits import Split, holdout
 from m6rec.models import bayes
 from m6rec.models.base import Recipe
 from m6rec.models.bayes import Bayes
-from m6rec.models.blocks import Block, Side
+from m6rec.models.blocks import Block, Side, measured, scale
 from m6rec.models.conjugate import EACH
 from m6rec.models.described import described
 from m6rec.models.entries import Events
@@ -48,7 +48,6 @@ from m6rec.tracking import Run
 BY_ITEM = ("items", "bias", "variance")  # arrays of a stage that have a row for each item
 MAPS = ("prior", "guess")  # from features to vectors, of users and of items
 Kept = dict[int, tuple[tuple[float | None, ...], State, Floats]]  # domain → options, state, vectors
-MEASURED = 5000  # most users whose vectors tell the scale of a domain's
 BRIEF = 4  # sweeps where fits only compare options; of ratings, twice as many
 
 
@@ -98,14 +97,19 @@ class Pct(Recipe):
         fixed = replace(self, encoder=plain(self.encoder))
         ratings = replace(self.ratings, sweeps=min(self.ratings.sweeps, 2 * BRIEF))
         kept: list[Kept] = [{} for _ in range(HOLDOUTS)]
-        told = [
+        names = [
             d.name for d in split.train.domains if self.attributes and d.name not in self.domains
         ]
 
         def attempt(options: dict[str, Local], r: int, thin: Mask) -> PctModel:
             recipe = replace(fixed, ratings=ratings, domains=options)
-            return fit(recipe, holdouts(r).train, quiet, phi, kept[r], thin)
+            return fit(recipe, holdouts(r).train, quiet, told_of(r), kept[r], thin)
 
+        def told(data: Dataset) -> Floats:
+            """Return φ, in which derived features know nothing of what is held out."""
+            return phi if data.derivation is None else item_features(fixed, data, quiet)[0]
+
+        told_of = cache(lambda r: told(holdouts(r).train))
         with threads(run.threads):
             phi, _ = item_features(fixed, split.train, run)
             test = split.test.user, split.test.item, split.test.weight
@@ -117,7 +121,11 @@ class Pct(Recipe):
                 transfer=False,
             )  # fmt: skip
             ridges = learn_ridges(
-                split.train, lambda d: fit(alone, d, quiet, phi), told, run, saved.part("ridges")
+                split.train,
+                lambda d: fit(alone, d, quiet, told(d)),
+                names,
+                run,
+                saved.part("ridges"),
             )
             checkpoint.done()
         for name, found in ridges.items():
@@ -160,6 +168,8 @@ def fit(
     implicit domains that take all sweeps, the others only a few; None = all of them. saved: where
     every sweep is kept.
     """
+    omegas = (name for local in recipe.domains.values() for name in local.omega)
+    train.check_domains([*recipe.domains, *omegas], "domains of pct")
     n_domains, rated = train.n_domains, [d.feedback == "explicit" for d in train.domains]
     k = max(recipe.ratings.dim + 1 if explicit else recipe.dim for explicit in rated)
     local = [recipe.domains.get(d.name, Local()) for d in train.domains]
@@ -182,7 +192,9 @@ def fit(
     state["presence"] = np.zeros((train.n_items, width), np.float32)
     for d in np.flatnonzero(rated).tolist():
         ratings = csr_array(matrix[:, inside[d]])
-        if ratings.nnz:
+        if not ratings.nnz:
+            state["known"][inside[d]] = False
+        else:
             state["middle"][d] = ratings.data.mean(), ratings.data.min(), ratings.data.max()
             rng = run.rng("presence", names[d])
             state["presence"][inside[d]] = bayes.presence_basis(ratings, width, rng, run.pool)
@@ -252,26 +264,16 @@ def fit(
     return recipe.restore(state)
 
 
-def measured(part: Events, rng: np.random.Generator) -> Ids:
-    """Draw the users whose vectors tell the scale of a domain's, in order."""
-    active = np.flatnonzero(part.count)
-    return np.sort(rng.permutation(active)[:MEASURED])
-
-
-def scale(vectors: Floats) -> float:
-    """Return the root of the mean square length of vectors (B, k); 1 where there are none."""
-    square = float((vectors**2).sum(axis=1).mean()) if len(vectors) else 1.0
-    return float(max(np.sqrt(square), 1e-6))
-
-
 def checkpoint_of(
     task: str, recipe: Pct, train: Dataset, phi: Floats, run: Run, *more: Array
 ) -> Checkpoint:
     """Return the checkpoint of what is done with a recipe, these data and more arrays."""
-    about = [task, to_table(recipe), list(map(to_table, (*train.domains, *train.events)))]
+    kinds = [list(map(to_table, each)) for each in (train.domains, train.events)]
+    about = [task, to_table(recipe), kinds, train.ordered]
     events = train.user, train.item, train.weight, train.time, train.event
+    keys = train.worded, train.person, train.item_domain, train.hidden
     known = [block for _, block in sorted(train.user_features.items())]
-    return Checkpoint(run, about, *events, train.item_domain, phi, *known, *more)
+    return Checkpoint(run, about, *events, *keys, phi, *known, *more)
 
 
 def place(state: State, stage: str, domain: int, found: State, inside: Mask, k: int) -> None:

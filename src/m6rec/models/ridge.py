@@ -6,6 +6,8 @@ import numpy as np
 
 from m6rec.arrays import Array, Floats
 
+ROWS = 16_384  # held in float64 at once
+
 
 def ridge(features: Floats, factors: Floats, weight: Array, strength: Array | float) -> Floats:
     """Return the map B (p, k) float32 of least Σ_r w_r ‖x_r − f_r B‖² + w̄ Σ_j s_j ‖B_j‖².
@@ -21,13 +23,15 @@ def ridge(features: Floats, factors: Floats, weight: Array, strength: Array | fl
 
 def squares(features: Floats, weight: Array) -> Array:
     """Return Σ_r w_r f_rᵀ f_r, (p, p) float64: what ``ridge`` sums of the features alone."""
-    found: Array = (features.astype(np.float64) * weight[:, None]).T @ features
-    return found
+    return products(features, features, weight)
 
 
 def products(features: Floats, factors: Floats, weight: Array) -> Array:
     """Return Σ_r w_r f_rᵀ x_r, (p, k) float64."""
-    found: Array = (features.astype(np.float64) * weight[:, None]).T @ factors
+    found = np.zeros((features.shape[1], factors.shape[1]))
+    for at in range(0, len(features), ROWS):
+        some = slice(at, at + ROWS)
+        found += (features[some].astype(np.float64) * weight[some, None]).T @ factors[some]
     return found
 
 

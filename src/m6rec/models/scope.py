@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -59,6 +60,8 @@ def groups(
     Explicit domains, whose ratings say nothing of what is chosen, hear each other. own: domain →
     an option of its own, by which those that hear the same are told apart.
     """
+    train.check_domains([*sources, *chain(*sources.values())], "sources")
+    train.check_domains(own or {}, "regs")
     rated = np.array([d.feedback == "explicit" for d in train.domains])
     heard = np.eye(train.n_domains, dtype=np.bool_) | np.outer(rated, rated)
     for d, domain in enumerate(train.domains):

@@ -9,8 +9,6 @@ is known of them takes the place of an id.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -23,6 +21,7 @@ from torch import Tensor
 
 from m6rec.arrays import Array, Floats, Ids, Mask, State, nest, unnest
 from m6rec.cache import cache_dir, forget
+from m6rec.checkpoint import hash_of
 from m6rec.config import to_table
 from m6rec.data.dataset import Dataset
 from m6rec.data.splits import Split, holdout
@@ -209,13 +208,11 @@ class Learner:
         """Train, from a checkpoint if the same training was killed."""
         self.group = group
         table = [to_table(replace(self.recipe, training=training)), self.run.seed, self.run.scope]
-        digest = hashlib.sha256(json.dumps([table, split is None, group.size]).encode())
         pieces, domain = self.pieces, self.data.item_domain
         seen = (pieces.row, pieces.item, pieces.time, pieces.first, pieces.size, domain)
         told = (self.data.event, self.value, self.phi, self.user_blocks, self.latents)
-        for array in (*seen, *told):
-            digest.update(np.ascontiguousarray(array).data)
-        checkpoint = cache_dir() / "checkpoints" / digest.hexdigest()[:32]
+        name = hash_of([table, split is None, group.size], *seen, *told)
+        checkpoint = cache_dir() / "checkpoints" / name
         forget(checkpoint.parent, STALE)
         judged = None if split is None else partial(judge, self, split)
         with deterministic():

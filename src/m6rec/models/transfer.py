@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -24,6 +25,8 @@ SOURCES = 4  # most other domains that a domain listens to: those with the most 
 ROWS = 4000  # most users of one holdout that a domain is judged by
 WANTED = 8000  # a domain with fewer than ROWS is judged by several holdouts, until it has these
 HOLDOUTS = 4  # most holdouts
+ORDERED = 2  # most of events in order: one more would hold out the same newest events again
+FEWEST = 20  # users by whom anything is told with certainty
 SURE = 1.64  # standard errors by which a source must help: 5 % of the useless ones would
 STRENGTHS = (  # reg, nu
     (0.05, 1.0), (0.2, 1.0), (0.5, 1.0), (0.3, 0.7), (1.0, 0.7), (0.7, 0.5), (2.0, 0.5), (5.0, 0.5),
@@ -100,7 +103,7 @@ def choose(
         """Try the candidates of all domains at once; keep each that is better in its domain."""
         open_ = {n: c for n, c in candidates.items() if n not in given and c != best[n]}
         for name, found in court.values(best, open_).items():
-            if gain(found, values[name]) > 0:
+            if court.gain(name, found, values[name]) > 0:
                 best[name], values[name] = open_[name], found
         run.log(options={n: to_table(open_[n]) for n in open_})
 
@@ -108,7 +111,7 @@ def choose(
         values = court.values(best, {n: best[n] for n in names if n not in given})
         advance(1)
         for changes in steps:
-            attempt({n: changed(best[n], changes[n]) for n in names})
+            attempt({n: replace(best[n], **changes[n]) for n in names})
             advance(1)
         if any(sources.values()):
             lonely = dict(best)
@@ -120,7 +123,7 @@ def choose(
                     if n not in given and len(sources[n]) > max(1, place)
                 }
                 for n, found in (court.values(lonely, single) if single else {}).items():
-                    if gain(found, values[n]) > 0:
+                    if court.gain(n, found, values[n]) > 0:
                         helping[n].append(sources[n][place])
                 advance(1)
             tested = {n: helping[n] if len(sources[n]) > 1 else sources[n] for n in names}
@@ -128,18 +131,19 @@ def choose(
             for omega, factor in SHARED:
                 tried = {
                     n: replace(
-                        changed(lonely[n], {"reg": factor * lonely[n].reg}),
+                        lonely[n],
+                        reg=factor * lonely[n].reg,
                         omega=dict.fromkeys(tested[n], omega),
                     )
                     for n in names
                     if tested[n] and n not in given
                 }
                 for n, found in (court.values(lonely, tried) if tried else {}).items():
-                    if n not in rivals or found.mean() > rivals[n][1].mean():
+                    if n not in rivals or court.gain(n, found, rivals[n][1]) > 0:
                         rivals[n] = tried[n], found
                 advance(1)
             for n, (candidate, found) in rivals.items():
-                if gain(found, values[n]) > SURE:
+                if court.gain(n, found, values[n]) > SURE:
                     best[n], values[n] = candidate, found
             for place in range(SOURCES):
                 without = {n: left_out(best[n], tested[n], place) for n in names}
@@ -154,23 +158,13 @@ def choose(
     return best
 
 
-def changed(local: Local, values: Mapping[str, float]) -> Local:
-    return Local(
-        reg=values.get("reg", local.reg),
-        nu=values.get("nu", local.nu),
-        alpha=values.get("alpha", local.alpha),
-        omega=local.omega,
-        warm=local.warm,
-    )
-
-
-def alone(train: Dataset, names: Sequence[str]) -> Iterator[dict[str, dict[str, float]]]:
+def alone(train: Dataset, names: Sequence[str]) -> Iterator[dict[str, dict[str, Any]]]:
     """Yield changes of the options of all domains, to be tried one after the other.
 
     Explicit domains have nothing to try: their strengths come out of the fit.
     """
     implicit = {n for n, d in zip(names, train.domains, strict=True) if d.feedback == "implicit"}
-    tried = [{"reg": reg, "nu": nu} for reg, nu in STRENGTHS]
+    tried: list[dict[str, Any]] = [{"reg": reg, "nu": nu} for reg, nu in STRENGTHS]
     for values in [*tried, *({"alpha": alpha} for alpha in ALPHAS)] if implicit else []:
         yield {n: values if n in implicit else {} for n in names}
 
@@ -195,13 +189,20 @@ def likely_sources(train: Dataset) -> dict[str, list[str]]:
     }
 
 
-def gain(new: Array, old: Array) -> float:
-    """Return the mean paired difference in standard errors; 0 where there is none."""
-    if not len(new):
-        return 0.0
+def gain(new: Array, old: Array, users: Ids | None = None) -> float:
+    """Return the mean paired difference in standard errors; 0 where there are too few users.
+
+    users: (R,) whose value each is; several of one user are not independent, so that the error is
+    that of their sums. None = each is of another.
+    """
     difference = new - old
-    error = difference.std() / np.sqrt(max(1, len(difference)))
-    return float(difference.mean() / error) if error > 0 else 0.0
+    of = np.arange(len(new)) if users is None else np.unique(users, return_inverse=True)[1]
+    n = int(of.max(initial=-1)) + 1
+    if n < FEWEST:
+        return 0.0
+    mean = difference.mean()
+    error = np.sqrt((np.bincount(of, difference - mean) ** 2).sum() * n / (n - 1)) / len(new)
+    return float(mean / error) if error > 0 else float(np.sign(mean) * np.inf) if mean else 0.0
 
 
 class Court:
@@ -220,13 +221,23 @@ class Court:
         rows = np.array([len(rows) for rows in self.judges[0].rows])
         self.thin: Mask = rows < ROWS
         wanted = np.ceil(WANTED / np.maximum(rows, 1))
-        self.uses = np.where(self.thin, wanted, 1).clip(1, HOLDOUTS).astype(int)
+        most = ORDERED if holdouts(0).train.ordered else HOLDOUTS
+        self.uses = np.where(self.thin, wanted, 1).clip(1, most).astype(int)
         self.judges += [self._judge(holdouts, r) for r in range(1, self.uses.max())]
+        used = [self.judges[:n] for n in self.uses.tolist()]
+        self.users = {
+            name: np.concatenate([judge.rows[d] for judge in used[d]])
+            for d, name in enumerate(self.names)
+        }
 
     def _judge(self, holdouts: Callable[[int], Split], r: int) -> Judge:
         split = holdouts(r)
         popular = Popular().fit(split.train, self.run)
         return Judge(split, popular, self.run.rng("rows", str(r)), self.run.pool)
+
+    def gain(self, name: str, new: Array, old: Array) -> float:
+        """Return ``gain`` of values (R,) of a domain."""
+        return gain(new, old, self.users[name])
 
     def heard(self, candidates: Options) -> Iterator[tuple[int, Options]]:
         """Yield each holdout that is used, and the candidates of the domains that use it."""
@@ -263,16 +274,13 @@ class Court:
     def serves_cold(self, best: Options, candidates: Options) -> list[str]:
         """Return the domains whose users fare better by other domains alone than by popularity,
         by ``SURE`` standard errors."""
-        pairs: dict[str, list[tuple[Array, Array]]] = {}
+        found: dict[str, list[tuple[Array, Array, Ids]]] = {}
         for r, here in self.heard(candidates):
             model = self.fit({**best, **here}, r, self.thin)
             for n in here:
-                pairs.setdefault(n, []).append(self.judges[r].cold(model, self.names.index(n)))
-        return [
-            n
-            for n, found in pairs.items()
-            if gain(*(np.concatenate(side) for side in zip(*found, strict=True))) > SURE
-        ]
+                found.setdefault(n, []).append(self.judges[r].cold(model, self.names.index(n)))
+        joined = {n: map(np.concatenate, zip(*rows, strict=True)) for n, rows in found.items()}
+        return [n for n, rows in joined.items() if gain(*rows) > SURE]
 
 
 class Judge:
@@ -294,20 +302,21 @@ class Judge:
         self._events = np.split(order, np.cumsum(size)[:-1])  # of each domain
         self._contexts: dict[frozenset[str], Dataset] = {}
         for d in range(split.train.n_domains):
-            items = np.flatnonzero(split.train.item_domain == d)
+            items = np.flatnonzero((split.train.item_domain == d) & ~split.train.hidden)
             users = np.flatnonzero(np.diff(csr_array(targets[:, items]).indptr))
             self.items.append(items)
             self.rows.append(np.sort(rng.permutation(users)[:ROWS]))
 
-    def cold(self, model: Model, domain: int) -> tuple[Array, Array]:
+    def cold(self, model: Model, domain: int) -> tuple[Array, Array, Ids]:
         """Return the values of users whose history in a domain is kept from the model, by the
-        model and by popularity. Few users have really none; these are all that others know."""
+        model and by popularity, and who they are. Few users have really none; these are all that
+        others know."""
         context = self.split.context
         others = context.take(context.item_domain[context.item] != domain)
         rows = self.rows[domain]
         rows = rows[np.diff(others.start)[rows] > 0]
         asked = domain, rows, others, context
-        return self._values(model, *asked), self._values(self.popular, *asked)
+        return self._values(model, *asked), self._values(self.popular, *asked), rows
 
     def __call__(self, model: Model, domain: int, heard: Iterable[str] = ()) -> Array:
         """Return (R,) values, higher is better, of the domain's holdout users.

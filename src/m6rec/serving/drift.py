@@ -85,7 +85,8 @@ def _of_domain(store: Store, live: Live, now: int, d: int, keys: list[str]) -> d
             came[:, 1] / came[:, 0], was[:, 1] / was[:, 0], np.random.default_rng(0),
             weight_a=came[:, 0], weight_b=was[:, 0],
         )  # fmt: skip
-        hits = [shift.difference, shift.low, shift.high]
+        if not np.isnan(shift.low):  # else too few users
+            hits = [shift.difference, shift.low, shift.high]
         if shift.high < 0:
             warnings.append(f"{name}: fewer lists are hit than before ({shift.difference:+.1%})")
     found = {"items": items, "unknown": unknown, "scores": scores, "hits": hits}
