@@ -100,6 +100,18 @@ def test_domain_column_and_items(tmp_path: Path) -> None:
     assert np.bincount(d.item, minlength=4).tolist() == [1, 1, 0, 1]
 
 
+def test_a_declared_domain_without_anything_is_told(tmp_path: Path) -> None:
+    toml = """
+        interactions = "log.csv"
+        [domains.shpo]
+        [domains.new]
+    """
+    p = made(tmp_path, toml, log_csv="user,item,domain\na,x,shop\nb,x,shop\n")
+    notes = [note for note in p.drops.notes if "neither events nor items" in note]
+    assert len(notes) == 2
+    assert notes[0].startswith('domain "shpo"') and 'did you mean "shop"?' in notes[0]
+
+
 def test_items_without_a_domain_follow_their_events(tmp_path: Path) -> None:
     p = made(
         tmp_path,

@@ -19,7 +19,7 @@ from m6rec.data.identity import Pairs, item_keys, person_keys, place_items, plac
 from m6rec.data.people import mirrored
 from m6rec.data.schema import DataConfig, Domain, EventType, Role, Table
 from m6rec.data.vocab import Vocab
-from m6rec.errors import DataError
+from m6rec.errors import DataError, suggestion
 from m6rec.tracking import Run
 
 Loaded = tuple[Table, pl.LazyFrame]
@@ -69,7 +69,7 @@ def encode(
     log = _load_log(config, tables["interactions"], items, codes, drops, run)
     log = mirrored(log, config, codes)
 
-    domains = _domains(config, log, items, codes)
+    domains = _domains(config, log, items, codes, drops)
     types = tuple(config.event_type(name) for name in _order(config.events, log, "event", codes))
     log = log.with_columns(
         _recoded(log, "domain", [d.name for d in domains], codes),
@@ -163,11 +163,15 @@ def _order(declared: Iterable[str], log: pl.DataFrame, part: str, codes: Codes) 
 
 
 def _domains(
-    config: DataConfig, log: pl.DataFrame, items: pl.DataFrame, codes: Codes
+    config: DataConfig, log: pl.DataFrame, items: pl.DataFrame, codes: Codes, drops: Drops
 ) -> tuple[Domain, ...]:
-    groups = config.domain_from.groups if config.domain_from else ()
-    names = _order([*config.domains, *groups], log, "domain", codes)
-    names = list(dict.fromkeys([*names, *items["domain"].drop_nulls().unique().sort()]))
+    declared = [*config.domains, *(config.domain_from.groups if config.domain_from else ())]
+    found = [*_order((), log, "domain", codes), *items["domain"].drop_nulls().unique().sort()]
+    names = list(dict.fromkeys([*declared, *found]))
+    for name in dict.fromkeys(declared):
+        if name not in found:
+            near = suggestion(name, set(found) - {*declared})
+            drops.note(f'domain "{name}" is declared, but has neither events nor items{near}')
     try:
         return tuple(config.domain(name) for name in names)
     except ValueError as error:
