@@ -128,18 +128,20 @@ UNCHANGED = np.array([0, 1], np.float32)  # mean and deviation of a calibration
 @dataclass(frozen=True, slots=True, eq=False)
 class Mixed:
     """Parts' scores that are being added up: Σ λ z and Σ λ of each cell (R, C), and whether a
-    personal part with a λ said anything of it. domain: (C,) of each column."""
+    personal part with a λ said anything of it. domain: (C,) of each column. start: where columns
+    of one domain that stand side by side begin, and the end."""
 
     total: Floats
     mass: Floats
     said: Mask
     domain: Ids
+    start: Ids
 
     @classmethod
     def of(cls, rows: int, domain: Ids) -> Mixed:
         shape = (rows, len(domain))
         return cls(np.zeros(shape, np.float32), np.zeros(shape, np.float32),
-                   np.zeros(shape, np.bool_), domain)  # fmt: skip
+                   np.zeros(shape, np.bool_), domain, runs(domain))  # fmt: skip
 
     def add(
         self,
@@ -154,7 +156,7 @@ class Mixed:
         counts as having said something."""
         rows = np.arange(len(scores)) if rows is None else rows
         _add(self.total, self.mass, self.said, rows, scores,
-             weight, calibration, self.domain, personal)  # fmt: skip
+             weight, calibration, self.domain, self.start, personal)  # fmt: skip
 
     def silent(self) -> tuple[Ids, Ids]:
         """Return the rows and the columns with cells of which no personal part has spoken."""
@@ -165,7 +167,8 @@ class Mixed:
     def take(self, rows: Ids, columns: Ids) -> Mixed:
         """Return the sums of these rows and columns."""
         cells = np.ix_(rows, columns)
-        return Mixed(self.total[cells], self.mass[cells], self.said[cells], self.domain[columns])
+        domain = self.domain[columns]
+        return Mixed(self.total[cells], self.mass[cells], self.said[cells], domain, runs(domain))
 
     def fill(self, other: Mixed, rows: Ids, columns: Ids) -> None:
         """Take over, for these rows and columns, the sums of cells that were silent here."""
@@ -180,6 +183,12 @@ class Mixed:
         result = np.empty_like(self.total)
         _mean(self.total, self.mass, self.said, result)
         return result
+
+
+def runs(domain: Ids) -> Ids:
+    """Return where runs of equal domains (C,) begin, and C."""
+    start: Ids = np.r_[0, np.flatnonzero(np.diff(domain)) + 1, len(domain)]
+    return start
 
 
 def calibrated(scores: Floats, calibration: Array, domain: Ids) -> Floats:
@@ -199,18 +208,31 @@ def _calibrate(scores, calibration, domain, found):  # type: ignore[no-untyped-d
 
 
 @compiled(parallel=True)
-def _add(total, mass, said, rows, scores, weight, calibration, domain, personal):  # type: ignore[no-untyped-def]
+def _add(total, mass, said, rows, scores, weight, calibration, domain, start, personal):  # type: ignore[no-untyped-def]
     for i in prange(scores.shape[0]):
         r = rows[i]
-        scale = weight[r] / calibration[r, :, 1]  # (D,)
-        for c in range(scores.shape[1]):
-            d = domain[c]
+        for n in range(len(start) - 1):
+            first, last = start[n], start[n + 1]
+            d = domain[first]
             w = weight[r, d]
-            z = (scores[i, c] - calibration[r, d, 0]) * scale[d]
-            if w > 0 and z == z:
-                total[r, c] += z
-                mass[r, c] += w
-                said[r, c] |= personal
+            if w > 0:
+                _add_run(
+                    total[r, first:last], mass[r, first:last], said[r, first:last],
+                    scores[i, first:last], w, calibration[r, d, 0], w / calibration[r, d, 1],
+                    personal,
+                )  # fmt: skip
+
+
+# Without branches it runs on vector units.
+@compiled()
+def _add_run(total, mass, said, scores, w, mean, scale, personal):  # type: ignore[no-untyped-def]
+    zero = np.float32(0)
+    for c in range(len(scores)):
+        z = (scores[c] - mean) * scale
+        there = z == z
+        total[c] += z if there else zero
+        mass[c] += w if there else zero
+        said[c] |= there & personal
 
 
 @compiled(parallel=True)
