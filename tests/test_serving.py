@@ -60,7 +60,7 @@ def test_an_event_changes_the_very_next_answer(http: TestClient) -> None:
     before = ask(http, user="new", k=5)
     liked = before["items"][0]["item"]
     event = {"user": "new", "item": liked, "request": before["request"]}
-    assert http.post("/v1/events", json=event).json() == {"added": 1, "got": 1}
+    assert http.post("/v1/events", json=event).json() == {"added": 1, "got": 1, "warnings": []}
     after = ask(http, user="new", k=5)
     assert after["history"] == 1
     assert liked not in items(after) and items(after) != items(before)[1:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -63,8 +64,11 @@ class Client:
         return self.events([{"user": user, "item": item, "type": type, **more}])
 
     def events(self, events: Sequence[Mapping[str, Any]]) -> int:
-        """Store events, all or none; returns how many were new."""
-        added: int = self._call("POST", "/v1/events", list(events))["added"]
+        """Store events, all or none; returns how many were new. Warns of types that no run counts."""
+        found = self._call("POST", "/v1/events", list(events))
+        for warning in found.get("warnings", ()):
+            warnings.warn(warning, stacklevel=2)
+        added: int = found["added"]
         return added
 
     def history(self, user: str, n: int = 100) -> list[dict[str, Any]]:
@@ -84,6 +88,10 @@ class Client:
     def put_item(self, item: str, **fields: Any) -> None:
         """Store an item ("domain/key"). fields: title, text, attributes, hidden."""
         self._call("PUT", f"/v1/items/{_quoted(item)}", fields)
+
+    def patch_item(self, item: str, **fields: Any) -> None:
+        """Change these fields of an item and leave the others as they are."""
+        self._call("PATCH", f"/v1/items/{_quoted(item)}", fields)
 
     def delete_item(self, item: str) -> None:
         """Remove an item."""

@@ -25,6 +25,8 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; write one with `m6rec init`") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: is a folder; name the TOML file in it") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
 
@@ -38,11 +40,14 @@ def override(table: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, 
     """Apply ``a.b.0.c=value`` assignments to a table; values are TOML, else plain strings."""
     result: dict[str, Any] = copy.deepcopy(dict(table))
     for assignment in assignments:
-        path, equals, text = assignment.partition("=")
-        if not equals or not path:
-            raise ConfigError(f'--set {assignment}: write it as "a.b=value"')
-        _assign(result, path.strip().split("."), _parse(text.strip()), assignment)
+        path, value = _halves(assignment, "--set", "a.b")
+        _assign(result, path.split("."), value, assignment)
     return result
+
+
+def assigned(assignments: Sequence[str], option: str) -> dict[str, Any]:
+    """Return ``name=value`` assignments of a command-line option as a table."""
+    return dict(_halves(assignment, option, "name") for assignment in assignments)
 
 
 def from_table(cls: type[T], table: Mapping[str, Any], where: str = "") -> T:
@@ -59,9 +64,8 @@ def from_table(cls: type[T], table: Mapping[str, Any], where: str = "") -> T:
     for key in table:
         if key not in fields:
             noun = f'"{kind}"' if (kind := getattr(cls, "kind", "")) else f"[{where or 'top'}]"
-            raise ConfigError(
-                f"{_join(where, key)} is not an option of {noun}{suggestion(key, fields)}"
-            )
+            near = suggestion(key, [*fields, "kind"] if kind else fields)
+            raise ConfigError(f"{_join(where, key)} is not an option of {noun}{near}")
     values = {
         key: _convert(hints[key], _completed(value, _usual(fields[key])), _join(where, key))
         for key, value in table.items()
@@ -197,6 +201,13 @@ def _completed(value: Any, usual: Any) -> Any:
 
 def _join(where: str, key: str) -> str:
     return f"{where}.{key}" if where else key
+
+
+def _halves(assignment: str, option: str, name: str) -> tuple[str, Any]:
+    path, equals, text = assignment.partition("=")
+    if not equals or not path.strip():
+        raise ConfigError(f'{option} {assignment}: write it as "{name}=value"')
+    return path.strip(), _parse(text.strip())
 
 
 def _parse(text: str) -> Any:

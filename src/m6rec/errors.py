@@ -47,3 +47,19 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     """Return ``'; did you mean "x"?'`` for the nearest known word, else an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return f'; did you mean "{near[0]}"?' if near else ""
+
+
+def sentence(error: Exception) -> str:
+    """Return what is wrong; of a file that the system refuses, its name and what to do."""
+    if not isinstance(error, OSError) or not error.filename:
+        return str(error)
+    return f"{error.filename}: {_CAUSES.get(type(error), error.strerror)}"
+
+
+_CAUSES: dict[type[OSError], str] = {
+    FileNotFoundError: "does not exist, and cannot be made there; check the path",
+    FileExistsError: "is a file, and a folder is needed; choose another path",
+    IsADirectoryError: "is a folder, and a file is needed; choose another path",
+    NotADirectoryError: "has a file where a folder must be; choose another path",
+    PermissionError: "may not be read or written by you; choose another path",
+}

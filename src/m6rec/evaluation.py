@@ -66,9 +66,7 @@ def evaluate(
     train = split.train
     n_samples = _samples(protocol)
     wanted = tuple(dict.fromkeys(metrics)) or _default(train, n_samples)
-    _check(wanted, protocol, by)
-    if seeds < 1:
-        raise ConfigError(f"seeds = {seeds}: at least 1 draw is needed")
+    check(wanted, protocol, by, seeds)
     answers = _answers(split.test)
     cold = np.bincount(train.item, minlength=train.n_items) == 0
     kinds = {"all": np.ones(train.n_items, np.bool_)}
@@ -125,7 +123,11 @@ def _default(train: Dataset, n_samples: int) -> tuple[str, ...]:
     return ranks + (EXPLICIT if any(explicit) and not n_samples else ())
 
 
-def _check(metrics: Sequence[str], protocol: str, by: Sequence[str]) -> None:
+def check(metrics: Sequence[str], protocol: str, by: Sequence[str], seeds: int) -> None:
+    """Raise ConfigError for what ``evaluate`` would refuse, whatever the data."""
+    _samples(protocol)
+    if seeds < 1:
+        raise ConfigError(f"seeds = {seeds}: at least 1 draw is needed")
     for metric in metrics:
         if parse(metric)[0] not in RANKING and protocol != "full":
             raise ConfigError(

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from m6rec import config
+from m6rec import config, evaluation
 from m6rec.data.schema import NO_TABLES, DataConfig, Tables
 from m6rec.data.splits import SplitConfig
 from m6rec.data.twins import TwinsConfig
-from m6rec.evaluation import SLICES
+from m6rec.metrics import parse
 from m6rec.models.base import Recipe
 from m6rec.pool import HERE, Pool
 from m6rec.trackers import TrackerName
@@ -34,8 +34,11 @@ class EvaluateConfig:
     metrics: tuple[str, ...] = ()
     protocol: str = "full"
     seeds: int = 1
-    by: tuple[str, ...] = SLICES
+    by: tuple[str, ...] = evaluation.SLICES
     baselines: tuple[Recipe, ...] = ()
+
+    def __post_init__(self) -> None:
+        evaluation.check(self.metrics, self.protocol, self.by, self.seeds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +76,10 @@ class TuneConfig:
 
     metric: str = ""
     space: Mapping[str, Range] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.metric:
+            parse(self.metric)
 
 
 @dataclass(frozen=True, kw_only=True)

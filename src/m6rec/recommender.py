@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from m6rec import artifacts, config
+from m6rec import artifacts, checks, config
 from m6rec.arrays import Ids, Mask
 from m6rec.arrivals import extended
 from m6rec.artifacts import Fitted
@@ -19,11 +19,12 @@ from m6rec.candidates.shortlist import Shortlist
 from m6rec.data import people
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query, make_query, of_items
-from m6rec.errors import QueryError, suggestion
+from m6rec.errors import QueryError, RunError, sentence, suggestion
 from m6rec.experiment import RankConfig
 from m6rec.explanation import Explanation, explain
 from m6rec.filters import Filter
 from m6rec.models.base import Model, Reads, Recipe
+from m6rec.names import Names
 from m6rec.rank import Lists, rank, with_twins
 from m6rec.tracking import Run
 from m6rec.wording import wording
@@ -49,8 +50,11 @@ class Recommender:
         return cls(artifacts.load(artifacts.resolve(path), recipe))
 
     def save(self, path: str | Path) -> Path:
-        """Save as a new run directory; returns it."""
-        return artifacts.save(self.fitted, Path(path))
+        """Save as a new run directory; returns it. Raises RunError where it cannot be written."""
+        try:
+            return artifacts.save(self.fitted, Path(path))
+        except OSError as error:
+            raise RunError(f"{path}: cannot be saved: {sentence(error)}") from None
 
     @property
     def model(self) -> Model:
@@ -71,11 +75,8 @@ class Recommender:
         """Return one that also knows these new items, without training; see
         ``arrivals.extended`` for the columns."""
         made = Recommender(extended(self.fitted, items))
-        if "_by_title" in vars(self):
-            first = self.dataset.n_items
-            known = {name: [*self._by_title.get(name, ()), *found]
-                     for name, found in made._named(first).items()}  # fmt: skip
-            vars(made)["_by_title"] = self._by_title | known
+        if "_names" in vars(self):
+            vars(made)["_names"] = self._names.extended(made.dataset.items, made._titles)
         if "shortlist" in vars(self):  # new items are always candidates
             vars(made)["shortlist"] = self.shortlist
         return made
@@ -108,9 +109,11 @@ class Recommender:
         unknown domain, item, attribute or language.
         """
         wording(language)
+        most = self.dataset.n_items
+        k, offset = checks.count("k", k, most), checks.count("offset", offset, most)
         diversity = self.rank.diversity if diversity is None else diversity
         explore = self.rank.explore if explore is None else explore
-        users = [user] if user is None or isinstance(user, str) else list(user)
+        users = checks.users(user)
         allowed = self.allowed(domain, filter)
         rng = Run(seed=seed).rng("explore")
         frames = []
@@ -162,10 +165,14 @@ class Recommender:
         language: str = "en",
     ) -> list[Explanation]:
         """Return why each of the given items has its score; ``str`` of it says so in
-        ``language``, "en" or "zh"."""
+        ``language``, "en" or "zh". Raises QueryError where nothing is known of who asks."""
         codes = self.items(items)
         query = self.query([user], history=history, text=text, attributes=attributes)
-        return self._explained(query, codes[None], language)[0]
+        found = self._explained(query, codes[None], language)[0]
+        nobody = not query.history.nnz and text is None and attributes is None
+        if nobody and found and all(np.isnan(each.score) for each in found):
+            raise QueryError("nothing is known of who asks; name a user, a history or words")
+        return found
 
     def export(
         self,
@@ -200,13 +207,13 @@ class Recommender:
     ) -> Query:
         """Return the encoded requests (B,); see the class for what may go together."""
         data = self.dataset
-        codes = data.users.encode(user or "" for user in users)
+        codes = data.users.encode(user or "" for user in checks.users(users))
         if history is None and attributes is None:
             query = data.query(codes)
         elif (codes >= 0).any():
             raise QueryError("ask either for a known user or with a history and attributes")
         else:
-            query = self._new(history or [], attributes, len(users))
+            query = self._new([] if history is None else history, attributes, len(users))
         if any(domain.people for domain in data.domains) and (codes < 0).any():
             rows = [people.itself(user or "", data.items, data.domains) for user in users]
             own = of_items(rows, data.n_items)
@@ -218,11 +225,11 @@ class Recommender:
 
     def items(self, names: Sequence[str]) -> Ids:
         """Return the codes of items given by key or title; QueryError where there is none."""
-        return np.array([self._item(name) for name in names], np.int32)
+        return np.array([self._names.code(name) for name in checks.names(names)], np.int32)
 
     def knows(self, name: str) -> bool:
         """Whether an item has this key or title."""
-        return name in self.dataset.items or name.casefold().strip() in self._by_title
+        return bool(self._names.find(name))
 
     def title(self, code: int) -> str:
         """Return the title of an item, its key where it has none."""
@@ -306,10 +313,10 @@ class Recommender:
     def _new(self, history: History, attributes: Mapping[str, Any] | None, n: int) -> Query:
         """Requests of somebody whom the data does not know."""
         data = self.dataset
-        codes = self.items(list(history))
+        codes = self.items(checks.names(history))
         kind = next((i for i, event in enumerate(data.events) if event.sign == "positive"), 0)
         if isinstance(history, Mapping):
-            weight = np.array(list(history.values()), np.float32)
+            weight = checks.weights(history)
         else:
             weight = np.where(data.explicit[codes], self.liked, data.events[kind].weight)
         features = {name: np.zeros((n, b.shape[1])) for name, b in data.user_attributes.items()}
@@ -349,31 +356,9 @@ class Recommender:
         blocks = self.fitted.attributes.users.apply(frame)
         return {name: np.repeat(block, n, axis=0) for name, block in blocks.items()}
 
-    def _item(self, name: str) -> int:
-        code = self.dataset.items.code(name)
-        if code >= 0:
-            return code
-        found = self._by_title.get(name.casefold().strip(), [])
-        if len(found) == 1:
-            return found[0]
-        if found:
-            keys = ", ".join(self.dataset.items.decode(np.array(found)))
-            raise QueryError(f'"{name}" is the title of several items; say which: {keys}')
-        near = suggestion(name.casefold().strip(), self._by_title)
-        raise QueryError(f'no item has the key or title "{name}"{near}')
-
     @cached_property
-    def _by_title(self) -> dict[str, list[int]]:
-        return self._named(0)
-
-    def _named(self, first: int) -> dict[str, list[int]]:
-        """Case-folded title, and raw key without its domain → codes, from code ``first`` on."""
-        found: dict[str, list[int]] = {}
-        rows = zip(self._titles[first:], self._keys[first:], strict=True)
-        for code, (title, key) in enumerate(rows, start=first):
-            for name in {title.casefold().strip(), key.partition("/")[2]} - {""}:
-                found.setdefault(name, []).append(code)
-        return found
+    def _names(self) -> Names:
+        return Names.of(self.dataset.items, self._titles)
 
     @property
     def _keys(self) -> pl.Series:

@@ -25,7 +25,7 @@ class Run:
 
     seed: root of every random stream; ``rng("pct")`` gives an independent, named stream.
     threads: threads for kernels and BLAS.
-    bars: show progress bars on stderr.
+    bars: show progress on stderr: bars on a terminal, else a line as each stage begins.
     log_file: JSONL file that ``log`` appends to, or None.
     trackers: are given every ``scalar``; whoever opened them closes them.
     pool: where work that falls into independent pieces is done.
@@ -41,6 +41,7 @@ class Run:
     pool: Pool = HERE
     checkpoints: list[Path] | None = None
     scope: str = ""
+    _told: set[str] = field(default_factory=set, repr=False, compare=False)  # stages
 
     def rng(self, *names: str) -> np.random.Generator:
         """Return the random stream of that name; the same seed and names give the same stream."""
@@ -69,7 +70,7 @@ class Run:
 
     @contextmanager
     def progress(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Show a bar of ``total`` steps; yields ``advance(n)``."""
+        """Show a bar of ``total`` steps, or one line; yields ``advance(n)``."""
         if not self.bars:
             yield lambda n: None
             return
@@ -77,12 +78,20 @@ class Run:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
         from rich.progress import TimeElapsedColumn as Elapsed
 
+        console = Console(stderr=True)
+        stage = f"{self.scope.rsplit('/', 1)[-1]} {label}".strip()
+        if not (console.is_terminal or console.is_jupyter):
+            if stage not in self._told:
+                self._told.add(stage)
+                console.print(stage, markup=False, highlight=False)
+            yield lambda n: None
+            return
         columns = (
             TextColumn("{task.description:<28}"),
             BarColumn(),
             MofNCompleteColumn(),
             Elapsed(),
         )
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task(self.scope.rsplit("/", 1)[-1] + " " + label, total=total)
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task(stage, total=total)
             yield lambda n: bar.advance(task, n)

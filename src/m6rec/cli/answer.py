@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from m6rec.cli import show
-from m6rec.cli.ask import DomainName, Filter, Language, User, Which
+from m6rec.cli.ask import MOST, DomainName, Filter, Language, User, Which
 from m6rec.cli.data import Json
+from m6rec.errors import QueryError
+from m6rec.models.base import Reads
 from m6rec.recommender import Recommender
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ def answer(
     user: User = None,
     domain: DomainName = None,
     filter: Filter = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="Number of answers.")] = 3,
+    k: Annotated[int, typer.Option("-k", min=1, max=MOST, help="Number of answers.")] = 3,
     language: Language = "en",
     json: Json = False,
 ) -> None:
@@ -34,12 +36,15 @@ def answer(
 
     Says how sure it is, and whether a person should answer instead.
     """
-    from m6rec.support.answers import ask
+    from m6rec.support.answers import ask, parts
 
-    said = ask(
-        Recommender.open(run), question,
-        user=user, domain=domain, filter=filter, k=k, language=language,
-    )  # fmt: skip
+    asked = Recommender.open(run)
+    if not any(isinstance(part, Reads) and not hasattr(part, "parts")
+               for part in parts(asked.model)):  # fmt: skip
+        raise QueryError(
+            f'{run}: no part of the run reads words; train with one, such as kind = "text"'
+        )
+    said = ask(asked, question, user=user, domain=domain, filter=filter, k=k, language=language)
     if json:
         show.as_json(
             {

@@ -20,7 +20,7 @@ from m6rec.cli import (
     store,
     training,
 )
-from m6rec.errors import M6RecError
+from m6rec.errors import M6RecError, sentence
 
 app = typer.Typer(
     name="m6rec",
@@ -81,5 +81,5 @@ def main() -> None:
     except (M6RecError, OSError) as error:
         if os.environ.get("M6REC_DEBUG"):
             raise
-        typer.echo(f"m6rec: {error}", err=True)
+        typer.echo(f"m6rec: {sentence(error)}", err=True)
         sys.exit(2)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import polars as pl
 import typer
 
+from m6rec import config
 from m6rec.cli import show
 from m6rec.cli.data import Json, Machines
 from m6rec.errors import DataError, QueryError
@@ -37,6 +38,8 @@ EXPLAIN = show.examples(
 )
 
 SHOWN = 20  # contributions in the table of a score
+NAMED = 3  # unknown users that a note names
+MOST = 1_000_000  # items that a list may be asked for
 
 Which = Annotated[
     str,
@@ -63,7 +66,7 @@ Filter = Annotated[
 Language = Annotated[
     str, typer.Option("--language", metavar="en|zh", help="Of the sentence that says why.")
 ]
-K = Annotated[int, typer.Option("-k", min=1, metavar="N", help="How many items.")]
+K = Annotated[int, typer.Option("-k", min=1, max=MOST, metavar="N", help="How many items.")]
 
 
 def recommend(
@@ -73,20 +76,31 @@ def recommend(
     text: Words = None,
     domain: DomainName = None,
     filter: Filter = None,
+    attributes: Annotated[
+        list[str] | None,
+        typer.Option("--attributes", metavar="NAME=VALUE", help="Of a new user; repeatable."),
+    ] = None,
     k: K = 10,
+    diversity: Annotated[
+        float | None,
+        typer.Option(
+            "--diversity", min=0, max=1, metavar="0…1", help="How much the list is spread."
+        ),
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say why.")] = False,
     language: Language = "en",
     json: Json = False,
 ) -> None:
     """Recommend to a known user or a new one.
 
-    A new user is described by what they liked or wrote.
+    A new user is described by what they liked or wrote, or by attributes.
     """
+    told = config.assigned(attributes, "--attributes") if attributes else None
     asked = Recommender.open(run)
-    names = liked(asked, user, history, text)
+    names = liked(asked, user, history, text, told)
     found = asked.recommend(
-        user, history=names, text=text, domain=domain, filter=filter, k=k,
-        explain=explain, language=language,
+        user, history=names, text=text, attributes=told, domain=domain, filter=filter, k=k,
+        diversity=diversity, explain=explain, language=language,
     )  # fmt: skip
     if json:
         show.as_json(found.to_dicts())
@@ -136,10 +150,16 @@ def score(
     """
     if cluster is None and out.suffix not in _WRITERS:
         raise DataError(f"{out}: must end in {', '.join(_WRITERS)}")
+    if not out.parent.is_dir():
+        raise DataError(f"{out}: there is no folder {out.parent}; make it first")
     asked = Recommender.open(run)
     keys = asked.dataset.users.keys.to_list() if users == "all" else _keys(Path(users))
-    if unknown := sum(key not in asked.dataset.users for key in keys):
-        show.note(f"{unknown:,} of {len(keys):,} users are unknown and are answered as new ones")
+    if unknown := [key for key in keys if key not in asked.dataset.users]:
+        first = ", ".join(unknown[:NAMED]) + (", …" if len(unknown) > NAMED else "")
+        show.note(
+            f"{len(unknown):,} of {len(keys):,} users are unknown and are answered as new ones: "
+            f"{first}"
+        )
     frames = []
     from m6rec.tracking import Run
 
@@ -199,10 +219,14 @@ def show_lists(found: pl.DataFrame) -> None:
 
 
 def liked(
-    asked: Recommender, user: str | None, history: str | None, text: str | None
+    asked: Recommender,
+    user: str | None,
+    history: str | None,
+    text: str | None,
+    attributes: Mapping[str, Any] | None = None,
 ) -> list[str] | None:
     """Return the items of a --history; checks that the request says something."""
-    if user is None and history is None and text is None:
+    if user is None and history is None and text is None and attributes is None:
         raise QueryError('ask with --user KEY, --history "item, item" or --text "words"')
     if user is not None and user not in asked.dataset.users:
         show.note(f'user "{user}" is unknown and is answered as a new one')

@@ -21,7 +21,9 @@ EXAMPLES = show.examples(
 def export(
     run: Which,
     onnx: Annotated[bool, typer.Option("--onnx", help="Write towers as ONNX graphs.")] = False,
-    int8: Annotated[bool, typer.Option("--int8", help="In 8-bit whole numbers.")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="As --onnx, in 8-bit whole numbers.")
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="FOLDER", help="By default RUN-onnx or RUN-int8."),
@@ -34,8 +36,8 @@ def export(
     """
     from m6rec.export import export as write
 
-    if not onnx:
-        raise ConfigError("export: say as what; --onnx is what there is")
+    if not (onnx or int8):
+        raise ConfigError("export: say as what: --onnx, or --int8")
     path = artifacts.resolve(run)
     target = out or path.with_name(f"{path.name}-{'int8' if int8 else 'onnx'}")
     reports = write(artifacts.load(path), target, int8)

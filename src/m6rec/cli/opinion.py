@@ -275,7 +275,7 @@ def alerts(
     """List the alerts of a store, or acknowledge one."""
     from m6rec.store import Store
 
-    kept = Store.open(store)
+    kept = Store.open(store, create=False)
     try:
         if acknowledge:
             if not user:

@@ -141,7 +141,7 @@ def retrain(
     from m6rec.serving import retrain as module
     from m6rec.store import Store
 
-    opened = Store.open(store)
+    opened = Store.open(store, create=False)
     say = show.teller()
     try:
         path, found = module.retrain(artifacts.resolve(run), opened, margin=margin, say=say)
@@ -176,7 +176,7 @@ def keys(
     from m6rec.store import ApiKey, Store
 
     now = time.time_ns() // 1000
-    opened = Store.open(store)
+    opened = Store.open(store, create=what == "create")
     try:
         if what == "list":
             rows = [(k.name, k.scope, "revoked" if k.revoked else "") for k in opened.keys()]

@@ -42,10 +42,11 @@ def store(
             raise ConfigError(f"store import: {folder} has no items, users or events in .jsonl "
                               "or .parquet")  # fmt: skip
     else:
-        folder.mkdir(parents=True, exist_ok=True)
         files = {part: folder / f"{part}.{form}" for part in PARTS}
-    opened = Store.open(store)
+    opened = Store.open(store, create=what == "import")
     try:
+        if what == "export":
+            folder.mkdir(parents=True, exist_ok=True)
         for part, file in files.items():
             if file is not None:
                 n = getattr(opened, f"{what}_{part}")(file)

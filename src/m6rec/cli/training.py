@@ -120,10 +120,9 @@ def evaluate(
     options = pipeline.reopened(fitted).evaluate
     changes: dict[str, Any] = {"protocol": protocol, "seeds": seeds}
     changes |= {"by": _words(by), "metrics": _words(metrics)}
+    if protocol not in (None, "full") and metrics is None:  # the run's own, as far as they apply
+        changes["metrics"] = tuple(m for m in options.metrics if parse(m)[0] in RANKING)
     options = replace(options, **{k: v for k, v in changes.items() if v is not None})
-    if options.protocol != "full" and metrics is None:  # the run's own, as far as they apply
-        kept = tuple(m for m in options.metrics if parse(m)[0] in RANKING)
-        options = replace(options, metrics=kept)
     found = pipeline.evaluate(
         fitted, options, test=test, bars=show.bars(json), pool=joined(cluster)
     )

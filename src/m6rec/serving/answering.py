@@ -7,12 +7,13 @@ import time
 from m6rec import config
 from m6rec.errors import QueryError
 from m6rec.experiment import DraftConfig
+from m6rec.models.base import Model, Reads
 from m6rec.serving.asks import Answer, Ask
 from m6rec.serving.engine import FIRST
 from m6rec.serving.hearing import columns
 from m6rec.serving.service import Service
 from m6rec.store import Event, User
-from m6rec.support.answers import Candidate, Reply, as_user, reply
+from m6rec.support.answers import Candidate, Reply, as_user, parts, reply
 from m6rec.support.draft import Draft, draft
 
 
@@ -21,10 +22,20 @@ def answers(here: Service) -> bool:
     return bool(columns(here.engine.live.recommender.fitted))
 
 
+def reads(model: Model) -> bool:
+    """Whether a model, or one of those that it is made of, reads words."""
+    return any(isinstance(part, Reads) and not hasattr(part, "parts") for part in parts(model))
+
+
 async def answer(here: Service, question: str, ask: Ask) -> tuple[Answer, Reply]:
     """Rank and dress answers for a request that has the question as its text."""
     if not question.strip():
         raise QueryError("ask a question in words")
+    if not reads(here.engine.fitted.model):
+        raise QueryError(
+            'the run that serves reads no words: it needs a part such as kind = "text"; '
+            "see docs/scenarios/support.md"
+        )
     found = await here.recommend(ask)
     candidates = [Candidate(each.item, each.score, str(each.why or "")) for each in found.items]
 

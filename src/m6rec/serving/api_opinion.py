@@ -15,9 +15,12 @@ from m6rec.serving import opinion_schemas as bodies
 from m6rec.serving.api_v1 import MISSING, PROBLEMS, Here, as_json
 from m6rec.serving.opinion_schemas import seconds
 from m6rec.serving.opinions import desk, keep_items, now
+from m6rec.serving.reading import KNOWN, OneOrMany
 from m6rec.serving.schemas import NO_NUL, Key, Language
 
-router = APIRouter(prefix="/v1/opinion", responses=PROBLEMS | MISSING, tags=["opinion"])
+router = APIRouter(
+    prefix="/v1/opinion", responses=PROBLEMS | MISSING, tags=["opinion"], dependencies=[KNOWN]
+)
 Who = Annotated[str, Query(max_length=512, pattern=NO_NUL)]
 About = Annotated[str, Query(max_length=512, pattern=NO_NUL)]
 Many = Annotated[int, Query(ge=1, le=400)]
@@ -30,9 +33,7 @@ def told(language: Language = "en", **values: Any) -> Response:
 
 
 @router.post("/documents", response_model=bodies.AddedTold)
-async def add_documents(
-    body: bodies.DocumentBody | list[bodies.DocumentBody], here: Here
-) -> Response:
+async def add_documents(body: OneOrMany[bodies.DocumentBody], here: Here) -> Response:
     """Take in news and posts; once this answers, they are on disk. They are read within seconds."""
     sent = body if isinstance(body, list) else [body]
     desk(here)
@@ -49,7 +50,7 @@ async def add_documents(
 
 
 @router.post("/prices", response_model=bodies.AddedTold)
-async def add_prices(body: bodies.PriceBody | list[bodies.PriceBody], here: Here) -> Response:
+async def add_prices(body: OneOrMany[bodies.PriceBody], here: Here) -> Response:
     """Take in prices; of an entity and time the last one counts. On disk once this answers."""
     sent = body if isinstance(body, list) else [body]
     desk(here)

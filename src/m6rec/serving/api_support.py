@@ -7,9 +7,10 @@ from fastapi import APIRouter, Response
 from m6rec.serving import answering, schemas_support
 from m6rec.serving.api_v1 import PROBLEMS, Here, as_json
 from m6rec.serving.asks import Ask
+from m6rec.serving.reading import KNOWN
 from m6rec.serving.schemas_support import HelpedBody, LearnedBody, QuestionBody, ReplyBody
 
-router = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["support"])
+router = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["support"], dependencies=[KNOWN])
 
 
 @router.post("/answer", response_model=ReplyBody)

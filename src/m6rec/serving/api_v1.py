@@ -12,8 +12,10 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from m6rec import artifacts, learned
 from m6rec.serving import schemas
 from m6rec.serving.asks import Ask
+from m6rec.serving.attributes import of_item, of_user
 from m6rec.serving.drift import drift
 from m6rec.serving.live import MICRO
+from m6rec.serving.reading import KNOWN, OneOrMany
 from m6rec.serving.schemas import (
     AnswerBody,
     ErrorBody,
@@ -45,7 +47,7 @@ MISSING: dict[int | str, dict[str, Any]] = {404: {"model": ErrorBody, "descripti
 BROKEN: dict[int | str, dict[str, Any]] = {
     409: {"model": ErrorBody, "description": "The run is broken."}
 }
-router = APIRouter(prefix="/v1", responses=PROBLEMS)
+router = APIRouter(prefix="/v1", responses=PROBLEMS, dependencies=[KNOWN])
 
 
 async def service(request: Request) -> Service:
@@ -127,13 +129,15 @@ async def similar(
 
 
 @router.post("/events", response_model=schemas.AddedBody, tags=["events"])
-async def add_events(body: EventBody | list[EventBody], here: Here) -> Response:
+async def add_events(body: OneOrMany[EventBody], here: Here) -> Response:
     """Take in events; once this answers, they are on disk and count in the next list."""
     events = body if isinstance(body, list) else [body]
     now = time.time_ns() // 1000
     keys = await here.run(here.engine.full_keys, [each.item for each in events])
     rows = [each.event(key, now) for each, key in zip(events, keys, strict=True)]
-    return as_json({"added": await here.add_events(rows), "got": len(rows)})
+    added = await here.add_events(rows)
+    warnings = here.engine.uncounted(row.type for row in rows)
+    return as_json({"added": added, "got": len(rows), "warnings": warnings})
 
 
 @router.get("/events", response_model=list[schemas.SeenBody], tags=["events"])
@@ -163,6 +167,7 @@ async def user(user: Key, here: Here) -> Response:
 @router.put("/users/{user:path}", response_model=schemas.StoredUser, tags=["users"])
 async def put_user(user: Key, body: UserBody, here: Here) -> Response:
     """Store a user's attributes; they count in the next list."""
+    of_user(here.engine.fitted, body.attributes)
     await here.run(here.store.put_users, [body.stored(user)])
     return as_json({"user": user, "attributes": body.attributes})
 
@@ -197,20 +202,38 @@ async def search_items(
 )
 async def item(item: ItemKey, here: Here) -> Response:
     """What is stored of an item."""
+    return as_json(await stored_item(item, here))
+
+
+async def stored_item(item: str, here: Service) -> dict[str, Any]:
+    """Return an item as StoredItem documents it; 404 where there is none."""
     (key,) = await here.run(here.engine.full_keys, [item])
     found = await here.run(here.store.item, key)
     if found is None:
         raise HTTPException(404, f'there is no item "{item}"')
     fields = ("title", "text", "attributes", "hidden")
-    return as_json({"item": found.key} | {name: getattr(found, name) for name in fields})
+    return {"item": found.key} | {name: getattr(found, name) for name in fields}
 
 
 @router.put("/items/{item:path}", response_model=schemas.StoredItem, tags=["items"])
 async def put_item(item: ItemKey, body: ItemBody, here: Here) -> Response:
-    """Store an item ("domain/key"); it can be recommended in the next list."""
+    """Store an item ("domain/key") in place of what was there; the next list can have it."""
     (key,) = await here.run(here.engine.full_keys, [item])
+    of_item(here.engine.fitted, body.attributes)
     await here.run(here.store.put_items, [body.stored(key)])
     return as_json({"item": key, **body.model_dump()})
+
+
+@router.patch(
+    "/items/{item:path}", response_model=schemas.StoredItem, responses=MISSING, tags=["items"]
+)
+async def patch_item(item: ItemKey, body: ItemBody, here: Here) -> Response:
+    """Change an item; fields that are left out stay as they are."""
+    (key,) = await here.run(here.engine.full_keys, [item])
+    of_item(here.engine.fitted, body.attributes)
+    changes = body.model_dump(exclude_unset=True)
+    await here.run(lambda: here.store.patch_item(key, **changes))
+    return as_json(await stored_item(item, here))
 
 
 @router.delete("/items/{item:path}", response_model=schemas.ErasedBody, tags=["items"])

@@ -14,7 +14,7 @@ from starlette.staticfiles import StaticFiles
 
 from m6rec import __version__
 from m6rec.errors import M6RecError, QueryError, RunError, StoreError
-from m6rec.serving import answering, api_gorse, api_opinion, api_support, api_v1, logs
+from m6rec.serving import answering, api_gorse, api_opinion, api_support, api_v1, logs, reading
 from m6rec.serving.guard import Guard, is_page
 from m6rec.serving.monitor import Monitor
 from m6rec.serving.opinions import OpinionService
@@ -60,6 +60,7 @@ def create(settings: Settings | None = None) -> FastAPI:
     )  # fmt: skip
     app.state.monitor = monitor = Monitor()
     app.state.guard = Guard(chosen, entry.ask_key)
+    app.add_middleware(reading.bodies_as_json)
     app.add_middleware(api_gorse.as_sent)
     app.add_middleware(app.state.guard.middleware)
     app.add_middleware(monitor.middleware)
@@ -99,10 +100,7 @@ async def _ours(request: Request, error: Exception) -> Response:
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part != "body")
-    said = str(first["msg"])
-    return problem(request, 422, "invalid", f"{where}: {said}" if where else said)
+    return problem(request, 422, "invalid", reading.sentence(error))
 
 
 async def _http(request: Request, error: Exception) -> Response:

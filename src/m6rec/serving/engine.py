@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,11 +15,13 @@ import numpy as np
 
 from m6rec import artifacts
 from m6rec.arrays import Floats
+from m6rec.artifacts import Fitted
 from m6rec.candidates.shortlist import Found
+from m6rec.data.events import DEFAULT_EVENT
 from m6rec.data.query import Query
-from m6rec.errors import M6RecError, QueryError
+from m6rec.errors import M6RecError, QueryError, suggestion
 from m6rec.explanation import Explanation, explain
-from m6rec.serving import pages
+from m6rec.serving import attributes, pages
 from m6rec.serving.asks import Answer, Ask, Ranked
 from m6rec.serving.given import Journal
 from m6rec.serving.listing import Frame, framed, listed, scored, shortlist
@@ -79,6 +81,11 @@ class Engine:
             with self._changing:
                 self._lives[arm] = self._lives[arm].caught_up(self.store)
         return self._lives[arm]
+
+    @property
+    def fitted(self) -> Fitted:
+        """The run that answers, without asking the store for what is new."""
+        return self._lives[FIRST].recommender.fitted
 
     @property
     def runs(self) -> dict[str, str]:
@@ -174,6 +181,17 @@ class Engine:
             f"(domains: {', '.join(live.domains)})"
         )
 
+    def uncounted(self, types: Iterable[str]) -> list[str]:
+        """Return a sentence for each of these types of events that does not count, since the run's
+        TOML declares types, and not this one."""
+        known = [DEFAULT_EVENT, *(event.name for event in self.fitted.dataset.events)]
+        return [
+            f'events of type "{name}" are stored and do not count: the run does not know the type'
+            f"{suggestion(name, known)}"
+            for name in sorted({*types}.difference(known))
+            if self.fitted.prepared.config.events
+        ]
+
     def seen(self, key: str) -> float | None:
         """Return the value of an event that says that an item was seen, and nothing else: 0, or
         none where values are ratings."""
@@ -262,6 +280,9 @@ class Engine:
                 raise QueryError(f"{name} = {getattr(ask, name)}: must be 0 to 1")
         if ask.offset < 0:
             raise QueryError(f"offset = {ask.offset}: must not be negative")
+        if ask.attributes is not None:
+            attributes.known(live.recommender.fitted, ask.attributes)
+            attributes.of_user(live.recommender.fitted, ask.attributes)
         live.allowed(ask.domain, ask.filter, ask.categories)
 
     def _known(self, asks: Sequence[Ask], now: float) -> Look:

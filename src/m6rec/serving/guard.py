@@ -30,6 +30,7 @@ SCOPES = ("read", "write", "admin")  # each may do what those before it may
 UNCOUNTED = ("/v1/health/", "/api/health/", "/static/")  # have no limit
 OPEN = (*UNCOUNTED, "/enter", "/language/")  # need no key
 NO_PAGES = ("/v1/", "/api/", "/metrics")  # how paths begin that answer programs
+GETS = ("GET", "HEAD", "OPTIONS")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 COOKIE = "m6rec_key"  # where a browser keeps its key, for pages only
 REMEMBERED = 5.0  # seconds for which keys are not read again
@@ -56,13 +57,13 @@ def is_page(path: str) -> bool:
     return not path.startswith(NO_PAGES)
 
 
-def is_own(method: str, headers: dict[bytes, bytes]) -> bool:
+def is_own(headers: dict[bytes, bytes], gets: bool) -> bool:
     """Return whether a request comes from this machine's own pages or programs: by a name of this
-    machine, and for a change from no other site."""
+    machine, and from no other site unless it only ``gets`` what no browser lets that read."""
     host = headers.get(b"host", b"").decode("latin-1")
     if urlsplit(f"//{host}").hostname not in LOOPBACK:
         return False
-    if method in ("GET", "HEAD", "OPTIONS"):
+    if gets:
         return True
     origin = headers.get(b"origin")
     foreign = origin is not None and urlsplit(origin.decode("latin-1")).netloc != host
@@ -130,7 +131,7 @@ class Guard:
             return "admin"
         if path.startswith("/v1/answer/helped"):
             return "write"
-        asks = method in ("GET", "HEAD", "OPTIONS") or path.startswith(ASKING)
+        asks = method in GETS or path.startswith(ASKING)
         if asks and path.startswith("/api/recommend/"):
             asks = "write-back-type" not in dict(parse_qsl(query.decode("latin-1")))
         return "read" if asks else "write"
@@ -156,7 +157,8 @@ class Guard:
             return 401, "key", "send a valid API key as X-API-Key"
         if SCOPES.index(held) < SCOPES.index(needed):
             return 403, "scope", f'this needs a key of scope "{needed}"; yours has "{held}"'
-        if self._open and not is_own(scope["method"], headers):
+        gets = scope["method"] in GETS and needed == "read"
+        if self._open and not is_own(headers, gets):
             return 403, "origin", "without API keys, only pages of this service may ask; make a key"
         return None
 

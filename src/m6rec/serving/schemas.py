@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, Tag
 
 from m6rec.explanation import Explanation
 from m6rec.serving.asks import Answer, Ask, Boost
+from m6rec.serving.reading import BY_SHAPE, LIST, OBJECT, as_any
 from m6rec.store import Event, Item, User
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -17,6 +18,9 @@ NO_NUL = r"^[^\x00]*$"
 Key = Annotated[str, Field(min_length=1, max_length=512, pattern=NO_NUL)]
 ItemKey = Annotated[str, Field(min_length=1, max_length=512, pattern=NO_NUL, examples=["films/50"])]
 Language = Literal["en", "zh"]
+LONGEST = Field(max_length=10_000)  # of a history
+Items = Annotated[list[ItemKey], LONGEST, Tag(LIST)]
+Rated = Annotated[dict[ItemKey, float | None], LONGEST, Tag(OBJECT)]
 
 
 class Body(BaseModel):
@@ -38,8 +42,8 @@ class Asked(Body):
     user: Key | None = Field(
         None, examples=["42"], description="Key; their events in the store are their history."
     )
-    history: list[ItemKey] | dict[ItemKey, float | None] = Field(
-        default_factory=list, max_length=10_000, examples=[["Alien (1979)"]],
+    history: Annotated[Items | Rated, BY_SHAPE] = Field(
+        default_factory=list, examples=[["Alien (1979)"]], json_schema_extra=as_any,
         description="Items (key or title) that count as liked now; or item to rating.",
     )  # fmt: skip
     attributes: dict[str, Any] | None = Field(
@@ -123,7 +127,9 @@ class EventBody(Body):
     value: float | None = Field(
         None, ge=-1e9, le=1e9, description="A rating, count or sum; 0 = it was only seen."
     )
-    time: datetime | None = Field(None, description="Now where left out; in future: not yet.")
+    time: datetime | None = Field(
+        None, ge=EPOCH, description="Now where left out; in future: not yet."
+    )
     id: Key | None = Field(None, description="Sent twice with the same id, it counts once.")
     request: str | None = Field(None, max_length=64, description="Of the list it came from.")
 
@@ -213,10 +219,12 @@ class WhyBody(BaseModel):
 
 
 class AddedBody(BaseModel):
-    """added: of the events that were got, those that the store did not have."""
+    """added: of the events that were got, those that the store did not have. warnings: of them,
+    what is stored and does not count."""
 
     added: int
     got: int
+    warnings: list[str]
 
 
 class SeenBody(BaseModel):

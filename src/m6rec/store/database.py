@@ -47,9 +47,12 @@ class Database:
         self._data_error: type[Exception] = driver.DataError
 
     @classmethod
-    def open(cls, url: str) -> Self:
+    def open(cls, url: str, create: bool = True) -> Self:
         """Open, and bring the tables to the newest version."""
         address, name = _address(url)
+        file = address.database if address.drivername == "sqlite" else None
+        if not create and file is not None and not Path(file).exists():
+            raise StoreError(f"{name}: no such file; check the URL of the store")
         try:
             engine = sa.create_engine(
                 address,

@@ -35,9 +35,10 @@ class Store:
         self.alerts = Alerts(database, self._writer)
 
     @classmethod
-    def open(cls, url: str) -> Self:
-        """Open "sqlite:///m6rec.db" or "postgresql://…"; tables are made or brought up to date."""
-        return cls(Database.open(url))
+    def open(cls, url: str, create: bool = True) -> Self:
+        """Open "sqlite:///m6rec.db" or "postgresql://…"; tables are made or brought up to date.
+        create: make an SQLite file that does not exist, which else is a StoreError."""
+        return cls(Database.open(url, create))
 
     def close(self) -> None:
         """Close all connections."""
