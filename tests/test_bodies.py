@@ -8,6 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from m6rec import experiment, pipeline
+from m6rec.client import Client
 from m6rec.serving.app import create
 from m6rec.serving.settings import Settings
 from service import local_client
@@ -128,3 +129,11 @@ def test_a_patch_leaves_the_rest_as_it_is(http: TestClient) -> None:
 
 def test_a_run_that_reads_no_words_answers_no_questions(http: TestClient) -> None:
     assert "reads no words" in error(http, 400, "POST", "/v1/answer", json={"question": "why?"})
+
+
+def test_the_client_warns_of_types_that_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Client("http://localhost") as client:
+        told = {"added": 1, "warnings": ['"purchse" does not count']}
+        monkeypatch.setattr(client, "_call", lambda *_: told)
+        with pytest.warns(UserWarning, match="purchse"):
+            assert client.event("u1", "films/i1", "purchse") == 1

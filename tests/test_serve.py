@@ -37,8 +37,6 @@ def test_it_serves_and_ends_in_order(tmp_path: Path, url: str) -> None:
             assert client.similar("films/own", k=3)["items"]
             client.patch_item("films/own", title="My own")
             assert client.similar("My own", k=3)["items"]
-            with pytest.warns(UserWarning, match="purchse"):
-                assert client.event("me", "films/own", "purchse") == 1
             with pytest.raises(ServiceError, match="no item") as refused:
                 client.explain(["no such"], "me")
             assert (refused.value.status, refused.value.code) == (400, "request")
