@@ -94,6 +94,7 @@ def test_no_list_is_longer_than_the_catalogue(
         (lambda run: run.recommend("a", k=-1), "k = -1: must be a whole number"),
         (lambda run: run.recommend("a", k="3"), "k = '3': must be"),
         (lambda run: run.recommend("a", offset=1.5), "offset = 1.5: must be"),
+        (lambda run: run.recommend([]), "no user is given"),
         (lambda run: run.recommend(1), "user 1: must be a key"),
         (lambda run: run.recommend(["a", 1]), "user 1: must be a key"),
         (lambda run: run.score(["ABC"], 1), "user 1: must be a key"),
@@ -194,6 +195,7 @@ def test_lists_are_spread_and_asked_for_by_attributes(
     assert said(*asked) == (0, "")
     assert 'write it as "name=value"' in said("recommend", "run", "--attributes", "age")[1]
     assert "is unknown" in said("recommend", "run", "--attributes", "agee=30")[1]
+    assert 'age = "old": must be a number' in said("recommend", "run", "--attributes", "age=old")[1]
     assert said("recommend", "run", "--user", "u1", "--diversity", "2")[0] == 2
 
 

@@ -1,4 +1,4 @@
-"""What a request in Python may hold; whatever else is given is refused in one sentence."""
+"""What a request may hold; whatever else is given is refused in one sentence."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from m6rec.arrays import Scores
-from m6rec.errors import QueryError
+from m6rec.data.arrivals import fitting
+from m6rec.data.attributes import attributes
+from m6rec.errors import DataError, QueryError, suggestion, written
+
+UNFIT = (DataError, TypeError, ValueError, OverflowError, pl.exceptions.PolarsError)
 
 
 def users(given: Any) -> list[str | None]:
@@ -48,3 +53,45 @@ def count(name: str, given: Any, most: int) -> int:
     if not isinstance(given, Integral) or given < 0:
         raise QueryError(f"{name} = {given!r}: must be a whole number, 0 or more")
     return min(int(given), most)
+
+
+def user_attributes(users: pl.DataFrame, given: Mapping[str, Any], extra: bool = False) -> None:
+    """Refuse a value that the column of its name cannot hold and, without ``extra``, a name that
+    is no column. users: the raw attributes of a run, with their key."""
+    kinds = users.drop("key").schema
+    for name in given if not extra else ():
+        if name not in kinds:
+            raise QueryError(
+                f'attribute "{name}" is unknown{suggestion(name, kinds)} '
+                f"(known: {', '.join(kinds) or 'none'})"
+            )
+    for name, kind in kinds.items():
+        if (value := given.get(name)) is None:
+            continue
+        try:
+            read = pl.DataFrame({name: [value]}, schema={name: kind}, strict=False)[name][0]
+        except UNFIT:
+            read = None
+        if read is None:
+            raise _refused(name, value, kind)
+
+
+def item_attributes(items: pl.DataFrame, given: Mapping[str, Any]) -> None:
+    """Refuse a value that the column of its name cannot hold. items: the rows of a run."""
+    columns = attributes(items)
+    for name, kind in columns.schema.items():
+        if (value := given.get(name)) is None:
+            continue
+        try:
+            row = pl.DataFrame({name: [value]}, strict=False)
+            read = fitting(row, columns.select(name), {}).schema[name]
+        except UNFIT:
+            read = None
+        if read != kind:  # an object is cast field by field
+            raise _refused(name, value, kind)
+
+
+def _refused(name: str, value: Any, kind: pl.DataType) -> QueryError:
+    words = {pl.String: "text", pl.Boolean: "true or false", pl.List: "a list"}
+    wanted = "a number" if kind.is_numeric() else words.get(kind.base_type(), f"of type {kind}")
+    return QueryError(f"attribute {name} = {written(value)}: must be {wanted}")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable
+
+CLIPPED = 60  # characters of a value in a sentence
 
 
 class M6RecError(Exception):
@@ -47,6 +50,12 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     """Return ``'; did you mean "x"?'`` for the nearest known word, else an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return f'; did you mean "{near[0]}"?' if near else ""
+
+
+def written(value: object) -> str:
+    """Return a value that was given, as JSON and not all of it where it is long."""
+    text = json.dumps(value, ensure_ascii=False, default=repr)
+    return text if len(text) <= CLIPPED else f"{text[:CLIPPED]}…"
 
 
 def sentence(error: Exception) -> str:

@@ -340,19 +340,11 @@ class Recommender:
 
     def attributes(self, given: Mapping[str, Any], n: int) -> dict[str, Any]:
         """Return the feature blocks (n, d) of n users with these raw attributes; QueryError for
-        one that the data does not have."""
+        one that the data does not have, or whose column cannot hold the value."""
+        checks.user_attributes(self.fitted.prepared.users, given)
         known = self.fitted.prepared.users.drop("key")
-        for name in given:
-            if name not in known.columns:
-                raise QueryError(
-                    f'attribute "{name}" is unknown{suggestion(name, known.columns)} '
-                    f"(known: {', '.join(known.columns) or 'none'})"
-                )
         row = {name: [given.get(name)] for name in known.columns}
-        try:
-            frame = pl.DataFrame(row, schema=known.schema, strict=False)
-        except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
-            raise QueryError(f"attributes {dict(given)}: {error}") from None
+        frame = pl.DataFrame(row, schema=known.schema, strict=False)
         blocks = self.fitted.attributes.users.apply(frame)
         return {name: np.repeat(block, n, axis=0) for name, block in blocks.items()}
 

@@ -10,7 +10,6 @@ from m6rec.cli import show
 from m6rec.cli.ask import MOST, DomainName, Filter, Language, User, Which
 from m6rec.cli.data import Json
 from m6rec.errors import QueryError
-from m6rec.models.base import Reads
 from m6rec.recommender import Recommender
 
 if TYPE_CHECKING:
@@ -36,11 +35,10 @@ def answer(
 
     Says how sure it is, and whether a person should answer instead.
     """
-    from m6rec.support.answers import ask, parts
+    from m6rec.support.answers import ask, reads
 
     asked = Recommender.open(run)
-    if not any(isinstance(part, Reads) and not hasattr(part, "parts")
-               for part in parts(asked.model)):  # fmt: skip
+    if not reads(asked.model):
         raise QueryError(
             f'{run}: no part of the run reads words; train with one, such as kind = "text"'
         )

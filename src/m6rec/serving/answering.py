@@ -7,24 +7,18 @@ import time
 from m6rec import config
 from m6rec.errors import QueryError
 from m6rec.experiment import DraftConfig
-from m6rec.models.base import Model, Reads
 from m6rec.serving.asks import Answer, Ask
 from m6rec.serving.engine import FIRST
 from m6rec.serving.hearing import columns
 from m6rec.serving.service import Service
 from m6rec.store import Event, User
-from m6rec.support.answers import Candidate, Reply, as_user, parts, reply
+from m6rec.support.answers import Candidate, Reply, as_user, reads, reply
 from m6rec.support.draft import Draft, draft
 
 
 def answers(here: Service) -> bool:
     """Whether the run that serves takes in questions that were answered."""
     return bool(columns(here.engine.live.recommender.fitted))
-
-
-def reads(model: Model) -> bool:
-    """Whether a model, or one of those that it is made of, reads words."""
-    return any(isinstance(part, Reads) and not hasattr(part, "parts") for part in parts(model))
 
 
 async def answer(here: Service, question: str, ask: Ask) -> tuple[Answer, Reply]:

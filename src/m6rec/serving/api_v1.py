@@ -9,10 +9,9 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 
-from m6rec import artifacts, learned
+from m6rec import artifacts, checks, learned
 from m6rec.serving import schemas
 from m6rec.serving.asks import Ask
-from m6rec.serving.attributes import of_item, of_user
 from m6rec.serving.drift import drift
 from m6rec.serving.live import MICRO
 from m6rec.serving.reading import KNOWN, OneOrMany
@@ -167,7 +166,7 @@ async def user(user: Key, here: Here) -> Response:
 @router.put("/users/{user:path}", response_model=schemas.StoredUser, tags=["users"])
 async def put_user(user: Key, body: UserBody, here: Here) -> Response:
     """Store a user's attributes; they count in the next list."""
-    of_user(here.engine.fitted, body.attributes)
+    checks.user_attributes(here.engine.fitted.prepared.users, body.attributes, extra=True)
     await here.run(here.store.put_users, [body.stored(user)])
     return as_json({"user": user, "attributes": body.attributes})
 
@@ -219,7 +218,7 @@ async def stored_item(item: str, here: Service) -> dict[str, Any]:
 async def put_item(item: ItemKey, body: ItemBody, here: Here) -> Response:
     """Store an item ("domain/key") in place of what was there; the next list can have it."""
     (key,) = await here.run(here.engine.full_keys, [item])
-    of_item(here.engine.fitted, body.attributes)
+    checks.item_attributes(here.engine.fitted.prepared.items, body.attributes)
     await here.run(here.store.put_items, [body.stored(key)])
     return as_json({"item": key, **body.model_dump()})
 
@@ -230,7 +229,7 @@ async def put_item(item: ItemKey, body: ItemBody, here: Here) -> Response:
 async def patch_item(item: ItemKey, body: ItemBody, here: Here) -> Response:
     """Change an item; fields that are left out stay as they are."""
     (key,) = await here.run(here.engine.full_keys, [item])
-    of_item(here.engine.fitted, body.attributes)
+    checks.item_attributes(here.engine.fitted.prepared.items, body.attributes)
     changes = body.model_dump(exclude_unset=True)
     await here.run(lambda: here.store.patch_item(key, **changes))
     return as_json(await stored_item(item, here))

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from m6rec import artifacts
+from m6rec import artifacts, checks
 from m6rec.arrays import Floats
 from m6rec.artifacts import Fitted
 from m6rec.candidates.shortlist import Found
@@ -21,7 +21,7 @@ from m6rec.data.events import DEFAULT_EVENT
 from m6rec.data.query import Query
 from m6rec.errors import M6RecError, QueryError, suggestion
 from m6rec.explanation import Explanation, explain
-from m6rec.serving import attributes, pages
+from m6rec.serving import pages
 from m6rec.serving.asks import Answer, Ask, Ranked
 from m6rec.serving.given import Journal
 from m6rec.serving.listing import Frame, framed, listed, scored, shortlist
@@ -281,8 +281,7 @@ class Engine:
         if ask.offset < 0:
             raise QueryError(f"offset = {ask.offset}: must not be negative")
         if ask.attributes is not None:
-            attributes.known(live.recommender.fitted, ask.attributes)
-            attributes.of_user(live.recommender.fitted, ask.attributes)
+            checks.user_attributes(live.recommender.fitted.prepared.users, ask.attributes)
         live.allowed(ask.domain, ask.filter, ask.categories)
 
     def _known(self, asks: Sequence[Ask], now: float) -> Look:

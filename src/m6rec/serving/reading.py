@@ -9,12 +9,11 @@ from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import Discriminator, Field, Tag
 
-from m6rec.errors import suggestion
+from m6rec.errors import suggestion, written
 from m6rec.serving.guard import App, Receive, Scope, Send, is_page
 
 T = TypeVar("T")
 LIST, OBJECT = "(list)", "(object)"  # tags of what may be either; no sentence holds them
-CLIPPED = 60  # characters of a value in a sentence
 
 
 def _shape(value: Any) -> str:
@@ -71,9 +70,3 @@ def sentence(error: RequestValidationError) -> str:
     if isinstance(first["input"], (str, int, float)):
         where = f"{where} = {written(first['input'])}"
     return f"{where}: {first['msg']}"
-
-
-def written(value: Any) -> str:
-    """Return a value of a request as JSON, not all of it where it is long."""
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= CLIPPED else f"{text[:CLIPPED]}…"

@@ -11,7 +11,7 @@ import numpy as np
 
 from m6rec.errors import QueryError
 from m6rec.explanation import explain
-from m6rec.models.base import Model
+from m6rec.models.base import Model, Reads
 from m6rec.models.confident import ConfidentModel
 from m6rec.models.questions import QuestionsModel
 from m6rec.models.text import TextModel
@@ -135,6 +135,11 @@ def parts(model: Model) -> Iterator[Model]:
     yield model
     for part in getattr(model, "parts", ()):
         yield from parts(part)
+
+
+def reads(model: Model) -> bool:
+    """Whether a model, or one of those that it is made of, reads words."""
+    return any(isinstance(part, Reads) and not hasattr(part, "parts") for part in parts(model))
 
 
 def as_user(question: str) -> tuple[str, str]:
