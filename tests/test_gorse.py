@@ -403,3 +403,8 @@ def test_durations(given: str, seconds: float) -> None:
 def test_what_is_no_duration_is_refused(given: str) -> None:
     with pytest.raises(QueryError, match="1h30m0s"):
         times.duration(given)
+
+
+def test_figures_name_its_routes(http: TestClient) -> None:
+    get(http, "item/films%2Fi1")
+    assert 'route="GET /api/item/{item:path}"' in http.get("/metrics").text

@@ -159,6 +159,8 @@ def _route(scope: Scope) -> str:
     path = getattr(scope.get("route"), "path", None)
     if path is None:
         return "static" if scope["path"].startswith("/static/") else "other"
+    if scope["path"].startswith("/api/") and not path.startswith("/api/"):
+        path = f"/api{path}"  # newer FastAPI leaves out the prefix of a router in a router
     return f"{scope['method']} {path}"
 
 

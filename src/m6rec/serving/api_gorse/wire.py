@@ -45,7 +45,7 @@ def as_sent(app: App) -> App:
     async def sent(scope: Scope, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and scope["path"].startswith(f"{PREFIX}/"):
             raw = scope["raw_path"].decode("latin-1").partition("?")[0]
-            scope = {**scope, "path": raw.rstrip("/")}
+            scope["path"] = raw.rstrip("/")  # in place: the route that is found is read outside
         await app(scope, receive, send)
 
     return sent
