@@ -121,12 +121,9 @@ class Pct(Recipe):
                 transfer=False,
             )  # fmt: skip
             ridges = learn_ridges(
-                split.train,
-                lambda d: fit(alone, d, quiet, told(d)),
-                names,
-                run,
+                split.train, lambda d: fit(alone, d, quiet, told(d)), names, run,
                 saved.part("ridges"),
-            )
+            )  # fmt: skip
             checkpoint.done()
         for name, found in ridges.items():
             options[name] = replace(options[name], ridge=found)
