@@ -33,6 +33,18 @@ def made_run(folder: Path) -> Path:
     return folder / "runs" / "current"
 
 
+def purchases_run(folder: Path) -> Path:
+    """Make a run that reads no words, whose TOML declares the type of all its events, "purchase";
+    returns "…/runs/current"."""
+    toml = write_shop(folder)
+    log = (folder / "log.csv").read_text().splitlines()
+    lines = [f"{log[0]},event", *(f"{line},purchase" for line in log[1:])]
+    (folder / "log.csv").write_text("\n".join(lines))
+    assignments = [f'run.out="{folder / "runs"}"', "data.events.purchase.weight=2.0"]
+    pipeline.save(experiment.load(toml, [*assignments, "evaluate.baselines=[]"]))
+    return folder / "runs" / "current"
+
+
 @cache
 def _runs() -> Path:
     folder = Path(mkdtemp(prefix="m6rec-test-"))

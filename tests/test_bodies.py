@@ -7,12 +7,10 @@ from collections.abc import Iterator
 import pytest
 from fastapi.testclient import TestClient
 
-from m6rec import experiment, pipeline
 from m6rec.client import Client
 from m6rec.serving.app import create
 from m6rec.serving.settings import Settings
-from service import local_client
-from shop import write_shop
+from service import local_client, purchases_run
 
 GOOD = {"user": "u1", "item": "films/i1"}
 
@@ -21,16 +19,8 @@ GOOD = {"user": "u1", "item": "films/i1"}
 def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """The service of a run whose TOML declares a type of events, and which reads no words."""
     folder = tmp_path_factory.mktemp("bodies")
-    toml = write_shop(folder)
-    log = (folder / "log.csv").read_text().splitlines()
-    lines = [f"{log[0]},event", *(f"{line},purchase" for line in log[1:])]
-    (folder / "log.csv").write_text("\n".join(lines))
-    assignments = [f'run.out="{folder / "runs"}"', "data.events.purchase.weight=2.0"]
-    pipeline.save(experiment.load(toml, [*assignments, "evaluate.baselines=[]"]))
-    current = str(folder / "runs" / "current")
-    with local_client(
-        create(Settings(run=current, store=f"sqlite:///{folder / 'm.db'}"))
-    ) as client:
+    run, store = str(purchases_run(folder)), f"sqlite:///{folder / 'm.db'}"
+    with local_client(create(Settings(run=run, store=store))) as client:
         yield client
 
 

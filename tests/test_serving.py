@@ -12,15 +12,14 @@ import pytest
 from fastapi.testclient import TestClient
 from scipy.sparse import csr_array
 
-from m6rec import artifacts, experiment, pipeline
+from m6rec import artifacts
 from m6rec.errors import StoreError
 from m6rec.serving.app import create
 from m6rec.serving.asks import Answer, Ask
 from m6rec.serving.engine import Engine
 from m6rec.serving.settings import Settings
 from m6rec.store import Event, Store
-from service import local_client, made_run
-from shop import write_shop
+from service import local_client, made_run, purchases_run
 
 
 @pytest.fixture(scope="module")
@@ -154,16 +153,8 @@ def test_two_runs_share_the_users_and_are_compared(runs: Path, tmp_path: Path) -
 
 
 def test_history_counts_where_the_toml_declares_event_types(tmp_path: Path) -> None:
-    toml = write_shop(tmp_path)
-    log = (tmp_path / "log.csv").read_text().splitlines()
-    lines = [f"{log[0]},event", *(f"{line},purchase" for line in log[1:])]
-    (tmp_path / "log.csv").write_text("\n".join(lines))
-    assignments = [f'run.out="{tmp_path / "runs"}"', "data.events.purchase.weight=2.0"]
-    pipeline.save(experiment.load(toml, [*assignments, "evaluate.baselines=[]"]))
-    settings = Settings(
-        run=str(tmp_path / "runs" / "current"), store=f"sqlite:///{tmp_path / 'm6rec.db'}"
-    )
-    with local_client(create(settings)) as http:
+    run, store = str(purchases_run(tmp_path)), f"sqlite:///{tmp_path / 'm6rec.db'}"
+    with local_client(create(Settings(run=run, store=store))) as http:
         assert ask(http, history=["films/i1", "films/i5"])["history"] == 2
         assert http.get("/v1/similar", params={"item": "films/i1"}).json()["items"]
         http.post("/v1/events", json={"user": "n", "item": "films/i1"})

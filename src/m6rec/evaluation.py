@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,6 +9,7 @@ import numpy as np
 from scipy.sparse import csr_array, hstack
 
 from m6rec.arrays import Array, Ids, Mask, Scores
+from m6rec.checkpoint import hash_of
 from m6rec.compiled import threads
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import ACTIVITY_NAMES, Query, activity_bucket
@@ -347,11 +347,9 @@ def _slices(rows: Rows, by: Sequence[str], split: Split) -> dict[str, Rows]:
 
 def _asked(protocol: str, seeds: int, test: Dataset) -> str:
     """Return what was asked in one line: the protocol, its draws, and the test events by hash."""
-    digest = hashlib.sha256()
-    for column in (test.user, test.item, test.weight):
-        digest.update(column.tobytes())
     draws = "" if protocol == "full" else f", seeds = {seeds}"
-    return f"{protocol}{draws}, {len(test):,} test events {digest.hexdigest()[:16]}"
+    events = hash_of([], test.user, test.item, test.weight)[:16]
+    return f"{protocol}{draws}, {len(test):,} test events {events}"
 
 
 def _samples(protocol: str) -> int:
