@@ -3,14 +3,15 @@
     python benchmarks/growth.py sizes [--millions 1 5 20] [--stages pct graph …] [--threads 2]
         [--out FILE.jsonl]
     python benchmarks/growth.py domains [--domains 2 5 10 20] [--users 5000] [--out FILE.jsonl]
-        [--models pct fused]
+        [--models pct fused graph neighbours linear]
 
 sizes: made-up interactions of users with three tastes of forty, popularity by Zipf's law; 40
 interactions a user and 100 an item, so that users and items grow in proportion. Each stage runs in
 a fresh process: prepare (Parquet of string keys → Dataset), pct (k = 64, 8 sweeps, options given),
 graph (dim 448), neighbours (items, k = 100), evaluate (2,000 users by PCT, full ranking; all users
 would be users × items). domains: the same number of events in each, all of the same users with one
-taste; choice of options and ω, and the fit.
+taste; choice of options and ω, and the fit; of graph, neighbours and linear the fit alone, without
+sources.
 Exponents are slopes of log processor seconds on log size; the processor's seconds, since other work
 may share the machine (there, --threads 1: threads that wait for each other spin). --out keeps the
 figures, and what is there is not measured again.
@@ -32,6 +33,7 @@ import numpy as np
 
 PER_USER, PER_ITEM, KINDS = 40, 100, 40
 STAGES = ("prepare", "pct", "graph", "neighbours", "evaluate")
+BY_DOMAIN = ("pct", "fused", "graph", "neighbours", "linear")
 TESTED = 2000
 THREADS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
 
@@ -143,11 +145,18 @@ def domains(n_domains: int, n_users: int, model: str) -> dict[str, float]:
             item_domain=np.repeat(np.arange(d), each),
         )
 
-    recipe: Recipe = Pct() if model.startswith("pct") else M6Rec(deep=False)
-    recipe.fit(made_up(2, 100), run)  # compiles
-    data = made_up(n_domains, n_users)
+    def recipe(data: Dataset) -> Recipe:
+        if model == "fused":
+            return M6Rec(deep=False)
+        if model == "pct":
+            return Pct()
+        alone: dict[str, list[str]] = {d.name: [] for d in data.domains}
+        return Recipe.from_table({"kind": model, "scope": "auto", "sources": alone})
+
+    few, data = made_up(2, 100), made_up(n_domains, n_users)
+    recipe(few).fit(few, run)  # compiles
     before, wall, cpu = peak(), time.perf_counter(), time.process_time()
-    recipe.fit(data, run)
+    recipe(data).fit(data, run)
     return figures(before, wall, cpu)
 
 
@@ -212,7 +221,7 @@ def main() -> None:
     parser.add_argument("--millions", nargs="+", type=float, default=[1, 5, 20])
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--domains", nargs="+", type=int, default=[2, 5, 10, 20])
-    parser.add_argument("--models", nargs="+", choices=("pct", "fused"), default=["pct", "fused"])
+    parser.add_argument("--models", nargs="+", choices=BY_DOMAIN, default=list(BY_DOMAIN))
     parser.add_argument("--users", type=int, default=5000)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path)
@@ -220,8 +229,8 @@ def main() -> None:
     if given.what == "measure":
         stage, size, last = given.more
         found = (
-            domains(int(size), int(last), stage)
-            if stage in ("pct-domains", "fused-domains")
+            domains(int(size), int(last), stage.removesuffix("-domains"))
+            if stage.endswith("-domains")
             else measure(stage, int(size), last)
         )
         print(json.dumps(found))

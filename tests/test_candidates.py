@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -32,6 +33,8 @@ PARTS = [
     {"kind": "popular"},
     {"kind": "window"},
 ]
+OWN = {"scope": "auto", "sources": {"films": ["books"], "books": []}}
+APART = [p | OWN if p["kind"] in ("neighbours", "graph") else p for p in PARTS]
 WEIGHTS = ((0.3, 0.2, 0.3, 0.1, 0.1),) * 4
 N, KNOWN = 400, 396  # the last four items are without events
 
@@ -41,9 +44,15 @@ def data() -> Dataset:
     return world(n_users=300, n_items=N)
 
 
+@pytest.fixture(scope="module", params=[PARTS, APART], ids=["joint", "apart"])
+def parts(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = request.param
+    return found
+
+
 @pytest.fixture(scope="module")
-def model(data: Dataset) -> Model:
-    table = {"kind": "m6rec", "parts": PARTS, "weights": {"films": WEIGHTS, "books": WEIGHTS}}
+def model(data: Dataset, parts: list[dict[str, Any]]) -> Model:
+    table = {"kind": "m6rec", "parts": parts, "weights": {"films": WEIGHTS, "books": WEIGHTS}}
     return Recipe.from_table(table).fit(data, Run(seed=1))
 
 
@@ -95,11 +104,11 @@ def test_what_is_left_out_takes_no_place(model: Model, data: Dataset, short: Sho
     assert third is not None and third.tolist() == [5, 80, 399]
 
 
-def test_new_items_are_candidates(model: Model, data: Dataset) -> None:
+def test_new_items_are_candidates(parts: list[dict[str, Any]]) -> None:
     older = listed(world(n_users=300, n_items=N), N)
     silent = older.take(older.item < KNOWN)
     known = listed(silent, KNOWN)
-    table = {"kind": "m6rec", "parts": PARTS, "weights": {"films": WEIGHTS, "books": WEIGHTS}}
+    table = {"kind": "m6rec", "parts": parts, "weights": {"films": WEIGHTS, "books": WEIGHTS}}
     fitted = Recipe.from_table(table).fit(known, Run(seed=1))
     short = Shortlist.of(fitted, known, 40, dim=16)
     assert short is not None

@@ -292,6 +292,28 @@ class Dataset:
             event=self.event[rows],
         )
 
+    def among(self, items: Ids) -> Dataset:
+        """Return the events on these items (C,) of the users who have some, items and users with
+        codes and keys from 0 on; without attributes and texts."""
+        place = np.full(self.n_items, -1, np.int32)
+        place[items] = np.arange(len(items))
+        rows = place[self.item] >= 0
+        users, user = np.unique(self.user[rows], return_inverse=True)
+        return replace(
+            self.take(rows),
+            user=user.astype(np.int32),
+            item=place[self.item[rows]],
+            users=Vocab.numbered(len(users)),
+            items=Vocab.numbered(len(items)),
+            item_domain=self.item_domain[items],
+            user_attributes={},
+            item_attributes={},
+            item_text=None,
+            user_text=None,
+            hidden=self.hidden[items],
+            derivation=None,
+        )
+
     def query(self, users: Ids, now: Ids | None = None, length: int = SEQUENCE) -> Query:
         """Return the requests of these users (B,) with all their events here as history.
 

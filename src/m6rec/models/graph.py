@@ -26,9 +26,10 @@ from m6rec.models.additive import (
     training_matrix,
 )
 from m6rec.models.base import Recipe
+from m6rec.models.grouped import Grouped
 from m6rec.models.kernels import compact, parts, spread, times_gram, times_gram_at, transposed
 from m6rec.models.rounded import Rounded
-from m6rec.models.scope import Grouped, Scope, Sources
+from m6rec.models.scope import Scope, Sources
 from m6rec.models.search import AUTO, is_open, search
 from m6rec.pool import HERE, Pool, cut
 from m6rec.tracking import Run

@@ -18,8 +18,9 @@ from m6rec.errors import ConfigError
 from m6rec.models import scope
 from m6rec.models.additive import Additive, n_items_of, trained_items, training_matrix
 from m6rec.models.base import Recipe
+from m6rec.models.grouped import Grouped
 from m6rec.models.kernels import compact, times, transposed
-from m6rec.models.scope import Grouped, Scope, Sources
+from m6rec.models.scope import Scope, Sources
 from m6rec.models.search import AUTO, is_open, search, search_domains
 from m6rec.tracking import Run
 

@@ -16,11 +16,12 @@ from m6rec.data.splits import Split
 from m6rec.models import scope
 from m6rec.models.additive import Reasons, normalised, only, power, trained_items, training_matrix
 from m6rec.models.base import Model, Recipe
+from m6rec.models.grouped import Grouped
 from m6rec.models.kernels import transposed
 from m6rec.models.nearest import Side, nearest_others
 from m6rec.models.rankings import ItemRanking, UserRanking, similarities
 from m6rec.models.ratings import Measure, Rating, Ratings
-from m6rec.models.scope import Grouped, Scope, Sources
+from m6rec.models.scope import Scope, Sources
 from m6rec.pool import Pool
 from m6rec.tracking import Run
 

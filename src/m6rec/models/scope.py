@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
 
-from m6rec.arrays import Array, Ids, Mask, Scores, State, nest, unnest
+from m6rec.arrays import Array, Mask, State, unnest
 from m6rec.data.dataset import Dataset
-from m6rec.data.query import Query
 from m6rec.data.splits import Split, holdout
-from m6rec.models.base import Explains, Model, Reason, Recipe, updated
+from m6rec.errors import ConfigError
+from m6rec.models.base import Recipe
+from m6rec.models.grouped import Domains, Grouped, grouped
 from m6rec.models.popular import Popular
 from m6rec.models.transfer import SOURCES, SURE, Judge, gain, likely_sources
 from m6rec.tracking import Run
@@ -23,24 +24,33 @@ Sources = Mapping[str, tuple[str, ...]]  # domain → other domains whose histor
 
 
 def fit(recipe: Any, train: Dataset, run: Run) -> Grouped:
-    """Fit a recipe of scope = "auto" once for each set of domains that are heard together."""
+    """Fit a recipe of scope = "auto" once for each set of domains that are heard together, on
+    their items alone, so that many domains cost no more each than few."""
     if any(d.name not in recipe.sources for d in train.domains):
         learned = learn(recipe, holdout(train, run.rng("holdout")), run)
         return fit(replace(recipe, sources=learned), train, run)
-    parts, own = [], getattr(recipe, "regs", {})
-    for heard, answered in groups(train, recipe.sources, own):
-        rows = heard[train.item]
-        if rows.any():
-            domain = train.domains[train.item_domain[np.argmax(answered)]].name
-            one = inside(recipe, domain)
-            parts.append((one.fit(train if rows.all() else train.take(rows), run), answered))
-    return Grouped(recipe, train.n_items, parts)
+    heard, answered = groups(train, recipe.sources, getattr(recipe, "regs", {}))
+    told = np.bincount(train.item_domain[train.item], minlength=train.n_domains) > 0
+    some = np.flatnonzero((heard & told).any(axis=1))
+    domains = Domains(train.item_domain, heard[some], answered[some])
+    models = []
+    for g in range(len(some)):
+        data = train if domains.whole(g) else train.among(domains.items(g))
+        one = inside(recipe, train.domains[int(np.argmax(domains.answered[g]))].name)
+        models.append(one.fit(data, run))
+    return grouped(recipe, train.n_items, domains, models)
 
 
 def restore(recipe: Any, state: State) -> Grouped:
-    one, n = inside(recipe), len({name.split("/")[0] for name in state if "/" in name})
-    parts = [(one.restore(unnest(f"group{g}", state)), state[f"answered{g}"] > 0) for g in range(n)]
-    return Grouped(recipe, int(state["n_items"][0]), parts)
+    if "heard" not in state:
+        raise ConfigError(
+            f'"{recipe.kind}" was saved by an older M6-Rec in a way that is no longer read: train '
+            "the run again"
+        )
+    heard, answered = (state[name].astype(np.bool_) for name in ("heard", "answered"))
+    domains, one = Domains(state["item_domain"], heard, answered), inside(recipe)
+    models = [one.restore(unnest(f"group{g}", state)) for g in range(len(heard))]
+    return grouped(recipe, int(state["n_items"][0]), domains, models)
 
 
 def inside(recipe: Any, domain: str = "") -> Recipe:
@@ -54,8 +64,8 @@ def inside(recipe: Any, domain: str = "") -> Recipe:
 
 def groups(
     train: Dataset, sources: Sources, own: Mapping[str, float] | None = None
-) -> list[tuple[Mask, Mask]]:
-    """Return the items that are heard together (n_items,), and those that are answered for.
+) -> tuple[Mask, Mask]:
+    """Return (G, D) the domains that are heard together, and those that are answered for.
 
     Explicit domains, whose ratings say nothing of what is chosen, hear each other. own: domain →
     an option of its own, by which those that hear the same are told apart.
@@ -68,11 +78,8 @@ def groups(
         heard[d, [train.domain(name) for name in sources.get(domain.name, ())]] = True
     option = [(own or {}).get(domain.name, -1.0) for domain in train.domains]
     kinds, of_domain = np.unique(np.column_stack([heard, option]), axis=0, return_inverse=True)
-    of_domain = of_domain.ravel()
-    return [
-        (kinds[g, :-1].astype(np.bool_)[train.item_domain], (of_domain == g)[train.item_domain])
-        for g in range(len(kinds))
-    ]
+    answered = of_domain.ravel() == np.arange(len(kinds))[:, None]
+    return kinds[:, :-1].astype(np.bool_), answered
 
 
 def learn(recipe: Any, split: Split, run: Run) -> Sources:
@@ -112,47 +119,3 @@ def learn(recipe: Any, split: Split, run: Run) -> Sources:
     for n, together in (values(several) if several else {}).items():
         helping[n][several[n]] = together.mean()
     return best | {n: max(found, key=found.__getitem__) for n, found in helping.items() if found}
-
-
-class Grouped(Model):
-    """parts: models, each with the items (n,) that it answers for; every item has one at most."""
-
-    def __init__(self, recipe: Recipe, n_items: int, parts: Sequence[tuple[Model, Mask]]) -> None:
-        self.recipe, self.n_items, self.parts = recipe, n_items, tuple(parts)
-
-    def score(self, query: Query, items: Ids | None = None) -> Scores:
-        codes = np.arange(self.n_items) if items is None else np.asarray(items)
-        scores = np.full((len(query), len(codes)), np.nan, np.float32)
-        for model, answered in self.parts:
-            at = np.flatnonzero(self._answered(answered, codes))
-            if len(at) == len(codes):
-                return model.score(query, items)
-            if len(at):
-                scores[:, at] = model.score(query, codes[at])
-        return scores
-
-    def explain(self, query: Query, items: Ids) -> list[list[list[Reason]]]:
-        reasons: list[list[list[Reason]]] = [[[] for _ in row] for row in items]
-        for model, answered in self.parts:
-            own = np.where(self._answered(answered, items), items, -1)
-            if isinstance(model, Explains) and (own >= 0).any():
-                for b, row in enumerate(model.explain(query, own)):
-                    reasons[b] = [new or old for new, old in zip(row, reasons[b], strict=True)]
-        return reasons
-
-    def update(self, dataset: Dataset) -> Grouped:
-        parts = [(updated(model, dataset), answered) for model, answered in self.parts]
-        return Grouped(self.recipe, dataset.n_items, parts)
-
-    def state(self) -> State:
-        state: State = {"n_items": np.array([self.n_items])}
-        for g, (model, answered) in enumerate(self.parts):
-            state |= nest(f"group{g}", model.state())
-            state[f"answered{g}"] = answered.astype(np.int8)
-        return state
-
-    def _answered(self, answered: Mask, codes: Ids) -> Mask:
-        """Return the items (…) that a part answers for; none that is new or -1."""
-        known = (codes >= 0) & (codes < len(answered))
-        found: Mask = known & answered[np.where(known, codes, 0)]
-        return found
