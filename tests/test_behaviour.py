@@ -21,6 +21,7 @@ from m6rec.data.frames import from_frames
 from m6rec.data.prepare import Prepared
 from m6rec.errors import ConfigError, DataError
 from m6rec.experiment import load
+from m6rec.models import deepfm, tower_inputs
 from m6rec.models.pct import Pct
 from m6rec.models.pct_model import PctModel
 from m6rec.models.transfer import Local
@@ -247,3 +248,26 @@ def test_from_toml_to_a_loaded_run(tmp_path: Path) -> None:
 
 def _new(request: dict[str, Any]) -> dict[str, Any]:
     return {"history": request.get("history", ["films/i2"])}
+
+
+def test_networks_are_not_told_what_they_are_asked() -> None:
+    """What describes a user in training is as of before the event that is learned."""
+    data = attached(shop(derived=True, price="price", group="genres"))
+    row = np.arange(len(data))
+    for told in (
+        lambda d: tower_inputs.users_told(d, row, True),
+        lambda d: deepfm.users_told(d, d.user, d.item, True)[::2],
+    ):
+        block, of = told(data)
+        for event in (3, 40, len(data) - 1):
+            expected = as_of(data, np.array([event])).features[DERIVED][0]
+            np.testing.assert_array_equal(block[of[event]][: len(expected)], expected)
+            assert data.derivation is not None and data.derivation.price is not None
+            price = data.derivation.price.copy()
+            price[data.item[event]] = 1e6  # of the item that is asked for
+            dearer = dataclasses.replace(data.derivation, price=price)
+            other = dataclasses.replace(data, derivation=dearer)
+            np.testing.assert_array_equal(told(other)[0][of[event]], block[of[event]])
+    plain = dataclasses.replace(data, derivation=None)
+    block, of = tower_inputs.users_told(plain, row, True)
+    assert len(block) == plain.n_users and (of == plain.user).all()

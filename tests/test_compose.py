@@ -10,8 +10,10 @@ from scipy.sparse import csr_array
 
 from m6rec.data.query import ACTIVITY_NAMES
 from m6rec.data.splits import Split, holdout
+from m6rec.errors import ConfigError
 from m6rec.metrics import ranked
 from m6rec.models import fusion
+from m6rec.models.base import Recipe
 from m6rec.models.compose import Blend
 from m6rec.models.default import M6Rec, default_parts
 from m6rec.models.fallback import Fallback
@@ -239,3 +241,28 @@ def test_seeds_answer_whom_nothing_is_known_of() -> None:
     assert [r[0].part for r in reasons[0]] == ["seeds", "seeds"]
     known = model.score(data.query(np.arange(40)), films)
     assert (films[known.argmax(axis=1)] == 7).mean() < 0.5
+
+
+def test_a_part_that_predicts_no_rating_gets_no_weight() -> None:
+    rng = np.random.default_rng(2)
+    y = rng.uniform(1, 5, 3000)
+    spoken = np.stack([y + rng.normal(0, s, 3000) for s in (0.5, 1.0)]).astype(np.float32)
+    silent = np.full((1, 3000), np.nan, np.float32)
+    weights = fusion.least_squares(np.vstack([spoken[:1], silent, spoken[1:]]), y)
+    np.testing.assert_array_equal(weights[[0, 2]], fusion.least_squares(spoken, y))
+    assert weights[1] == 0
+    np.testing.assert_array_equal(fusion.least_squares(np.vstack([silent] * 2), y), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"kind": "blend", "metric": "ndgc@50"}, 'did you mean "ndcg"'),
+        ({"kind": "m6rec", "metric": "rmse"}, "not a metric of ranks"),
+        ({"kind": "blend", "weights": {"films": ((-1.0,),) * 4}}, "films: must be at least 0"),
+        ({"kind": "fallback", "parts": ()}, "at least one model"),
+    ],
+)
+def test_what_cannot_be_is_said_before_the_fit(table: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Recipe.from_table({"parts": [{"kind": "popular"}], **table})

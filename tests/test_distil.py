@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -80,3 +82,23 @@ def test_without_a_teacher_to_follow_the_student_still_learns() -> None:
 def test_bad_options_are_refused(options: dict[str, object], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         Distilled(**options)  # type: ignore[arg-type]
+
+
+def test_the_scope_that_was_trained_is_the_one_that_scores() -> None:
+    data = replace(world(ordered=False), ordered=True)  # of one domain after the other
+    options = {"dim": 16, "epochs": 1, "student": Training(epochs=1)}
+    model = Distilled(**options).fit(data, Run(threads=1))  # type: ignore[arg-type]
+    assert model.recipe.scope == "domain"  # type: ignore[attr-defined]
+    given = Distilled(scope="domain", **options).fit(data, Run(threads=1))  # type: ignore[arg-type]
+    query = data.query(np.arange(9))
+    np.testing.assert_array_equal(model.score(query), given.score(query))
+
+
+def test_the_student_has_batches_of_its_own() -> None:
+    data, found = world(), []
+    for batch in (8, 500):
+        options = {"dim": 16, "epochs": 1, "training": Training(batch=32)}
+        student = Training(epochs=2, batch=batch)
+        model = Distilled(student=student, **options).fit(data, Run(threads=1))  # type: ignore[arg-type]
+        found.append(model.score(data.query(np.arange(9))))
+    assert not np.allclose(*found)

@@ -300,3 +300,15 @@ def test_wrong_options_are_one_sentence(options: dict[str, object], message: str
     split = halves(world())
     with pytest.raises(ConfigError, match=message):
         evaluate(noise(split.train), split, **options)
+
+
+def test_a_dislike_does_not_wear_off_into_a_like() -> None:
+    likes, hides = EventType(name="like"), EventType(name="hide", sign="negative", half_life=1.0)
+    day = np.array([0, 1, 400]) * 86_400
+    data = Dataset.build(
+        user=np.zeros(3), item=np.array([0, 0, 1]), weight=np.array([1, -1, 1]), time=day,
+        event=np.array([0, 1, 0]), users=1, items=2, events=(likes, hides),
+    )  # fmt: skip
+    history = data.query(np.array([0])).history.toarray()[0]
+    assert history[0] < 0 < history[1]
+    assert data.positives.indices.tolist() == [1]

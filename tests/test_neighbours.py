@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
@@ -243,3 +245,33 @@ def test_rp3beta_is_the_walk_of_three_steps() -> None:
 def test_options_out_of_range_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Neighbours(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("scope", ["all", "auto"])
+@pytest.mark.parametrize("by", ["item", "user"])
+def test_ratings_on_two_scales_have_two_baselines(by: str, scope: str) -> None:
+    data = world(explicit=True)
+    books = data.item_domain[data.item] == 1
+    mixed = replace(data, weight=np.where(books, 20 * data.weight, data.weight))
+    found = fit(mixed, by=by, scope=scope)
+    apart = fit(mixed, by=by, scope="domain")
+    query = mixed.query(np.arange(20))
+    np.testing.assert_array_equal(found.score(query), apart.score(query))
+    assert np.nanmax(found.score(query)[:, :20]) <= 5 < 20 <= np.nanmin(found.score(query)[:, 20:])
+    alike = fit(data, by=by, scope=scope).score(query)
+    assert not np.allclose(alike, fit(data, by=by, scope="domain").score(query), equal_nan=True)
+
+
+@pytest.mark.parametrize("measure", ["cosine", "pearson", "adjusted"])
+@pytest.mark.parametrize("by", ["item", "user"])
+def test_what_has_no_events_changes_no_similarity(by: str, measure: str) -> None:
+    data = implicit()
+    wider = Dataset.build(
+        user=data.user, item=data.item, weight=data.weight, users=300, items=400,
+        domains=data.domains, item_domain=np.r_[data.item_domain, np.ones(360, np.int16)],
+    )  # fmt: skip
+    users = np.arange(10)
+    found, expected = (
+        fit(d, by=by, similarity=measure).score(d.query(users)) for d in (wider, data)
+    )
+    np.testing.assert_allclose(found[:, :40], expected, rtol=1e-4, atol=1e-5)

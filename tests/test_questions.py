@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 
 from m6rec.arrays import State
 from m6rec.data.dataset import Dataset
-from m6rec.data.schema import EventType
+from m6rec.data.schema import Domain, EventType
 from m6rec.data.splits import Split, holdout
 from m6rec.data.vocab import Vocab
 from m6rec.models.base import Model, Recipe
@@ -23,7 +23,7 @@ from m6rec.models.confident import (
     threshold,
 )
 from m6rec.models.fallback import mixture
-from m6rec.models.questions import QuestionsModel, packed, unpacked
+from m6rec.models.questions import Questions, QuestionsModel, packed, unpacked
 from m6rec.tracking import Run
 
 TOPICS = ("parcel delivery late", "password login account", "refund return money")
@@ -233,3 +233,15 @@ def test_few_questions_teach_no_confidence() -> None:
 def test_split_by_mask_keeps_the_words(data: Dataset) -> None:
     split = Split.by_mask(data, data.user < 10)
     assert split.train.user_text == data.user_text
+
+
+def test_what_helped_is_no_rating(data: Dataset) -> None:
+    rated = Domain(name="rated", feedback="explicit")
+    both = dataclasses.replace(
+        data, domains=(*data.domains, rated), item_domain=np.array([0, 0, 0, 1], np.int16)
+    )
+    model = Questions(sharpness=12.0).fit(both, Run(seed=1, threads=1))
+    helped = csr_array(np.array([[1.0, 0, 0, 1.0]], np.float32))
+    for known in (model, model.recipe.restore(model.state())):
+        after = known.heard(np.array([-1]), ["the lamp flickers"], helped)
+        assert np.isnan(after.score(asked(both, "the lamp flickers"))[0, 3])

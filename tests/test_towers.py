@@ -17,6 +17,7 @@ from m6rec.models.onnx_graph import converted
 from m6rec.models.pct import Pct
 from m6rec.models.tower_inputs import latent, latents
 from m6rec.models.towers import Towers
+from m6rec.models.transfer import Local
 from m6rec.models.two_towers import TASTE
 from m6rec.tracking import Run
 from m6rec.training import loop
@@ -232,3 +233,22 @@ def test_a_killed_training_goes_on_from_its_checkpoint(monkeypatch: pytest.Monke
     rest = recipe(epochs=4).fit(data, run)
     assert asked == [2, 3]
     np.testing.assert_array_equal(rest.vectors, whole.vectors)
+
+
+def test_a_domain_without_items_stands_in_nobodys_way() -> None:
+    data = world()
+    data = replace(data, domains=(*data.domains, Domain(name="zines")))
+    local = {d.name: Local() for d in data.domains}
+    for options in ({"domain_heads": True}, {"pct": Pct(dim=4, sweeps=2, domains=local)}):
+        model = recipe(epochs=1, **options).fit(data, Run(threads=1))
+        query = data.query(np.arange(5))
+        scores = model.score(query)
+        assert not np.isnan(scores).any()
+        np.testing.assert_allclose(converted(model).score(query), scores, atol=1e-4)
+        again = model.recipe.restore(model.state())
+        np.testing.assert_allclose(again.score(query), scores, atol=1e-5)
+
+
+def test_more_events_than_a_request_carries_are_refused() -> None:
+    with pytest.raises(ValueError, match="length = 101: a request carries the newest 100"):
+        recipe(length=101)

@@ -220,3 +220,16 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
     assert place("auto") == place("cpu") == torch.device("cpu")
     with pytest.raises(ConfigError, match='device = "cuda": torch finds none here; use "auto"'):
         place("cuda")
+
+
+@pytest.mark.parametrize("name", ["warmup", "clip", "weight_decay"])
+def test_what_would_climb_the_loss_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        Training(**{name: -1})  # type: ignore[arg-type]
+
+
+def test_a_far_worse_score_is_a_great_loss_and_not_infinite() -> None:
+    positive, users = torch.tensor([-200.0]), torch.ones(1, 1)
+    items, bias, same = torch.zeros(3, 1), torch.zeros(3), torch.tensor([-1])
+    found = ranking_loss("softmax", positive, users, items, bias, same)
+    assert float(found) == pytest.approx(200 + np.log(3), rel=1e-5)

@@ -41,6 +41,16 @@ def parse(metric: str) -> tuple[str, int | None]:
     return name, int(depth) if at else None
 
 
+def of_ranks(metric: str) -> tuple[str, int | None]:
+    """Return ``parse`` of a metric of ranks; ConfigError for others."""
+    name, k = parse(metric)
+    if name not in RANKING:
+        raise ConfigError(
+            f'metric "{metric}" is not a metric of ranks (these are: {", ".join(RANKING)})'
+        )
+    return name, k
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RankedRows:
     """Where the T targets of B rows came among their candidates.
@@ -75,9 +85,7 @@ class RankedRows:
         ndcg = Σ 1 / log2(r_j + 1) ÷ the same of the best possible ranks,
         auc = share of (target, other) pairs in the right order, none for a target beyond k.
         """
-        name, k = parse(metric)
-        if name not in RANKING:
-            raise ConfigError(f'metric "{metric}" is not a metric of ranks')
+        name, k = of_ranks(metric)
         n = self.targets
         cut = self.candidates if k is None else np.full(len(self), k)
         place = np.arange(len(self.row)) - (np.cumsum(n) - n)[self.row] + 1  # j of r_j

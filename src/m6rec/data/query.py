@@ -13,6 +13,7 @@ from m6rec.data.schema import EventType
 
 SEQUENCE = 100  # newest events of a user that a query carries in order
 DAY = 86_400
+TINY = np.finfo(np.float32).tiny
 ACTIVITY_EDGES = (1, 5, 20)  # history items in a domain: 0 | 1-4 | 5-19 | 20 and more
 ACTIVITY_NAMES = ("0", "1-4", "5-19", "20+")
 
@@ -172,13 +173,13 @@ def history_matrix(
     keep the newest value.
     """
     shape = (len(now), n_items)
-    w = np.asarray(weight, dtype=np.float32)
+    given = w = np.asarray(weight, dtype=np.float32)
     half_life = np.array([e.half_life or np.inf for e in events] or [np.inf])
     if np.isfinite(half_life).any():
         age = np.where((now[row] >= 0) & (time >= 0), now[row] - time, 0).clip(0) / DAY
         w = np.where(explicit[item], w, w * np.exp2(-age / half_life[event])).astype(np.float32)
     cap = np.array([np.inf if e.cap is None else e.cap for e in events] or [np.inf])
-    if not (explicit[item].any() or np.isfinite(cap).any() or (w < 0).any()):
+    if not (explicit[item].any() or np.isfinite(cap).any() or (given < 0).any()):
         start = np.searchsorted(row, np.arange(len(now) + 1))
         summed = csr_array((w, item, start), shape=shape, copy=True)
         summed.sum_duplicates()
@@ -186,15 +187,16 @@ def history_matrix(
 
     cell = row.astype(np.int64) * n_items + item
     order = np.argsort(cell, kind="stable")
-    cell, w, event = cell[order], w[order], event[order]
+    cell, w, event, given = cell[order], w[order], event[order], given[order]
     first = np.flatnonzero(np.r_[True, cell[1:] != cell[:-1]]) if len(cell) else order
     last = np.r_[first[1:], len(cell)] - 1 if len(cell) else order
-    newest = w[last]
+    disliked = given[last] < 0  # however long ago
+    newest = np.where(disliked, np.minimum(w[last], -TINY), w[last])
     group = np.repeat(np.arange(len(first)), np.diff(np.r_[first, len(cell)]))
     n_types = len(cap)
     by_type = np.bincount(group * n_types + event, np.maximum(w, 0), len(first) * n_types)
     total = np.minimum(by_type.reshape(-1, n_types), cap).sum(axis=1)
     column = cell[first] % n_items
-    keep_newest = explicit[column] | (newest < 0)
+    keep_newest = explicit[column] | disliked
     value = np.where(keep_newest, newest, total).astype(np.float32)
     return csr_array((value, (cell[first] // n_items, column)), shape=shape)

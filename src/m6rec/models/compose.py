@@ -15,6 +15,7 @@ from m6rec.compiled import threads
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query, activity_bucket
 from m6rec.data.splits import Split, holdout
+from m6rec.metrics import of_ranks
 from m6rec.models import fusion
 from m6rec.models.base import Hears, Model, Reads, Reason, Recipe, heard, updated
 from m6rec.models.calibration import N_BUCKETS, calibrate
@@ -58,6 +59,7 @@ class Blend(Recipe):
     def __post_init__(self) -> None:
         if not self.parts:
             raise ValueError("parts must name at least one model")
+        of_ranks(self.metric)
         check_share(self.new_items)
         n = len(self.parts)
         for name, rows in self.weights.items():
@@ -66,6 +68,8 @@ class Blend(Recipe):
                     f"weights.{name}: must be {N_BUCKETS} rows, or {N_BUCKETS + 1} with new items, "
                     f"of {n} numbers, one for each part"
                 )
+            if min(map(min, rows)) < 0:
+                raise ValueError(f"weights.{name}: must be at least 0")
         for name, row in self.words.items():
             if len(row) != n:
                 raise ValueError(f"words.{name}: must be {n} numbers, one for each part")

@@ -20,8 +20,9 @@ from torch import Tensor
 
 from m6rec.arrays import Array, Floats, Ids, State
 from m6rec.data.dataset import Dataset
+from m6rec.data.derived import as_of
 from m6rec.data.splits import Split, holdout
-from m6rec.metrics import ranked
+from m6rec.metrics import of_ranks, ranked
 from m6rec.models.base import Recipe
 from m6rec.models.deepfm_model import DeepFMModel, Scale, deviation, names_of
 from m6rec.models.interactions import Bags, Given, Side
@@ -85,6 +86,7 @@ class DeepFM(Recipe):
         for name in ("dim", "negatives"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)}: must be at least 1")
+        of_ranks(self.metric)
         if min(self.hidden, default=1) < 1:
             raise ValueError(f"hidden = {list(self.hidden)}: sizes must be at least 1")
         if not 0 <= self.dropout < 1 or not 0 <= self.id_dropout < 1:
@@ -123,6 +125,25 @@ def side_by_side(blocks: Mapping[str, Array], n: int) -> tuple[Floats, tuple[int
     return joined, tuple(block.shape[1] for block in found)
 
 
+def users_told(
+    data: Dataset, user: Ids, item: Ids, used: bool
+) -> tuple[Floats, tuple[int, ...], Ids]:
+    """Return user attributes side by side (R, p), the width of each, and which of these rows is
+    of each (user, item) cell (N,). What derives from a history is as it stood before the user's
+    first event on the item, which it would tell else."""
+    if not used or data.derivation is None:
+        return *side_by_side(data.user_attributes if used else {}, data.n_users), user
+    key = data.user.astype(np.int64) * data.n_items + data.item
+    keys, first = np.unique(key, return_index=True)
+    rows = first[np.searchsorted(keys, user.astype(np.int64) * data.n_items + item)]
+    parts = []
+    for at in range(0, max(1, len(rows)), BATCH):
+        some = rows[at : at + BATCH]
+        block, widths = side_by_side(as_of(data, some).features, len(some))
+        parts.append(block)
+    return np.concatenate(parts), widths, np.arange(len(rows))
+
+
 class Learner:
     """A network in training on the (user, item) cells of a dataset."""
 
@@ -139,7 +160,7 @@ class Learner:
         self.z_sum = np.bincount(self.user, self.z, data.n_users)
         self.rated_sum = np.bincount(self.user, self.rated, data.n_users)
         used = recipe.attributes
-        self.blocks, user_widths = side_by_side(data.user_features if used else {}, data.n_users)
+        self.blocks, user_widths, self.told = users_told(data, self.user, self.item, used)
         self.item_names = sorted(data.item_features) if used else []
         phi, item_widths = side_by_side(data.item_features if used else {}, data.n_items)
         torch.manual_seed(int(run.rng("weights").integers(2**31)))
@@ -163,13 +184,14 @@ class Learner:
     def frequencies(self) -> dict[str, Floats]:
         """Return the events of each row of the penalised tables."""
         of_item, of_user = self.count.astype(np.float32), self.active.astype(np.float32)
+        of_block = np.bincount(self.told, minlength=len(self.blocks)).astype(np.float32)
         found = {
             "item": of_item,
             "history": of_item,
             "rating": of_item * self.data.explicit,
             "user": of_user,
             "item_attributes": of_item @ (self.network.given.item_blocks != 0),
-            "user_attributes": of_user @ (self.blocks != 0),
+            "user_attributes": of_block @ (self.blocks != 0),
         }
         return {n: f for n, f in found.items() if n in self.network.tables}
 
@@ -232,7 +254,7 @@ class Learner:
         (rows, rng), here = given, beside(self.network)
         network, user, item = self.network, self.user[rows], self.item[rows]
         bags = self.bags(rows)
-        u = network.users(bags, here(self.blocks[user]), here(user))
+        u = network.users(bags, here(self.blocks[self.told[rows]]), here(user))
         total = u.bias.new_zeros(())
         told = np.flatnonzero(self.data.explicit[item])
         if len(told):

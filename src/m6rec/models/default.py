@@ -11,6 +11,7 @@ import numpy as np
 from m6rec.arrays import State
 from m6rec.data.dataset import Dataset
 from m6rec.data.splits import Split, holdout
+from m6rec.metrics import of_ranks
 from m6rec.models.base import Recipe
 from m6rec.models.compose import Blend, Rows, Table, check_share
 from m6rec.models.fallback import Fallback, FallbackModel
@@ -53,6 +54,7 @@ class M6Rec(Recipe):
     deep: bool = True
 
     def __post_init__(self) -> None:
+        of_ranks(self.metric)
         check_share(self.new_items)
 
     def choose(self, split: Split, run: Run) -> Self:

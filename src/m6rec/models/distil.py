@@ -67,11 +67,11 @@ class Distilled(Towers):
             raise ValueError(f"temperature = {self.temperature}: must be above 0")
 
     def fit(self, train: Dataset, run: Run) -> TowersModel:
-        if self.epochs is None:
+        if self.epochs is None or not (self.pct is None or self.pct.settled(train)):
             return super().fit(train, run)  # which finds them, and comes back
         learner = Learner(self, train, run)
         learner.learn(replace(self.training, epochs=self.epochs))
-        student = Student(self, learner)
+        student = Student(replace(self, scope=learner.recipe.scope), learner)
         student.learn(self.student)
         return student.model()
 
@@ -159,7 +159,7 @@ class Student(Learner):
             inside = domain == d
             rows = here(np.flatnonzero(inside))
             known = (
-                here(self.user_blocks[self.data.user[self.pieces.row[place[inside]]]]),
+                here(self.user_blocks[self.told[place[inside]]]),
                 here(self.latents[place[inside]]),
             )
             u = self.network.users(states[rows], *known, d)

@@ -30,6 +30,10 @@ class Fallback(Recipe):
     kind: ClassVar[str] = "fallback"
     parts: tuple[Recipe, ...]
 
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise ValueError("parts must name at least one model")
+
     def choose(self, split: Split, run: Run) -> Self:
         parts = tuple(p.choose(split, scope(run, i, p)) for i, p in enumerate(self.parts))
         return replace(self, parts=parts)

@@ -353,9 +353,14 @@ def learn_new(pool: Pool, table: Array, buckets: Ids, metric: str, cost: float) 
 
 
 def least_squares(scores: Floats, target: Array) -> Array:
-    """Return λ (P,) on the simplex of least squared error: (P, N) predictions, (N,) ratings."""
+    """Return λ (P,) on the simplex of least squared error: (P, N) predictions, (N,) ratings; 0 of
+    parts that predict none of them."""
+    n, silent = len(scores), np.isnan(scores).all(axis=1)
+    if silent.any() and not silent.all():
+        found = np.zeros(n)
+        found[~silent] = least_squares(scores[~silent], target)
+        return found
     known = ~np.isnan(scores).any(axis=0)
-    n = len(scores)
     if not known.any():
         return np.full(n, 1 / n)
     x, y = scores[:, known].astype(np.float64), target[known]

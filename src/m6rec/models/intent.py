@@ -131,8 +131,6 @@ class _Learner:
         self.known: Mask = (self.trained | self.reader.known) & ~data.explicit
         torch.manual_seed(int(run.rng("weights").integers(2**31)))
         self.network = _Network(self.reader.vectors, recipe.hidden, recipe.dropout)
-        same = data.item_domain[self.target][:, None] == data.item_domain
-        self.outside = ~(same & self.known) if data.n_domains > 1 else ~self.known[None]
 
     def learn(self, training: Training, judge: Any = None) -> int:
         if not len(self.x):
@@ -151,7 +149,8 @@ class _Learner:
     def loss(self, batch: tuple[Ids, Floats]) -> Tensor:
         (rows, shown), here = batch, beside(self.network)
         scores = self.network(here(self.x[rows]), here(shown))
-        outside = self.outside if len(self.outside) == 1 else self.outside[rows]
+        domain = self.data.item_domain
+        outside = (domain[self.target[rows]][:, None] != domain) | ~self.known
         scores = scores.masked_fill(here(outside), float("-inf"))
         return functional.cross_entropy(scores, here(self.target[rows]))
 

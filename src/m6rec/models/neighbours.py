@@ -83,7 +83,7 @@ class Neighbours(Recipe):
             for group in item_groups(train, self.scope):
                 if (mask := group & ~train.explicit).any():
                     parts.append(self._ranking(only(liked, mask), run.pool))
-                if (mask := group & train.explicit).any():
+                for mask in same_scale(train, group & train.explicit):
                     parts.append(Ratings.fit(only(train.matrix, mask), self._rating()))
         return NeighboursModel(self, train.n_items, tuple(parts))
 
@@ -178,6 +178,19 @@ def item_groups(train: Dataset, scope: str) -> list[Mask]:
     if scope == "all":
         return [np.ones(train.n_items, np.bool_)]
     return [train.item_domain == domain for domain in range(train.n_domains)]
+
+
+def same_scale(train: Dataset, mask: Mask) -> list[Mask]:
+    """Return the masks (n_items,) of rated items whose domains have the same least and greatest
+    rating: biases in stars say nothing of a percentage."""
+    found: dict[tuple[float, float], Mask] = {}
+    for domain in np.unique(train.item_domain[mask]).tolist():
+        items = mask & (train.item_domain == domain)
+        ratings = train.matrix.data[items[train.matrix.indices]]
+        if len(ratings):
+            scale = float(ratings.min()), float(ratings.max())
+            found[scale] = found.get(scale, np.zeros_like(mask)) | items
+    return [*found.values()]
 
 
 def parts_of(state: State) -> list[State]:

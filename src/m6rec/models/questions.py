@@ -81,7 +81,7 @@ class Questions(Recipe):
         rows = np.concatenate([*parts, nobody])
         return QuestionsModel(
             fixed, reader, rows, answers, users.astype(np.int64),
-            tuple(texts[u] for u in users.tolist()),
+            tuple(texts[u] for u in users.tolist()), train.explicit,
         )  # fmt: skip
 
     def restore(self, state: State) -> QuestionsModel:
@@ -89,7 +89,8 @@ class Questions(Recipe):
         rows = state["rows"]
         parts = state["data"], state["indices"], state["indptr"]
         answers = csr_array(parts, shape=(len(rows), reader.n_items))
-        return QuestionsModel(self, reader, rows, answers, state["user"], unpacked(state))
+        explicit = state.get("explicit", np.zeros(reader.n_items)).astype(np.bool_)
+        return QuestionsModel(self, reader, rows, answers, state["user"], unpacked(state), explicit)
 
     def _reader(self) -> Text:
         return Text(
@@ -131,15 +132,16 @@ class Judge:
 
 class QuestionsModel(Model):
     """rows: (R, dim) vectors of past requests, of length 1 or 0. answers: (R, n_items) what helped
-    each; user: (R,) their codes, -1 = came later; texts: their words."""
+    each; user: (R,) their codes, -1 = came later; texts: their words; explicit: (n_items,) rated
+    items, which answer nothing."""
 
     recipe: Questions
 
     def __init__(
         self, recipe: Questions, reader: TextModel, rows: Floats, answers: csr_array, user: Ids,
-        texts: tuple[str, ...],
+        texts: tuple[str, ...], explicit: Mask,
     ) -> None:  # fmt: skip
-        self.recipe, self.reader, self.rows = recipe, reader, rows
+        self.recipe, self.reader, self.rows, self.explicit = recipe, reader, rows, explicit
         self.answers, self.user, self.texts = answers, user, texts
         self.n_items = reader.n_items
         told = answers.data != 0
@@ -163,12 +165,16 @@ class QuestionsModel(Model):
         a = self.answers
         wider = csr_array((a.data, a.indices, a.indptr), shape=(a.shape[0], dataset.n_items))
         reader = self.reader.update(dataset)
-        return type(self)(self.recipe, reader, self.rows, wider, self.user, self.texts)
+        return type(self)(
+            self.recipe, reader, self.rows, wider, self.user, self.texts, dataset.explicit
+        )
 
     def heard(self, users: Ids, texts: Sequence[str], answers: csr_array) -> Self:
         known = np.isin(self.user, users[users >= 0])
         again = np.isin(np.array(self.texts, np.str_), np.array(texts, np.str_)) & (self.user < 0)
         kept = np.flatnonzero(~(known | again))
+        answers = answers.copy()
+        answers.data[self.explicit[answers.indices]] = 0
         return type(self)(
             self.recipe,
             self.reader,
@@ -176,6 +182,7 @@ class QuestionsModel(Model):
             csr_array(vstack([self.answers[kept], answers], format="csr")),
             np.concatenate([self.user[kept], users]),
             (*(self.texts[i] for i in kept.tolist()), *texts),
+            self.explicit,
         )
 
     def related(self, query: Query, k: int) -> list[list[tuple[str, float]]]:
@@ -252,6 +259,7 @@ class QuestionsModel(Model):
             "data": a.data,
             "indices": a.indices,
             "indptr": a.indptr,
+            "explicit": self.explicit.astype(np.int8),
             **packed(self.texts),
             **nest("reader", self.reader.state()),
         }

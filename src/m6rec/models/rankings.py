@@ -20,20 +20,27 @@ def similarities(
 
     Cells without an entry are zeros of the matrix; centring never makes it dense.
     """
-    side, constant = _side(rows, measure, rows.sum(axis=0) / rows.shape[0])
+    side, constant = _side(rows, measure, *_means(rows))
     return nearest_others(rows, k, side, side, pool, constant=constant, shrink=shrink)
 
 
-def _side(rows: csr_array, measure: Measure, mean: Array) -> tuple[Side, float]:
-    """Return what makes x_i · x_j the similarity, and its constant.
+def _means(rows: csr_array) -> tuple[Array, int]:
+    """Return the mean of each column (m,) over the rows that have an entry, and the number of
+    columns that have one: what has none is not compared."""
+    told = int((np.diff(rows.indptr) > 0).sum())
+    return rows.sum(axis=0) / max(told, 1), len(np.unique(rows.indices))
 
-    Pearson centres a row on its mean p: Σ (x − p)(y − q) = x·y − m p q. Adjusted cosine centres
+
+def _side(rows: csr_array, measure: Measure, mean: Array, width: int) -> tuple[Side, float]:
+    """Return what makes x_i · x_j the similarity, and its constant; mean, width: of ``_means``.
+
+    Pearson centres a row on its mean p: Σ (x − p)(y − q) = x·y − width p q. Adjusted cosine centres
     column c on mean_c (m,): Σ (x − mean)(y − mean) = x·y − x·mean − y·mean + mean·mean.
     """
-    n, m = rows.shape
+    n = rows.shape[0]
     squares = np.bincount(row_of(rows), rows.data.astype(np.float64) ** 2, n)
     if measure == "pearson":
-        product = rows.sum(axis=1) / np.sqrt(m)
+        product = rows.sum(axis=1) / np.sqrt(max(width, 1))
         return Side.of(_inverse_root(squares - product**2), product=product), 0.0
     if measure == "adjusted":
         offset, constant = rows @ mean, float((mean**2).sum())
@@ -90,12 +97,12 @@ class UserRanking(_Ranking):
         super().__init__(trained, matrix, binary=binary)
         self.measure, self.k, self.shrink = measure, k, shrink
         self.columns = transposed(matrix)
-        self.mean = matrix.sum(axis=0) / matrix.shape[0]  # (n_items,)
-        self.side, self.constant = _side(matrix, measure, self.mean)
+        self.means = _means(matrix)
+        self.side, self.constant = _side(matrix, measure, *self.means)
 
     def neighbours(self, inputs: csr_array) -> csr_array:
         """Return (B, n_users) float32 similarities of the k nearest training users."""
-        side, _ = _side(inputs, self.measure, self.mean)
+        side, _ = _side(inputs, self.measure, *self.means)
         return nearest_rows(
             inputs,
             self.columns,
@@ -112,7 +119,7 @@ class UserRanking(_Ranking):
     def contributions(self, inputs: csr_array, items: Ids) -> Array:
         near = self.neighbours(inputs)
         users = near.indices
-        side, _ = _side(inputs, self.measure, self.mean)
+        side, _ = _side(inputs, self.measure, *self.means)
         both = self.matrix[users][:, inputs.indices].toarray()  # (N, J)
         common = np.maximum((both > 0).sum(axis=1, keepdims=True), 1)
         h = inputs.data

@@ -33,6 +33,10 @@ class Seeds(Recipe):
     users: tuple[str, ...] = ()
     n: int = 20
 
+    def __post_init__(self) -> None:
+        if self.n < 0:
+            raise ValueError(f"n = {self.n}: must be at least 0")
+
     def fit(self, train: Dataset, run: Run) -> PopularModel:
         popular = Popular().fit(train, run)
         below = popular.popularity.max(initial=0) + 1.0

@@ -63,6 +63,17 @@ def user_features(blocks: Mapping[str, Array], n: int, used: bool) -> Floats:
     return np.hstack([np.zeros((n, 0), np.float32), *found]).astype(np.float32)
 
 
+def users_told(data: Dataset, rows: Ids, used: bool) -> tuple[Floats, Ids]:
+    """Return user attributes side by side (R, p), and which of these rows is of the user of each
+    event (N,). What derives from a history is as it stood before the event."""
+    if used and data.derivation is not None:
+        starts = range(0, max(1, len(rows)), BATCH)
+        blocks = [as_of(data, rows[at : at + BATCH]).features for at in starts]
+        told = [user_features(of, len(next(iter(of.values()))), True) for of in blocks]
+        return np.concatenate(told), np.arange(len(rows))
+    return user_features(data.user_features, data.n_users, used), data.user[rows]
+
+
 def latent_size(pct: PctModel | None) -> int:
     """Return the length of a PCT vector; 0 without PCT."""
     return 0 if pct is None else pct.item_factors(0)[0].shape[1]

@@ -24,8 +24,9 @@ from m6rec.cache import cache_dir, forget
 from m6rec.checkpoint import hash_of
 from m6rec.config import to_table
 from m6rec.data.dataset import Dataset
+from m6rec.data.query import SEQUENCE
 from m6rec.data.splits import Split, holdout
-from m6rec.metrics import ranked
+from m6rec.metrics import of_ranks, ranked
 from m6rec.models.attribution import integrated_gradients
 from m6rec.models.base import Recipe
 from m6rec.models.encoders import EncoderKind
@@ -33,7 +34,7 @@ from m6rec.models.networks import Hybrid, UserSide, from_state, to_state
 from m6rec.models.networks import Towers as Network
 from m6rec.models.pct import Pct
 from m6rec.models.pct_model import PctModel
-from m6rec.models.tower_inputs import item_features, latents, user_features
+from m6rec.models.tower_inputs import item_features, latents, users_told
 from m6rec.models.tower_objective import Step, objective
 from m6rec.models.two_towers import Inputs, TwoTowers
 from m6rec.text import Name
@@ -57,7 +58,8 @@ class Towers(Recipe):
     encoder: "attention" (SASRec), "gru" (GRU4Rec), "cnn" (NextItNet) or "mlp" (pooled history).
     dim: length of vectors.
     layers, heads, dropout: of the encoder.
-    length: newest items that are encoded.
+    length: newest items that are encoded, of the newest 100 events over all domains, which are
+    what a request carries in order.
     scope: "all" = of one sequence over all domains, "domain" = of the domain that is asked for;
     "auto" = "all", or "domain" where events have an order but no times.
     attributes: whether the towers see attributes and texts.
@@ -122,6 +124,11 @@ class Towers(Recipe):
         for name in ("dim", "layers", "heads", "length", "negatives"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)}: must be at least 1")
+        if self.length > SEQUENCE:
+            raise ValueError(
+                f"length = {self.length}: a request carries the newest {SEQUENCE} events"
+            )
+        of_ranks(self.metric)
         if self.dim % self.heads:
             raise ValueError(f"dim = {self.dim} must be a multiple of heads = {self.heads}")
         if not 0 <= self.dropout < 1 or not 0 <= self.id_dropout < 1:
@@ -184,7 +191,7 @@ class Learner:
         self.phi, self.later = item_features(
             data, run, recipe.attributes, recipe.text_dim, recipe.texts, self.pct
         )
-        self.user_blocks = user_features(data.user_features, data.n_users, recipe.attributes)
+        self.user_blocks, self.told = users_told(data, self.pieces.row, recipe.attributes)
         self.latents = latents(self.pct, data, self.pieces.row)
         row = self.pieces.row
         self.value = standardised(data.weight[row], data.item_domain[self.pieces.item])
@@ -206,7 +213,7 @@ class Learner:
 
     def train_in(self, group: Group, training: Training, split: Split | None = None) -> int:
         """Train, from a checkpoint if the same training was killed."""
-        self.group = group
+        self.group, self.training = group, training
         table = [to_table(replace(self.recipe, training=training)), self.run.seed, self.run.scope]
         pieces, domain = self.pieces, self.data.item_domain
         seen = (pieces.row, pieces.item, pieces.time, pieces.first, pieces.size, domain)
@@ -225,7 +232,7 @@ class Learner:
     def batches(self, epoch: int) -> Iterator[tuple[Batch, np.random.Generator]]:
         """Yield the batches of an epoch, each with the stream that its negatives come from."""
         rng = self.run.rng("epoch", str(epoch))
-        for batch in self.pieces.batches(self.recipe.training.rows(len(self.pieces)), rng):
+        for batch in self.pieces.batches(self.training.rows(len(self.pieces)), rng):
             yield batch, rng
 
     def loss(self, given: tuple[Batch, np.random.Generator]) -> Tensor:
@@ -250,7 +257,7 @@ class Learner:
         states = network.sequence(vectors[inputs] * inside, here(gaps(batch.time)))
         states = states[here(row), here(column)]
         owner = self.pieces.row[place]
-        blocks = self.user_blocks[self.data.user[owner]]
+        blocks = self.user_blocks[self.told[place]]
         steps = []
         for d, (negative, expected) in drawn.items():
             rows = np.flatnonzero(domain == d)

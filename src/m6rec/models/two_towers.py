@@ -66,7 +66,7 @@ class TwoTowers(Model):
         self.average: Floats = state["average"]
         self.width, self.length, self.joint = width, length, joint
         self.attributes, self.pct = attributes, pct
-        self.n_domains = int(state["item_domain"].max(initial=0)) + 1
+        self.n_domains = int(state["sizes"][2])
         self._encoder = encoder_of(texts)
         self._place(vectors, keys, bias)
         if "later/keys" in state:
@@ -119,7 +119,6 @@ class TwoTowers(Model):
         }
         if pct is not None:
             longer._state |= nest("pct", pct.state())
-        longer.n_domains = int(dataset.item_domain.max()) + 1
         longer._append(vectors, keys)
         return longer
 

@@ -34,7 +34,8 @@ class Window(Recipe):
     half_life: days between two events after which a pair counts half; None = time is ignored.
     source, target: how much the events of either item discount a pair.
     k: items kept for each a. scope: "all" = one sequence over all domains, "domain" = one in
-    each; "auto" = "all", or "domain" where events have an order but no times.
+    each; "auto" = "all", or "domain" where events have an order but no times. A request carries
+    the newest 100 events over all domains in order, and no older ones.
     """
 
     kind: ClassVar[str] = "window"

@@ -34,7 +34,7 @@ class Training:
     optimiser: "adam", "adamw" or "sgd" (with momentum 0.9).
     lr: greatest learning rate.
     weight_decay: of the optimiser.
-    schedule: "cosine" falls to 0 at the last epoch.
+    schedule: "cosine" falls from lr at the first epoch towards 0 at the end of the last.
     warmup: steps in which lr rises from 0.
     clip: greatest norm of a step's gradient; 0 = any.
     average: decay, at each step, of a running mean of the weights, which is what is judged and
@@ -63,6 +63,9 @@ class Training:
             given = getattr(self, name)
             if given is not None and given < 1:
                 raise ValueError(f"{name} = {given}: must be at least 1")
+        for name in ("warmup", "clip", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} = {getattr(self, name)}: must be at least 0")
         if self.lr <= 0:
             raise ValueError(f"lr = {self.lr}: must be above 0")
         if not 0 <= self.average < 1:

@@ -60,7 +60,7 @@ class Softmax(torch.autograd.Function):
         own = (positive - top).exp()
         total = scores.sum(dim=1) + own
         ctx.save_for_backward(scores, users, items, own, total)
-        return (total.log() - own.log()).mean()
+        return (total.log() - (positive - top)).mean()
 
     @staticmethod
     def backward(ctx: Any, *slopes: Any) -> tuple[Tensor | None, ...]:
