@@ -27,8 +27,9 @@ from scipy.sparse import csr_array
 
 from m6rec.data.dataset import Dataset
 from m6rec.data.fetch import fetch
+from m6rec.data.holdout import holdout
 from m6rec.data.schema import EventType
-from m6rec.data.splits import Split, holdout, leave_last
+from m6rec.data.splits import Split, leave_last
 from m6rec.evaluation import evaluate
 from m6rec.metrics import ranked
 from m6rec.models.pct import Pct

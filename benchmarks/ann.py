@@ -189,7 +189,7 @@ def fused(n_items: int, out: Path) -> Recommender:
     both = {"even": local, "odd": local}
     parts = [
         {"kind": "pct", "sweeps": 3, "domains": both, "transfer": False},
-        {"kind": "graph", "sweeps": 1},
+        {"kind": "graph", "sweeps": 1, "scope": "auto", "sources": {name: [] for name in both}},
         {"kind": "window"},
         {"kind": "popular"},
     ]

@@ -22,9 +22,10 @@ from ratings import DATA as RATINGS
 from m6rec import config
 from m6rec.data.attributes import Attributes
 from m6rec.data.fetch import fetch
+from m6rec.data.holdout import holdout
 from m6rec.data.prepare import Prepared, prepare
 from m6rec.data.schema import DataConfig
-from m6rec.data.splits import Split, holdout, leave_last
+from m6rec.data.splits import Split, leave_last
 from m6rec.evaluation import evaluate
 from m6rec.models.base import Recipe
 from m6rec.models.compose import Blend

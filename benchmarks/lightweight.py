@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from m6rec.data.dataset import Dataset
-from m6rec.data.splits import Split, holdout
+from m6rec.data.holdout import holdout
+from m6rec.data.splits import Split
 from m6rec.evaluation import evaluate
 from m6rec.export import replaced
 from m6rec.models.base import Model

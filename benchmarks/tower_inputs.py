@@ -16,7 +16,7 @@ import datasets
 import numpy as np
 from fusion import demo
 
-from m6rec.data.splits import holdout
+from m6rec.data.holdout import holdout
 from m6rec.models.pct import Pct
 from m6rec.models.towers import Learner, Towers
 from m6rec.tracking import Run

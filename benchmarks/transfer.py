@@ -20,7 +20,8 @@ from pathlib import Path
 import datasets
 import numpy as np
 
-from m6rec.data.splits import Split, holdout
+from m6rec.data.holdout import holdout
+from m6rec.data.splits import Split
 from m6rec.evaluation import Rows, evaluate
 from m6rec.models.base import Recipe
 from m6rec.models.fallback import Fallback

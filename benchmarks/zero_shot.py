@@ -30,8 +30,9 @@ from fusion import demo
 from m6rec.arrays import Ids, Scores, State
 from m6rec.compiled import threads
 from m6rec.data.dataset import Dataset
+from m6rec.data.holdout import holdout
 from m6rec.data.query import Query
-from m6rec.data.splits import Split, cold_item, holdout
+from m6rec.data.splits import Split, cold_item
 from m6rec.evaluation import Rows, evaluate
 from m6rec.models.base import Model, Recipe
 from m6rec.models.compose import Blend

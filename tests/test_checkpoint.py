@@ -11,7 +11,7 @@ import pytest
 
 from m6rec import checkpoint, pipeline
 from m6rec.checkpoint import NOWHERE, Checkpoint, Saved
-from m6rec.data.splits import holdout
+from m6rec.data.holdout import holdout
 from m6rec.experiment import load
 from m6rec.models import transfer
 from m6rec.models.blocks import Side

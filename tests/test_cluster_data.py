@@ -23,8 +23,8 @@ from m6rec.cluster import ddp, nodes
 from m6rec.cluster import prepare as preparing
 from m6rec.cluster import score as scoring
 from m6rec.cluster import tune as searching
+from m6rec.data.holdout import holdout
 from m6rec.data.prepare import Prepared, prepare
-from m6rec.data.splits import holdout
 from m6rec.errors import ConfigError, DataError, QueryError
 from m6rec.experiment import Experiment, load
 from m6rec.models.towers import Learner, Towers

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
+from m6rec.data.holdout import holdout
 from m6rec.data.query import ACTIVITY_NAMES
-from m6rec.data.splits import Split, holdout
+from m6rec.data.splits import Split
 from m6rec.errors import ConfigError
 from m6rec.metrics import ranked
 from m6rec.models import fusion

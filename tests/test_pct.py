@@ -9,8 +9,9 @@ import pytest
 
 from m6rec.data.behaviour import Behaviour
 from m6rec.data.dataset import Dataset
+from m6rec.data.holdout import holdout
 from m6rec.data.schema import Domain, EventType, FeatureTables
-from m6rec.data.splits import Split, cold_user, holdout
+from m6rec.data.splits import Split, cold_user
 from m6rec.errors import ConfigError
 from m6rec.models import pct
 from m6rec.models.entries import Events
@@ -352,21 +353,24 @@ def test_a_domain_without_a_rating_abstains() -> None:
 
 
 def test_noise_hides_no_source_that_helps() -> None:
-    data = bare(world(n_users=300))
-    rng = np.random.default_rng(3)
-    data = data.take((data.item < 20) | (rng.random(len(data)) < 0.35))
-    noisy = Dataset.build(
-        user=np.r_[data.user, np.repeat(np.arange(300), 10)],
-        item=np.r_[data.item, 40 + rng.integers(0, 40, 3000)],
-        users=data.users,
-        items=80,
-        domains=(*data.domains, Domain(name="noise")),
-        item_domain=np.r_[data.item_domain, np.full(40, 2)],
-        ordered=False,
-    )
-    given = {"films": OPTIONS["films"], "noise": OPTIONS["films"]}
-    learned = Pct(dim=8, domains=given).choose(holdout(noisy, rng), Run()).domains["books"]
-    assert learned.omega.keys() == {"films"}
+    heard = 0
+    for seed in range(4):
+        data, rng = bare(world(n_users=300, seed=seed)), np.random.default_rng(seed)
+        data = data.take((data.item < 20) | (rng.random(len(data)) < 0.35))
+        noisy = Dataset.build(
+            user=np.r_[data.user, np.repeat(np.arange(300), 10)],
+            item=np.r_[data.item, 40 + rng.integers(0, 40, 3000)],
+            users=data.users,
+            items=80,
+            domains=(*data.domains, Domain(name="noise")),
+            item_domain=np.r_[data.item_domain, np.full(40, 2)],
+            ordered=False,
+        )
+        given = {"films": OPTIONS["films"], "noise": OPTIONS["films"]}
+        learned = Pct(dim=8, domains=given).choose(holdout(noisy, rng), Run()).domains["books"]
+        assert "films" in learned.omega
+        heard += "noise" in learned.omega
+    assert heard <= 2  # it may, beside films, by chance
 
 
 def test_some_rows_of_a_history_in_any_order() -> None:

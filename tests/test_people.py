@@ -10,9 +10,10 @@ import pytest
 
 from m6rec import config
 from m6rec.data.dataset import Dataset
+from m6rec.data.holdout import holdout
 from m6rec.data.prepare import Prepared, prepare
 from m6rec.data.schema import DataConfig
-from m6rec.data.splits import Split, SplitConfig, holdout, make_split
+from m6rec.data.splits import Split, SplitConfig, make_split
 from m6rec.evaluation import evaluate
 from m6rec.explanation import Ties
 from m6rec.models.base import Model, Recipe

@@ -10,8 +10,9 @@ from scipy.sparse import csr_array
 
 from m6rec.arrays import State
 from m6rec.data.dataset import Dataset
+from m6rec.data.holdout import holdout
 from m6rec.data.schema import Domain, EventType
-from m6rec.data.splits import Split, holdout
+from m6rec.data.splits import Split
 from m6rec.data.vocab import Vocab
 from m6rec.models.base import Model, Recipe
 from m6rec.models.compose import WORDS, BlendModel

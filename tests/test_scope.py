@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from m6rec.data.dataset import Dataset
+from m6rec.data.holdout import holdout
 from m6rec.data.schema import Domain
-from m6rec.data.splits import holdout
 from m6rec.data.vocab import Vocab
 from m6rec.errors import ConfigError
 from m6rec.models.base import Embeds, Reaches, Recipe
@@ -60,11 +60,12 @@ def told(noise: bool = True, mixed: bool = False) -> Dataset:
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=IDS)
 def test_what_helps_is_heard_and_noise_is_not(recipe: Any) -> None:
-    data = told()
-    model = recipe.fit(data, Run(threads=1))
-    sources = model.recipe.sources
-    assert sources["books"] == ("films",)
-    assert "noise" not in sources["films"]
+    data, heard = told(), 0
+    for seed in range(4):
+        sources = recipe.fit(data, Run(seed=seed, threads=1)).recipe.sources
+        assert "films" in sources["books"]
+        heard += ("noise" in sources["books"]) + ("noise" in sources["films"])
+    assert heard <= 1  # of 8, by a chance of one in twenty each
 
 
 @pytest.mark.parametrize("mixed", [False, True])

@@ -9,8 +9,8 @@ import numpy as np
 
 from m6rec.arrays import Ids, Scores, State
 from m6rec.data.dataset import Dataset
+from m6rec.data.holdout import holdout
 from m6rec.data.query import Query
-from m6rec.data.splits import holdout
 from m6rec.models.base import Model, Recipe
 from m6rec.models.graph import Graph
 from m6rec.models.linear import GRID, Linear

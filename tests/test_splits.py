@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from m6rec.config import from_table
 from m6rec.data import splits
 from m6rec.data.dataset import Dataset
+from m6rec.data.holdout import holdout
 from m6rec.data.schema import Domain
-from m6rec.data.splits import Kind, Split, SplitConfig, holdout, make_split
+from m6rec.data.splits import Kind, Split, SplitConfig, make_split
 from m6rec.data.vocab import Vocab
 from m6rec.errors import ConfigError, DataError
+from world import world
 
 DOMAINS = (Domain(name="films"), Domain(name="books"))
 
@@ -187,7 +189,7 @@ def test_holdout_covers_cold_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
     cells = {(u, d) for u in range(400) for d in (0, 1)}
     left = set(zip(split.train.user.tolist(), (split.train.item % 2).tolist(), strict=True))
     assert 20 <= len(cells - left) <= 80
-    monkeypatch.setattr(splits, "LEAST", 0)
+    monkeypatch.setattr("m6rec.data.holdout.LEAST", 0)
     bounded = holdout(data, rng, cold_users=0.1, cold_items=0.05, max_events=40)
     assert 20 <= len(bounded.test) <= 120
 
@@ -196,7 +198,7 @@ def test_holdout_covers_cold_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_bound_leaves_small_domains_enough(
     monkeypatch: pytest.MonkeyPatch, ordered: bool
 ) -> None:
-    monkeypatch.setattr(splits, "LEAST", 50)
+    monkeypatch.setattr("m6rec.data.holdout.LEAST", 50)
     large, small = np.repeat(np.arange(4000), 5), np.repeat(np.arange(200), 5)
     data = Dataset.build(
         user=np.r_[large, small], item=np.r_[np.arange(20_000) % 90, 90 + np.arange(1000) % 10],
@@ -293,3 +295,27 @@ def test_mistakes_are_named() -> None:
         from_table(SplitConfig, {"kind": "target-domain"}, "split")
     with pytest.raises(ConfigError, match="fraction = 0"):
         from_table(SplitConfig, {"fraction": 0}, "split")
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_a_further_domain_changes_no_holdout_of_the_others(ordered: bool) -> None:
+    data = world(ordered=ordered)
+    rng = np.random.default_rng(1)
+    more = Dataset.build(
+        user=np.r_[data.user, rng.integers(0, 120, 500)],
+        item=np.r_[data.item, 40 + rng.integers(0, 10, 500)],
+        time=np.r_[data.time, rng.integers(data.now, size=500)] if ordered else None,
+        users=data.users,
+        items=50,
+        domains=(*data.domains, Domain(name="guest")),
+        item_domain=np.r_[data.item_domain, np.full(10, 2, np.int16)],
+        ordered=ordered,
+        item_attributes={"group": np.r_[data.item_attributes["group"], np.zeros((10, 4))]},
+    )  # fmt: skip
+    found = []
+    for each in (data, more):
+        test = holdout(each, np.random.default_rng(0), cold_users=0).test
+        inside = test.item < 40
+        found.append(set(zip(test.user[inside].tolist(), test.item[inside].tolist(), strict=True)))
+    assert found[0] == found[1]
+    assert len(found[0]) > 50

@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 from m6rec.arrays import Array
 
 Function = Callable[..., Any]
+WORTH = 2_000_000  # multiplications from which a second thread is worth it
 
 
 def compiled(**options: Any) -> Callable[[Function], Function]:
@@ -23,8 +24,11 @@ def compiled(**options: Any) -> Callable[[Function], Function]:
 
 
 @contextmanager
-def threads(n: int) -> Iterator[None]:
-    """Let numba and BLAS use n threads inside the block, as far as the machine has them."""
+def threads(n: int, work: float = np.inf) -> Iterator[None]:
+    """Let numba and BLAS use n threads inside the block, as far as the machine has them; one,
+    where a pass over the data is so little work (multiplications) that they would mostly wait for
+    each other, for milliseconds where other processes want the cores."""
+    n = n if work >= WORTH else 1
     before = numba.get_num_threads()
     most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
     numba.set_num_threads(max(1, min(n, most)))

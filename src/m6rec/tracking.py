@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -15,8 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from m6rec.cores import cores
 from m6rec.pool import HERE, Pool
 from m6rec.trackers import Tracker
+
+LINES = 30  # seconds between two lines of a stage where stderr is no terminal
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Run:
     """
 
     seed: int = 0
-    threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    threads: int = field(default_factory=cores)
     bars: bool = False
     log_file: Path | None = None
     trackers: tuple[Tracker, ...] = ()
@@ -84,7 +86,7 @@ class Run:
             if stage not in self._told:
                 self._told.add(stage)
                 console.print(stage, markup=False, highlight=False)
-            yield lambda n: None
+            yield _lines(console, stage, total)
             return
         columns = (
             TextColumn("{task.description:<28}"),
@@ -95,3 +97,19 @@ class Run:
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task(stage, total=total)
             yield lambda n: bar.advance(task, n)
+
+
+def _lines(console: Any, stage: str, total: int) -> Callable[[int], None]:
+    """Return what takes steps of a stage and says now and then how far it is."""
+    began = told = time.monotonic()
+    done = 0
+
+    def advance(n: int) -> None:
+        nonlocal told, done
+        done, now = done + n, time.monotonic()
+        if now - told >= LINES:
+            told = now
+            line = f"{stage}: {done:,} of {total:,} after {now - began:.0f} s"
+            console.print(line, markup=False, highlight=False)
+
+    return advance

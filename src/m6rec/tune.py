@@ -11,8 +11,9 @@ import numpy as np
 import tomli_w
 
 from m6rec import config
+from m6rec.data.holdout import holdout
 from m6rec.data.prepare import Prepared, prepare
-from m6rec.data.splits import Split, holdout
+from m6rec.data.splits import Split
 from m6rec.errors import ConfigError
 from m6rec.evaluation import evaluate
 from m6rec.experiment import Experiment, Range

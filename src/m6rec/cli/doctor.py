@@ -17,6 +17,7 @@ import typer
 
 from m6rec.cli import show
 from m6rec.cli.data import Json
+from m6rec.cores import cores
 
 EXAMPLES = show.examples(
     "m6rec doctor", "m6rec doctor --json", "m6rec doctor --server http://127.0.0.1:8088"
@@ -145,13 +146,12 @@ def _threads() -> str:
     import numpy  # noqa: F401  (loads the BLAS that is looked at)
     from threadpoolctl import threadpool_info
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     blas = {
         f"{lib['internal_api']} {lib['version']} × {lib['num_threads']}"
         for lib in threadpool_info()
         if lib.get("user_api") == "blas"
     }
-    return f"{cores} cores; BLAS {', '.join(sorted(blas)) or 'unknown'}"
+    return f"{cores()} cores; BLAS {', '.join(sorted(blas)) or 'unknown'}"
 
 
 def _kernels() -> str:

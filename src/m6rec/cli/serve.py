@@ -15,6 +15,7 @@ import typer
 
 from m6rec.cli import show
 from m6rec.cli.ask import Which
+from m6rec.cores import cores
 from m6rec.errors import ConfigError
 
 SERVE = show.examples(
@@ -88,7 +89,7 @@ def serve(
     from m6rec.serving.settings import Settings
     from m6rec.store import Store
 
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    threads = max(1, cores() // workers)
     settings = Settings(
         run=run, rival=rival, share=share, store=store, rate=rate, threads=threads,
         log=log, requests=requests, opinion=opinion, candidates=candidates,

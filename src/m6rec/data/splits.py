@@ -15,9 +15,6 @@ from m6rec.data.dataset import Dataset
 from m6rec.data.vocab import Vocab
 from m6rec.errors import ConfigError, DataError, suggestion
 
-WORDED = 600  # users with words that a holdout has at least, if that is no more than a third
-LEAST = 3_000  # events of a domain that a bounded holdout has, of all that it would have unbounded
-
 Kind = Literal[
     "temporal", "leave-last", "random", "k-fold", "cold-user", "cold-item", "target-domain"
 ]
@@ -133,7 +130,7 @@ def leave_last(dataset: Dataset, n: int = 1, per: Literal["user", "domain"] = "u
             '[split] kind = "leave-last": the data has no times; say ordered = true if rows '
             'stand oldest first, or use kind = "random"'
         )
-    from_end, size = _places(_cell(dataset) if per == "domain" else dataset.user)
+    from_end, size = places(cells(dataset) if per == "domain" else dataset.user)
     return Split.by_mask(dataset, (from_end <= n) & (size > n))
 
 
@@ -141,12 +138,12 @@ def random(dataset: Dataset, fraction: float, rng: np.random.Generator) -> Split
     """Hold out exactly this share of the events."""
     held = np.zeros(len(dataset), np.bool_)
     held[rng.permutation(len(dataset))[: round(fraction * len(dataset))]] = True
-    return Split.by_mask(dataset, _by_link(dataset, held))
+    return Split.by_mask(dataset, by_link(dataset, held))
 
 
 def folds(dataset: Dataset, k: int, rng: np.random.Generator) -> list[Split]:
     """Return k splits; each event is in the test of exactly one."""
-    fold = _by_link(dataset, rng.permutation(np.arange(len(dataset)) % k))
+    fold = by_link(dataset, rng.permutation(np.arange(len(dataset)) % k))
     return [Split.by_mask(dataset, fold == f) for f in range(k)]
 
 
@@ -158,12 +155,12 @@ def cold_user(
     Each of them keeps at least one event as an answer; where data has no order, the context is
     drawn at random.
     """
-    chosen = _some(np.unique(dataset.user), fraction, rng, dataset.n_users)[dataset.user]
+    chosen = some_of(np.unique(dataset.user), fraction, rng, dataset.n_users)[dataset.user]
     order = np.arange(len(dataset))
     if not dataset.ordered:
         order = np.lexsort((rng.random(len(dataset)), dataset.user))
     from_end = np.empty(len(dataset), np.int64)
-    from_end[order], size = _places(dataset.user)
+    from_end[order], size = places(dataset.user)
     kept = np.minimum(np.ceil(context * size), size - 1)
     seen = chosen & (from_end > size - kept)
     asked, known = chosen & ~seen, np.ones(len(dataset), np.bool_)
@@ -178,7 +175,7 @@ def cold_user(
 
 def cold_item(dataset: Dataset, fraction: float, rng: np.random.Generator) -> Split:
     """Hold out all events of a share of the items."""
-    chosen = _some(np.unique(dataset.item), fraction, rng, dataset.n_items)
+    chosen = some_of(np.unique(dataset.item), fraction, rng, dataset.n_items)
     return Split.by_mask(dataset, chosen[dataset.item])
 
 
@@ -195,7 +192,7 @@ def target_domain(
         )
     inside = dataset.item_domain[dataset.item] == code
     both = np.intersect1d(dataset.user[inside], dataset.user[~inside])
-    chosen = _some(both, fraction, rng, dataset.n_users)
+    chosen = some_of(both, fraction, rng, dataset.n_users)
     return Split.by_mask(dataset, inside & chosen[dataset.user])
 
 
@@ -256,110 +253,18 @@ def without_repeats(split: Split) -> Split:
     return Split(train=split.train, test=split.test.take(~repeat), context=split.context)
 
 
-def holdout(
-    train: Dataset,
-    rng: np.random.Generator,
-    *,
-    fraction: float = 0.1,
-    cold_users: float = 0.05,
-    cold_items: float = 0.02,
-    max_events: int = 200_000,
-) -> Split:
-    """Carve a holdout from train, on which λ, ω, calibration and early stopping are chosen.
-
-    Ordered data holds out the newest event of users in each of their domains, unordered data
-    random events; about ``fraction`` of all and at most about ``max_events``, but as many as
-    LEAST of a domain of which that leaves fewer. No user loses their only event that way. So that
-    cold buckets are learned too, all events in one domain of ``cold_users`` of the users with
-    several domains are held, and all events of ``cold_items`` of the items where items have text
-    or attributes (each at most a quarter of the bound). Users who come with words are held whole,
-    so that they are asked with nothing but their words: about ``fraction`` of them, more where
-    that are few, but no more than a third.
-    Never empty on either side; raises DataError where train has fewer than two events.
-    """
-    n = len(train)
-    if n < 2:
-        raise DataError(f"train has {n} events; at least 2 are needed to hold some out")
-    domain = train.item_domain[train.item]
-    if train.ordered:
-        newest = _places(_cell(train))[0] == 1
-        share = _shares(domain[newest], train.n_domains, fraction * n, max_events)
-        held = newest & (rng.random(train.n_users)[train.user] < share[domain])
-    else:
-        share = _shares(domain, train.n_domains, fraction * n, max_events)
-        held = _by_link(train, rng.random(n) < share[domain])
-    held = _leave_one(train, held)
-    quarter = max_events / 4 / n
-    if train.n_domains > 1 and cold_users:
-        held |= _cold_users(train, min(cold_users, quarter), rng)
-    if cold_items and (train.item_features or train.item_text is not None):
-        held |= (rng.random(train.n_items) < min(cold_items, quarter))[train.item]
-    if train.worded.any():
-        held |= _worded(train, fraction, max_events, rng)[train.user]
-    if not held.any() or held.all():  # then the newest event of the busiest user
-        from_end, size = _places(train.user)
-        held = np.zeros(n, np.bool_)
-        held[np.argmax(np.where(from_end == 1, size, 0))] = True
-    return Split.by_mask(train, held)
-
-
-def familiar(split: Split) -> Split:
-    """Return the split with only the test events of items that have events in train; as it is
-    where there are none. For what is learned of ordinary requests: a holdout holds all events of
-    some items, so that there these are asked for much more often than new items ever are."""
-    test = split.test
-    known = np.bincount(split.train.item, minlength=split.train.n_items)[test.item] > 0
-    return replace(split, test=test.take(known)) if known.any() else split
-
-
-def _shares(domain: Ids, n_domains: int, wanted: float, most: float) -> Array:
-    """(D,) what share of the events (N,) of each domain is to be held so that ``wanted`` are, or
-    ``most`` and what small domains need."""
-    n = len(domain)
-    there = np.maximum(1, np.bincount(domain, minlength=n_domains))
-    thin = np.maximum(min(wanted, most) / n, LEAST / there)
-    return np.minimum(1.0, np.minimum(wanted / n, thin))
-
-
-def _by_link(dataset: Dataset, drawn: Array) -> Array:
+def by_link(dataset: Dataset, drawn: Array) -> Array:
     """(N,) what was drawn for each event, the same for both directions of a link."""
     return drawn if dataset.links is None else drawn[dataset.links]
 
 
-def _worded(train: Dataset, fraction: float, most: int, rng: np.random.Generator) -> Mask:
-    """(n_users,) users with words and events that are held whole."""
-    asked = np.unique(train.user[train.worded[train.user]])
-    n = min(max(fraction * len(asked), WORDED), len(asked) / 3, most)
-    return _some(asked, n / max(1, len(asked)), rng, train.n_users)
-
-
-def _leave_one(train: Dataset, held: Mask) -> Mask:
-    """Release the oldest event of every user who would lose all of theirs."""
-    left = np.bincount(train.user[~held], minlength=train.n_users)
-    emptied = left[train.user] == 0
-    from_end, size = _places(train.user)
-    kept: Mask = held & ~(emptied & (from_end == size))
-    return kept
-
-
-def _cold_users(train: Dataset, share: float, rng: np.random.Generator) -> Mask:
-    """(N,) all events in one random domain of a share of the users with several."""
-    domain = train.item_domain[train.item]
-    active = np.zeros((train.n_users, train.n_domains), np.bool_)
-    active[train.user, domain] = True
-    chosen = (active.sum(axis=1) > 1) & (rng.random(train.n_users) < share)
-    lost = np.where(active, rng.random(active.shape), -1.0).argmax(axis=1)
-    held: Mask = chosen[train.user] & (domain == lost[train.user])
-    return held
-
-
-def _cell(dataset: Dataset) -> Ids:
+def cells(dataset: Dataset) -> Ids:
     """(N,) code of the (user, domain) of each event."""
     domain = dataset.item_domain[dataset.item]
     return dataset.user.astype(np.int64) * dataset.n_domains + domain
 
 
-def _places(group: Ids) -> tuple[Ids, Ids]:
+def places(group: Ids) -> tuple[Ids, Ids]:
     """Place of each row from the end of its group (1 = newest), and the size of the group."""
     order = np.argsort(group, kind="stable")
     sizes = np.bincount(np.cumsum(np.r_[True, np.diff(group[order]) != 0]) - 1, minlength=0)
@@ -370,7 +275,7 @@ def _places(group: Ids) -> tuple[Ids, Ids]:
     return from_end, of_row
 
 
-def _some(codes: Ids, fraction: float, rng: np.random.Generator, n: int) -> Mask:
+def some_of(codes: Ids, fraction: float, rng: np.random.Generator, n: int) -> Mask:
     """(n,) mask of a random share of these codes, at least one."""
     mask = np.zeros(n, np.bool_)
     mask[rng.permutation(codes)[: max(1, round(fraction * len(codes)))]] = True

@@ -13,8 +13,9 @@ from scipy.sparse import csr_array
 from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State, nest, unnest
 from m6rec.compiled import threads
 from m6rec.data.dataset import Dataset
+from m6rec.data.holdout import holdout
 from m6rec.data.query import Query, activity_bucket
-from m6rec.data.splits import Split, holdout
+from m6rec.data.splits import Split
 from m6rec.metrics import of_ranks
 from m6rec.models import fusion
 from m6rec.models.base import Hears, Model, Reads, Reason, Recipe, heard, updated

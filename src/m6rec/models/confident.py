@@ -11,8 +11,9 @@ from scipy.sparse import csr_array
 
 from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State, nest, unnest
 from m6rec.data.dataset import Dataset
+from m6rec.data.holdout import familiar, holdout
 from m6rec.data.query import Query
-from m6rec.data.splits import Split, familiar, holdout
+from m6rec.data.splits import Split
 from m6rec.models.additive import Reasons
 from m6rec.models.base import Explains, Model, Reads, Recipe, heard, updated
 from m6rec.tracking import Run

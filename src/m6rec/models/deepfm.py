@@ -21,7 +21,8 @@ from torch import Tensor
 from m6rec.arrays import Array, Floats, Ids, State
 from m6rec.data.dataset import Dataset
 from m6rec.data.derived import as_of
-from m6rec.data.splits import Split, holdout
+from m6rec.data.holdout import holdout
+from m6rec.data.splits import Split
 from m6rec.metrics import of_ranks, ranked
 from m6rec.models.base import Recipe
 from m6rec.models.deepfm_model import DeepFMModel, Scale, deviation, names_of

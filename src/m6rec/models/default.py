@@ -10,7 +10,8 @@ import numpy as np
 
 from m6rec.arrays import State
 from m6rec.data.dataset import Dataset
-from m6rec.data.splits import Split, holdout
+from m6rec.data.holdout import holdout
+from m6rec.data.splits import Split
 from m6rec.metrics import of_ranks
 from m6rec.models.base import Recipe
 from m6rec.models.compose import Blend, Rows, Table, check_share

@@ -14,8 +14,9 @@ from scipy.sparse import csr_array
 from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State
 from m6rec.compiled import threads
 from m6rec.data.dataset import Dataset
+from m6rec.data.holdout import holdout
 from m6rec.data.query import Query
-from m6rec.data.splits import Split, holdout
+from m6rec.data.splits import Split
 from m6rec.models import scope
 from m6rec.models.additive import (
     Additive,

@@ -14,8 +14,9 @@ from torch.nn import functional
 
 from m6rec.arrays import Floats, Ids, Mask, Scores, State, nest, unnest
 from m6rec.data.dataset import Dataset
+from m6rec.data.holdout import holdout
 from m6rec.data.query import Query
-from m6rec.data.splits import Split, holdout
+from m6rec.data.splits import Split
 from m6rec.models.additive import Reasons
 from m6rec.models.base import Model, Reason, Recipe
 from m6rec.models.kernels import row_of

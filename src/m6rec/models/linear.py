@@ -13,7 +13,8 @@ from scipy.sparse import csr_array, hstack
 from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State, nest, unnest
 from m6rec.compiled import threads
 from m6rec.data.dataset import Dataset
-from m6rec.data.splits import Split, holdout
+from m6rec.data.holdout import holdout
+from m6rec.data.splits import Split
 from m6rec.errors import ConfigError
 from m6rec.models import scope
 from m6rec.models.additive import Additive, n_items_of, trained_items, training_matrix

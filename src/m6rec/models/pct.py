@@ -29,7 +29,8 @@ from m6rec.checkpoint import NOWHERE, Checkpoint, Saved
 from m6rec.compiled import threads
 from m6rec.config import to_table
 from m6rec.data.dataset import Dataset
-from m6rec.data.splits import Split, holdout
+from m6rec.data.holdout import holdout
+from m6rec.data.splits import Split
 from m6rec.models import bayes
 from m6rec.models.base import Recipe
 from m6rec.models.bayes import Bayes
@@ -110,7 +111,7 @@ class Pct(Recipe):
             return phi if data.derivation is None else item_features(fixed, data, quiet)[0]
 
         told_of = cache(lambda r: told(holdouts(r).train))
-        with threads(run.threads):
+        with threads(run.threads, len(split.train) * self.dim):
             phi, _ = item_features(fixed, split.train, run)
             test = split.test.user, split.test.item, split.test.weight
             checkpoint = checkpoint_of("choose", fixed, split.train, phi, run, *test)
@@ -141,7 +142,7 @@ class Pct(Recipe):
         if not self.settled(train):
             return self.choose(holdout(train, run.rng("holdout")), run).fit(train, run)
         fixed = replace(self, encoder=plain(self.encoder))
-        with threads(run.threads):
+        with threads(run.threads, len(train) * self.dim):
             phi, encoder = item_features(fixed, train, run)
             checkpoint = checkpoint_of("fit", fixed, train, phi, run)
             model = fit(fixed, train, run, phi, saved=Saved(checkpoint))

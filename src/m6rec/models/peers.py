@@ -10,8 +10,9 @@ from scipy.sparse import coo_array, csr_array
 
 from m6rec.arrays import Array, Ids, Mask, Scores, State
 from m6rec.data.dataset import Dataset
+from m6rec.data.holdout import holdout
 from m6rec.data.query import Query
-from m6rec.data.splits import Split, holdout
+from m6rec.data.splits import Split
 from m6rec.models.additive import Additive, power, trained_items, training_matrix
 from m6rec.models.base import Recipe
 from m6rec.models.kernels import compact, row_of, times

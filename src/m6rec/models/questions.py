@@ -12,8 +12,9 @@ from scipy.sparse import csr_array, vstack
 
 from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State, nest, unnest
 from m6rec.data.dataset import Dataset
+from m6rec.data.holdout import familiar, holdout
 from m6rec.data.query import Query
-from m6rec.data.splits import Split, familiar, holdout
+from m6rec.data.splits import Split
 from m6rec.metrics import ranked
 from m6rec.models.additive import Reasons
 from m6rec.models.base import Model, Reason, Recipe

@@ -11,7 +11,8 @@ import numpy as np
 
 from m6rec.arrays import Array, Mask, State, unnest
 from m6rec.data.dataset import Dataset
-from m6rec.data.splits import Split, holdout
+from m6rec.data.holdout import holdout
+from m6rec.data.splits import Split
 from m6rec.errors import ConfigError
 from m6rec.models.base import Recipe
 from m6rec.models.grouped import Domains, Grouped, grouped

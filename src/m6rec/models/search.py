@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from m6rec.arrays import Mask
 from m6rec.data.splits import Split
@@ -79,13 +80,15 @@ def quality(model: Model, split: Split, run: Run, among: Mask | None = None) -> 
     if len(users) > ASKED:
         users = np.sort(run.rng("search").choice(users, ASKED, replace=False))
     allowed = ~(train.hidden | train.explicit)
-    if among is not None:
-        allowed &= among
+    items = None if among is None else np.flatnonzero(among)
+    if items is not None:
+        targets, allowed = csr_array(targets[:, items]), allowed[items]
     values = [np.zeros(0)]
     for start in range(0, len(users), BATCH):
         some = users[start : start + BATCH]
         query = split.context.query(some)
-        rows = ranked(model.score(query), targets[some], query.seen, allowed)
+        seen = query.seen if items is None else csr_array(query.seen[:, items])
+        rows = ranked(model.score(query, items), csr_array(targets[some]), seen, allowed)
         values.append(rows.metric("ndcg@20"))
     found = np.concatenate(values)
     return float(np.nanmean(found)) if np.isfinite(found).any() else 0.0

@@ -24,8 +24,9 @@ from m6rec.cache import cache_dir, forget
 from m6rec.checkpoint import hash_of
 from m6rec.config import to_table
 from m6rec.data.dataset import Dataset
+from m6rec.data.holdout import holdout
 from m6rec.data.query import SEQUENCE
-from m6rec.data.splits import Split, holdout
+from m6rec.data.splits import Split
 from m6rec.metrics import of_ranks, ranked
 from m6rec.models.attribution import integrated_gradients
 from m6rec.models.base import Recipe

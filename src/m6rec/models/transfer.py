@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,8 @@ STRENGTHS = (  # reg, nu
     (0.05, 1.0), (0.2, 1.0), (0.5, 1.0), (0.3, 0.7), (1.0, 0.7), (0.7, 0.5), (2.0, 0.5), (5.0, 0.5),
 )  # fmt: skip
 SHARED = ((1.0, 1.0), (0.3, 1.0), (0.1, 1.0), (1.0, 2.0))  # ω, and reg beside the one alone
-SINGLE = 0.3  # ω at which a source is tried by itself: 1 hides one that is to be trusted a little
+SINGLES = (0.3, 0.1)  # ω at which a source is tried by itself; 1 hides what is trusted a little
+MISSED = 1.0  # standard errors that it must cost to leave a source out of several
 ALPHAS = (0.05, 0.2, 0.5)
 METRIC = "ndcg@100"  # of a judge
 ASKED = 512  # requests at once
@@ -84,11 +86,11 @@ def choose(
     attempt gives is kept.
     First each domain alone: (reg, nu), then alpha. Then, where there are several, its likeliest
     sources one by one: what does not help by itself must not hide what does. Then ω of the others,
-    all alike, then each left out in turn. ω > 0 is kept only where the paired gain over standing
-    alone exceeds ``SURE`` standard errors: transfer is never forced where it hurts. Elsewhere
-    sources inform only users without history in the domain, and only if users fare better by
-    them, their own history in the domain being kept from the model, than by popularity; again by
-    ``SURE`` standard errors.
+    all alike, then each left out in turn, and for good unless it is missed. ω > 0 is kept only
+    where the paired gain over standing alone exceeds ``SURE`` standard errors: transfer is never
+    forced where it hurts. Elsewhere sources inform only users without history in the domain, and
+    only if users fare better by them, their own history in the domain being kept from the model,
+    than by popularity; again by ``SURE`` standard errors.
     """
     train = holdouts(0).train
     names = [d.name for d in train.domains]
@@ -99,15 +101,17 @@ def choose(
         return best
     court = Court(holdouts, fit, run, saved)
 
-    def attempt(candidates: Options) -> None:
-        """Try the candidates of all domains at once; keep each that is better in its domain."""
+    def attempt(candidates: Options, least: float = 0.0) -> None:
+        """Try the candidates of all domains at once; keep each that is better in its domain, by
+        more than so many standard errors."""
         open_ = {n: c for n, c in candidates.items() if n not in given and c != best[n]}
         for name, found in court.values(best, open_).items():
-            if court.gain(name, found, values[name]) > 0:
+            if court.gain(name, found, values[name]) > least:
                 best[name], values[name] = open_[name], found
         run.log(options={n: to_table(open_[n]) for n in open_})
 
-    with run.progress("options", 1 + len(steps) + len(SHARED) + 2 * SOURCES) as advance:
+    total = 1 + len(steps) + len(SHARED) + SOURCES * (len(SINGLES) + 1)
+    with run.progress("options", total) as advance:
         values = court.values(best, {n: best[n] for n in names if n not in given})
         advance(1)
         for changes in steps:
@@ -116,11 +120,13 @@ def choose(
         if any(sources.values()):
             lonely = dict(best)
             helping: dict[str, list[str]] = {n: [] for n in names}
-            for place in range(SOURCES):
+            for place, omega in product(range(SOURCES), SINGLES):
                 single = {
-                    n: replace(lonely[n], omega={sources[n][place]: SINGLE})
+                    n: replace(lonely[n], omega={sources[n][place]: omega})
                     for n in names
-                    if n not in given and len(sources[n]) > max(1, place)
+                    if n not in given
+                    and len(sources[n]) > max(1, place)
+                    and sources[n][place] not in helping[n]
                 }
                 for n, found in (court.values(lonely, single) if single else {}).items():
                     if court.gain(n, found, values[n]) > 0:
@@ -147,7 +153,7 @@ def choose(
                     best[n], values[n] = candidate, found
             for place in range(SOURCES):
                 without = {n: left_out(best[n], tested[n], place) for n in names}
-                attempt({n: c for n, c in without.items() if c.omega})
+                attempt({n: c for n, c in without.items() if c.omega}, -MISSED)
                 advance(1)
             cold = {
                 n: replace(best[n], omega=dict.fromkeys(tested[n] or sources[n], 1.0), warm=False)
