@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from m6rec.config import from_table
 from m6rec.data import splits
 from m6rec.data.dataset import Dataset
-from m6rec.data.holdout import holdout
+from m6rec.data.holdout import familiar, holdout
 from m6rec.data.schema import Domain
 from m6rec.data.splits import Kind, Split, SplitConfig, make_split
 from m6rec.data.vocab import Vocab
@@ -274,7 +274,7 @@ def test_given_files_over_one_vocabulary() -> None:
 def test_familiar_tests_no_item_that_train_never_saw() -> None:
     data = Dataset.build(user=np.array([0, 0, 1, 1]), item=np.array([0, 1, 0, 2]), users=2, items=3)
     split = Split.by_mask(data, np.array([True, False, False, True]))
-    kept = splits.familiar(split)
+    kept = familiar(split)
     assert kept.test.item.tolist() == [0] and len(kept.train) == 2
     none = Split.by_mask(data, np.array([False, False, False, True]))
     assert splits.familiar(none) is none
