@@ -277,7 +277,7 @@ def test_familiar_tests_no_item_that_train_never_saw() -> None:
     kept = familiar(split)
     assert kept.test.item.tolist() == [0] and len(kept.train) == 2
     none = Split.by_mask(data, np.array([False, False, False, True]))
-    assert splits.familiar(none) is none
+    assert familiar(none) is none
 
 
 def test_mistakes_are_named() -> None:
