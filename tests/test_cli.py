@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner, Result
 
+from m6rec import fit
 from m6rec.cli.app import app, main
 from m6rec.errors import ConfigError, DataError, QueryError, RunError
 from shop import write_shop
@@ -290,3 +291,19 @@ def test_start_up_is_quick_enough_to_be_light() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert found.stdout.split() == []
+
+
+def test_ratings_beside_other_scores_are_said(tmp_path: Path) -> None:
+    log = pl.DataFrame({
+        "user": [f"u{i % 9}" for i in range(60)],
+        "item": [f"i{i % 22}" for i in range(60)],
+        "domain": ["films" if i % 2 else "books" for i in range(60)],
+        "rating": [float(1 + i % 5) for i in range(60)],
+    })  # fmt: skip
+    domains = {"films": {"feedback": "explicit"}, "books": {"feedback": "implicit"}}
+    fitted = fit(log, model="popular", domains=domains, columns={"value": "rating"})
+    assert repr(fitted).startswith('Recommender(kind "popular", 9 users, ')
+    path = fitted.save(tmp_path / "run")
+    found = m6rec("recommend", path, "--user", "u3")
+    assert "scores of films are ratings" in found.stderr
+    assert "ratings" not in m6rec("recommend", path, "--user", "u3", "--domain", "books").stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import tomllib
 from dataclasses import replace
 
@@ -9,8 +10,10 @@ import pytest
 
 from m6rec import config
 from m6rec.data.schema import DataConfig, EventType
+from m6rec.data.splits import SplitConfig
 from m6rec.errors import ConfigError
 from m6rec.models.base import Recipe
+from m6rec.models.default import M6Rec
 from m6rec.models.towers import Towers
 
 FULL = """
@@ -90,3 +93,16 @@ def test_a_table_never_shows_a_password() -> None:
     data = parse("interactions = { sql = 'postgresql://me:secret@host/db', query = 'select 1' }")
     assert "secret" not in data.interactions[0].name
     assert "host/db" in data.interactions[0].name
+
+
+def test_a_date_of_toml_is_a_text() -> None:
+    found = config.from_table(SplitConfig, {"time": datetime.date(2035, 1, 1)}, "split")
+    assert found.time == "2035-01-01"
+
+
+def test_a_model_without_a_kind_is_the_default() -> None:
+    assert Recipe.from_table({"deep": False}) == M6Rec(deep=False)
+    with pytest.raises(ConfigError, match=r'model\.kindd .* did you mean "kind"'):
+        Recipe.from_table({"kindd": "pct"})
+    with pytest.raises(ConfigError, match=r"parts.* a model is a table with kind"):
+        Recipe.from_table({"kind": "blend", "parts": [{"dim": 8}]})

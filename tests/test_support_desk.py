@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from shutil import which
 from typing import Any
@@ -20,7 +21,7 @@ from m6rec.serving.app import create
 from m6rec.serving.retrain import from_store
 from m6rec.serving.settings import Settings
 from m6rec.serving.web.texts_support import SUPPORT
-from m6rec.support.answers import as_user, ask
+from m6rec.support.answers import Candidate, as_user, ask, reply
 from service import at_a_port, local_client
 from test_support import model_service
 
@@ -262,3 +263,13 @@ def test_a_person_asks_and_says_that_it_helped(served: str) -> None:
         assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == []
         browser.close()
     assert said == []
+
+
+def test_who_cannot_say_how_sure_sends_to_a_person(run: Path) -> None:
+    recommender, found = Recommender.open(run), [Candidate("items/order-where", 1.0, "of words")]
+    assert isinstance(recommender.model, ConfidentModel)
+    assert reply(recommender, PARCEL, found, None).escalate
+    assert reply(recommender, PARCEL, [], 1.0).escalate
+    assert not reply(recommender, PARCEL, found, 1.0).escalate
+    plain = replace(recommender, fitted=replace(recommender.fitted, model=recommender.model.part))
+    assert not reply(plain, PARCEL, found, None).escalate

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import datetime
 import tomllib
 import types
 import typing
@@ -158,6 +159,8 @@ def _convert_plain(hint: Any, value: Any, where: str) -> Any:
         return float(value)
     if hint is Path and isinstance(value, (str, Path)):
         return Path(value)
+    if hint is str and isinstance(value, (datetime.date, datetime.time)):
+        return value.isoformat()  # as TOML reads dates that are not quoted
     if hint in (int, float) and isinstance(value, bool):
         raise ConfigError(f"{where} = {str(value).lower()}: must be {_NAMES[hint]}")
     if not isinstance(value, hint):

@@ -239,7 +239,7 @@ class _Compiler:
     def attribute(self, node: Node) -> tuple[pl.Expr, Kind]:
         name = node.value
         if name not in self.schema:
-            known = ", ".join(list(self.schema)[:12])
+            known = ", ".join(self.schema)
             guess = suggestion(name, self.schema)
             _fail(self.text, node.at, f'there is no attribute "{name}"{guess} (known: {known})')
         column, dtype = pl.col(name), self.schema[name]

@@ -56,6 +56,14 @@ class Recommender:
         except OSError as error:
             raise RunError(f"{path}: cannot be saved: {sentence(error)}") from None
 
+    def __repr__(self) -> str:
+        data = self.dataset
+        domains = ", ".join(domain.name for domain in data.domains)
+        return (
+            f'Recommender(kind "{self.model.recipe.kind}", {data.n_users:,} users, '
+            f"{data.n_items:,} items of {domains})"
+        )
+
     @property
     def model(self) -> Model:
         """The fitted model."""

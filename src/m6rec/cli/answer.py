@@ -65,6 +65,8 @@ def show_reply(said: Reply) -> None:
     sure = "" if said.confidence is None else f" ({said.confidence:.0%} sure)"
     if said.escalate:
         show.line(f"A person should answer this{sure}.")
+        if said.answers and said.confidence is None:
+            show.note("the run had too few questions to learn how sure it may be")
     if said.answers:
         first = said.answers[0]
         show.line(f"{first.title}{'' if said.escalate else sure}")

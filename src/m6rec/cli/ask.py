@@ -109,6 +109,12 @@ def recommend(
         show.note("nothing to recommend: the model knows nothing of this request, or all is seen")
         return
     show_lists(found)
+    rated = [d.name for d in asked.dataset.domains if d.feedback == "explicit"]
+    if domain is None and 0 < len(rated) < asked.dataset.n_domains:
+        show.note(
+            f"scores of {', '.join(rated)} are ratings and stand before others; "
+            "--domain asks for one domain"
+        )
 
 
 def similar(

@@ -152,10 +152,11 @@ def compare(
         return
     for name, lines in found.differences.items():
         show.heading(f"{name} against {paths[0].name}")
-        for each in dict.fromkeys(d.metric for d in lines):
+        told = [d for d in lines if not math.isnan(d.difference)]  # a domain has not every metric
+        for each in dict.fromkeys(d.metric for d in told):
             show.table(
                 (each, "base", "this", "difference", "95 % interval", "p (Holm)"),
-                [_difference(d) for d in lines if d.metric == each],
+                [_difference(d) for d in told if d.metric == each],
             )
 
 

@@ -19,6 +19,7 @@ from m6rec.data.splits import Split
 from m6rec.errors import ConfigError, suggestion
 from m6rec.tracking import Run
 
+DEFAULT = "m6rec"  # kind of a [model] table that names none
 KINDS: dict[str, str] = {
     "popular": "m6rec.models.popular:Popular",
     "neighbours": "m6rec.models.neighbours:Neighbours",
@@ -90,6 +91,8 @@ class Recipe(ABC):
         """Build the recipe that a TOML table names by its ``kind``."""
         if isinstance(table, Recipe):
             return table
+        if isinstance(table, Mapping) and where == "model":
+            table = {"kind": DEFAULT, **table}
         if not isinstance(table, Mapping) or not isinstance(table.get("kind"), str):
             raise ConfigError(f'{where}: a model is a table with kind = "…"')
         rest = {key: value for key, value in table.items() if key != "kind"}

@@ -105,9 +105,16 @@ def reply(
         answers=tuple(_shown(recommender, encoder, question, each) for each in found),
         confidence=confidence,
         threshold=least,
-        escalate=not found or (confidence is not None and confidence < least),
+        escalate=not found or _unsure(model, confidence),
         related=related(recommender, question),
     )
+
+
+def _unsure(model: Model, confidence: float | None) -> bool:
+    """Whether a model that is to say how sure it is does not know, or is not sure enough."""
+    if not isinstance(model, ConfidentModel):
+        return False
+    return confidence is None or confidence < model.threshold
 
 
 def related(recommender: Recommender, question: str, k: int = RELATED) -> tuple[str, ...]:
