@@ -55,6 +55,25 @@ def test_a_known_user_is_answered_with_reasons_and_weights(http: TestClient) -> 
     assert found["run"] and len(found["request"]) == 32
 
 
+def test_reasons_hold_up_nobody_else(http: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, begun, go_on = Engine._why, threading.Event(), threading.Event()
+
+    def slow(*given: object) -> object:
+        begun.set()
+        go_on.wait(10)
+        return made(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Engine, "_why", staticmethod(slow))
+    found: list[dict] = []
+    thread = threading.Thread(target=lambda: found.append(ask(http, user="u1", k=3)))
+    thread.start()
+    assert begun.wait(10)
+    assert ask(http, user="u2", k=3, explain=False)["items"] and not found
+    go_on.set()
+    thread.join()
+    assert all(row["because"] for row in found[0]["items"])
+
+
 def test_an_event_changes_the_very_next_answer(http: TestClient) -> None:
     before = ask(http, user="new", k=5)
     liked = before["items"][0]["item"]
@@ -73,6 +92,8 @@ def test_pages_do_not_repeat(http: TestClient) -> None:
         shown += items(found)
         page = found["page"]
     assert len(shown) == len(set(shown)) == 15
+    live = http.app.state.service.engine.live  # type: ignore[attr-defined]
+    assert "fingerprints" in vars(live)  # made once, and not for each page
 
 
 def test_a_new_item_can_be_recommended_at_once(http: TestClient) -> None:

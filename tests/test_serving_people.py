@@ -12,6 +12,7 @@ from m6rec import artifacts, experiment, pipeline
 from m6rec.data.inspect import draft
 from m6rec.recommender import Recommender
 from m6rec.scenarios import made_up, preset
+from m6rec.serving import engine
 from m6rec.serving.app import create
 from m6rec.serving.retrain import from_store
 from m6rec.serving.settings import Settings
@@ -74,6 +75,24 @@ def test_a_block_counts_at_once_and_for_both(http: TestClient) -> None:
     tell(http, "u5", other, "follow")  # the newest counts: they are friends now
     assert "u5" not in people(http, other, explain=False)
     assert "u5" in people(http, other, explain=False, seen=True)
+
+
+def test_a_block_counts_however_old_it_is(
+    http: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Links that others made count as far as the newest events do, blocks always."""
+    one, two, three = people(http, "u5", explain=False)[:3]
+    tell(http, "u5", one, "block")
+    tell(http, two, "u5", "follow")
+    for other in people(http, "u5", explain=False)[-3:]:
+        tell(http, other, "u5", "follow")
+        tell(http, "u5", other, "follow")
+    monkeypatch.setattr(engine, "EVENTS", 3)
+    found = people(http, "u5", explain=False)
+    assert one not in found and two in found and three in found
+    assert "u5" not in people(http, one, explain=False)
+    tell(http, "u5", one, "follow")
+    assert one in people(http, "u5", explain=False, seen=True)
 
 
 def test_a_link_counts_for_the_other_one(http: TestClient) -> None:

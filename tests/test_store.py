@@ -73,6 +73,23 @@ def test_history_is_oldest_first_and_blind_to_the_future(store: Store) -> None:
     assert store.look() == (look.item_rev, look.user_rev, {}, {})
 
 
+def test_of_two_people_the_newest_event_stands(store: Store) -> None:
+    told = [
+        ("ann", "s/bob", "block", 1), ("ann", "s/cat", "block", 1), ("ann", "s/cat", "view", 2),
+        ("ann", "s/dan", "follow", 1), ("ann", "s/dan", "block", 1), ("ann", "s/eve", "block", 9),
+        ("eve", "s/ann", "follow", 5), ("dan", "s/ann", "follow", 4), ("bob", "s/ann", "follow", 3),
+        ("dan", "s/ann", "block", 6), ("bob", "s/ann", "block", 9),
+    ]  # fmt: skip
+    store.add_events([event(user, item, at, type=kind) for user, item, kind, at in told])
+    assert sorted(store.standing_of("ann", {"block", "hide"}, 8)) == ["s/bob", "s/dan"]
+    assert sorted(store.standing_of("ann", {"block"}, 9)) == ["s/bob", "s/dan", "s/eve"]
+    assert store.standing_on("s/ann", {"block"}, 8) == [("dan", "block", None, 6)]
+    links = [("bob", "follow", None, 3), ("eve", "follow", None, 5)]
+    assert sorted(store.standing_on("s/ann", {"follow"}, 8)) == links
+    assert store.standing_on("s/ann", {"follow"}, 8, 2) == links[1:]
+    assert store.standing_on("s/ann", {"follow"}, 8, 1) == links[1:]
+
+
 def test_users_and_items_of_events_are_made(store: Store) -> None:
     store.put_items([Item(key="films/a", title="A")])
     store.add_events([event(), event("bob", "books/a")])

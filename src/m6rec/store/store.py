@@ -90,11 +90,20 @@ class Store:
         statement = look.statement(len(users))
         return self._database.kept(statement, look.asked(users, until, limit))
 
-    def about(self, items: Collection[str], types: Collection[str], until: int) -> list[Event]:
-        """Return all events on these items up to ``until``, oldest first, of the users who have
-        one of these types on one of them."""
-        found = self._rows(log.ABOUT, {"items": items, "types": types, "until": until})
-        return [lists.event(row) for row in found]
+    def standing_of(self, user: str, types: Collection[str], until: int) -> list[str]:
+        """Return the items on which a user's newest event up to ``until`` is of these types."""
+        span = {"user": user, "types": types, "until": until}
+        return [row.item_key for row in self._rows(log.STANDING_OF, span)]
+
+    def standing_on(
+        self, item: str, types: Collection[str], until: int, limit: int | None = None
+    ) -> list[tuple[str, str, float | None, int]]:
+        """Return user, type, value and time of those whose newest event on an item up to ``until``
+        is of these types; with a limit, of the newest events of these types."""
+        span = {"item": item, "types": types, "until": until}
+        if limit is None:
+            return [tuple(row) for row in self._rows(log.STANDING_ON, span)]
+        return [tuple(row) for row in self._rows(log.LATEST_ON, {**span, "n": limit})]
 
     def events(
         self,
