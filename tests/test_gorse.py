@@ -176,6 +176,7 @@ def like(item: str, user: str = "bob", **more: Any) -> dict[str, Any]:
         ("GET", "recommend/u1?n=-1", 400, "n = "),
         ("GET", "recommend/u1?write-back-type=a&write-back-delay=soon", 400, "1h30m0s"),
         ("GET", "users?cursor=odd", 400, "cursor"),
+        ("GET", "recommend/a%00b", 400, "user"),
         ("PATCH", "item/i1?", 400, "JSON"),
     ],
 )

@@ -16,7 +16,7 @@ from m6rec import artifacts, experiment, pipeline
 from m6rec.errors import RunError
 from m6rec.experiment import RetrainConfig
 from m6rec.recommender import Recommender
-from m6rec.serving.retrain import FILE, Translated, Worse, retrain
+from m6rec.serving.retrain import FILE, Translated, Worse, from_store, retrain
 from m6rec.serving.schedule import Schedule, alone
 from m6rec.store import Event, Item, Store, User
 from shop import write_shop
@@ -104,6 +104,14 @@ def test_one_odd_value_does_not_change_a_column(shop: Path, store: Store) -> Non
     assert after.filter(pl.col("key") == "films/i1")["year"].to_list() == [None]
     assert after["year"].null_count() == 1
     artifacts.set_current(old)
+
+
+def test_a_huge_number_in_an_attribute_breaks_nothing(shop: Path, store: Store) -> None:
+    old = Recommender.open(artifacts.resolve(shop / "current"))
+    store.put_users([User(key="late", attributes={"age": 2**130, "odd": 2**130})])
+    prepared = from_store(store, pipeline.reopened(old.fitted).data, old.fitted.prepared)
+    (row,) = prepared.users.filter(pl.col("key") == "late").to_dicts()
+    assert float(row["odd"]) == pytest.approx(2.0**130) and row["age"] is None
 
 
 def test_an_old_model_answers_in_new_codes(shop: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from scipy.sparse import csr_array
 from m6rec import artifacts
 from m6rec.errors import StoreError
 from m6rec.serving.app import create
-from m6rec.serving.asks import Answer, Ask
+from m6rec.serving.asks import Answer, Ask, Ranked
 from m6rec.serving.engine import Engine
 from m6rec.serving.settings import Settings
 from m6rec.store import Event, Store
@@ -126,6 +127,7 @@ def test_an_erased_user_is_a_new_one(http: TestClient, runs: Path) -> None:
         ({"user": "u1", "kk": 3}, 422, "kk"),
         ({"history": ["no such thing"]}, 400, "no such thing"),
         ({"user": "u1", "page": "!"}, 400, "page"),
+        ({"history": {"films/i1": 1e30}}, 422, "films/i1"),
     ],
 )
 def test_what_is_wrong_is_said(
@@ -226,6 +228,9 @@ def test_keys_with_a_slash_and_attributes_with_odd_names(http: TestClient) -> No
     assert http.post("/v1/users/a%2Fb/merge", params={"into": "c"}).json() == {"moved": 1}
     assert http.delete("/v1/users/a%2Fb").json()["erased"]["events"] == 0
     assert http.get("/v1/items/i3").json()["item"] == "films/i3"
+    large = {"attributes": {"group": "g0", "huge": 2**130}}
+    assert http.put("/v1/items/films/late", json=large).status_code == 200
+    assert http.get("/v1/recommend", params={"user": "c"}).status_code == 200
 
 
 def test_seeds_are_those_of_the_run_until_some_are_stored(http: TestClient) -> None:
@@ -301,3 +306,15 @@ def test_what_was_given_is_written_down_again_after_a_failure(
             return
         time.sleep(0.1)
     raise AssertionError("nothing was written down")
+
+
+def test_one_answer_that_cannot_be_written_down_leaves_the_others(http: TestClient) -> None:
+    service = http.app.state.service  # type: ignore[attr-defined]
+    row = Ranked(item="films/i1", domain="films", title="", score=float("inf"))
+    odd = Answer(request="odd", run="r", user="u1", history=0, items=(row,), parts={}, page="")
+    fine = replace(odd, request="fine", items=(replace(row, score=1.0),))
+    for answer in (odd, fine, replace(odd, request="odd too", user="a\0b")):
+        service.engine.journal.note(answer, time.time())
+    service.engine.journal.close()
+    assert [given.score for given in service.store.given("fine")] == [1.0]
+    assert not service.store.given("odd")

@@ -16,6 +16,7 @@ from m6rec.serving import engine
 from m6rec.serving.app import create
 from m6rec.serving.retrain import from_store
 from m6rec.serving.settings import Settings
+from m6rec.store import Store, digest
 from service import local_client
 
 SAME = {"origin": "http://127.0.0.1"}
@@ -125,6 +126,8 @@ def test_an_erased_person_is_nobodys_recommendation(http: TestClient) -> None:
     erased = http.delete(f"/v1/users/{other}").json()["erased"]
     assert erased["users"] == 1 and erased["items"] == 1
     assert other not in people(http, "u5", explain=False)
+    store: Store = http.app.state.service.store  # type: ignore[attr-defined]
+    assert store.changed_items(0)[2] == [digest(f"social/{other}")]
 
 
 def test_two_who_are_one_are_one_as_items_too(http: TestClient) -> None:

@@ -291,6 +291,29 @@ def test_a_deleted_user_leaves_no_trace(store: Store) -> None:
     assert store.erased_users([key, "bob"]) == {key}
 
 
+def test_a_deleted_person_leaves_no_trace_as_an_item(store: Store) -> None:
+    key, item = "ann@example.org", "social/ann@example.org"
+    store.put_users([User(key=key)])
+    store.add_events([event("bob", item), event(key, "social/bob")])
+    store.delete_item(item)  # which leaves the key
+    store.add_events([event("bob", item)])
+    counts = store.delete_user(key, [item])
+    assert counts == {"users": 1, "items": 1, "events": 2, "given": 0, "seeds": 0, "watched": 0}
+    assert traces(store, key) == 0
+    assert store.changed_items(0)[2] == [digest(item)]
+    store.put_items([Item(key=item)])
+    assert store.changed_items(0)[2] == []
+    store.merge_users("bob", "cat", [("social/bob", "social/cat")])
+    assert store.changed_items(0)[2] == [digest("social/bob")]
+
+
+def test_what_was_given_to_somebody_unknown_is_not_written_after_their_deletion(
+    store: Store,
+) -> None:
+    assert not any(store.delete_user("ann").values())
+    assert store.add_given([given(user="ann"), given("r2", user="bob")]) == 1
+
+
 def traces(store: Store, key: str) -> int:
     """How often a text stands in the files of SQLite, or in the rows of PostgreSQL."""
     url = store._database.engine.url

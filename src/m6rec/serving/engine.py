@@ -245,11 +245,7 @@ class Engine:
 
     def erase(self, user: str) -> dict[str, int]:
         """Erase every trace of a user from the store; where items are people, of them as such."""
-        counts = self.store.delete_user(user)
-        for key in selves(self.live.recommender.dataset, user):
-            for name, n in self.store.delete_item(key).items():
-                counts[name] = counts.get(name, 0) + n
-        return counts
+        return self.store.delete_user(user, selves(self.live.recommender.dataset, user))
 
     def merge(self, source: str, into: str) -> int:
         """Make a user part of another, where items are people as such too; see the store."""

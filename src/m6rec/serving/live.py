@@ -27,7 +27,7 @@ from m6rec.recommender import Recommender
 from m6rec.serving import pages
 from m6rec.serving.hearing import Heard, columns, news, taught
 from m6rec.serving.stock import Row, row_of, taken_in
-from m6rec.store import Look, Store
+from m6rec.store import Look, Store, digest
 
 MICRO = 1_000_000  # of a second: the store's unit of time
 AHEAD = 3600  # seconds by which another machine's clock may be ahead
@@ -138,10 +138,11 @@ class Live:
         An item that came after the training and changes is taken in anew, by what it is now, so
         that every worker makes the same of it, whenever it looks.
         """
-        rev, items, gone = store.changed_items(self.rev)
+        rev, items, stones = store.changed_items(self.rev)
         if rev == self.rev:
             return self
         base = self.base or self.recommender
+        gone = self._gone({*stones}, base)
         names = {d.name for d in base.dataset.domains}
         there = {item.key: item for item in items if item.key.partition("/")[0] in names}
         come = {key: row for key, row in self.come.items() if key not in gone}
@@ -163,6 +164,14 @@ class Live:
         new = come if anew else {key: come[key] for key in there if key in come}
         fitted = taken_in(fitted, new, arrivals.extended)
         return Live(Recommender(fitted), rev, shelves, base, changed, come, self.heard)
+
+    def _gone(self, stones: set[str], base: Recommender) -> set[str]:
+        """The keys of what was deleted; of people the store tells digests, which have no "/"."""
+        if all("/" in stone for stone in stones):
+            return stones
+        people = tuple(f"{d.name}/" for d in base.dataset.domains if d.people)
+        known = (key for key in (*base.dataset.items.keys, *self.come) if key.startswith(people))
+        return stones | {key for key in known if digest(key) in stones}
 
     def allowed(
         self, domain: str | None, filter: str | None, categories: tuple[str, ...] = ()
