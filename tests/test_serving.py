@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from shutil import rmtree
 
 import numpy as np
 import pytest
@@ -115,6 +116,13 @@ def test_an_erased_user_is_a_new_one(http: TestClient, runs: Path) -> None:
     assert erased["erased"]["events"] > 0
     assert erased["runs"] == [artifacts.resolve(runs / "current").name]
     assert http.get("/v1/users/u3").status_code == 404
+    broken = runs / "half"  # nobody can tell whom it holds
+    broken.mkdir()
+    (broken / "manifest.json").write_text("{}")
+    try:
+        assert "half" in http.delete("/v1/users/u3").json()["runs"]
+    finally:
+        rmtree(broken)
     assert ask(http, user="u3")["history"] == 0
 
 

@@ -9,11 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from m6rec.errors import DataError, StoreError
 from m6rec.store import ApiKey, Event, Given, History, Hits, Item, Store, User, digest, log, shown
 from m6rec.store.checks import LAST, event_row
+from m6rec.store.database import BEGIN, LOCK
 from stores import KINDS, POSTGRES, empty_store, event, place, template, wipe
 
 END = 10**15  # µs, after every event here
@@ -175,7 +177,10 @@ def test_feedback_is_the_sum(store: Store) -> None:
     assert store.feedback(n=3) == (every, "")
 
 
-@pytest.mark.parametrize("cursor", ["x", "W10=", "WzEsMl0=", "////", "é", "bnVsbA=="])
+CURSORS = ["x", "W10=", "WzEsMl0=", "////", "é", "bnVsbA==", "W1tb" * 1500]  # the last is deep
+
+
+@pytest.mark.parametrize("cursor", CURSORS)
 def test_a_wrong_cursor_is_said(store: Store, cursor: str) -> None:
     for ask in (store.feedback, store.users, store.items):
         with pytest.raises(DataError, match="is not one that the store gave"):
@@ -438,6 +443,7 @@ def test_api_keys(store: Store) -> None:
         (User(key="x", attributes=[1]), "attributes: must be names with values"),  # type: ignore[arg-type]
         (User(key="x", attributes={"a": nested(40)}), "nested more than 32 levels"),
         (User(key="x", attributes={"a": nested(10**5)}), "nested more than 32 levels"),
+        (User(key="日" * 267), "has 801 bytes, 800 at most"),
         (User(key="x", attributes={"a": {1}}), "cannot be written as JSON"),
         (User(key="x", attributes={"a": "\ud800"}), "attributes .* is not valid Unicode"),
         (Item(key="a"), "must be written"),
@@ -462,10 +468,12 @@ def test_bad_rows_are_one_sentence_and_nothing_is_written(
 
 
 def test_limits_can_be_reached(store: Store) -> None:
-    store.add_events([event("x" * 512, "a/" + "ü" * 510, time=LAST, value=1e9)])
+    store.add_events([event("x" * 512, "a/" + "ü" * 399, time=LAST, value=1e9)])
     assert store.history("x" * 512, LAST).value == [1e9]
-    store.add_events([event("\U0010ffff" * 512, "\U0010ffff/\U0010ffff", time=0)])
-    assert [u.key for u in store.users()[0]] == ["x" * 512, "\U0010ffff" * 512]
+    mixed = np.random.default_rng(0).permutation(0x10000)  # or PostgreSQL packs them
+    long = ["".join(map(chr, 0x10000 + mixed[i : i + 199])) for i in (0, 199, 398)]
+    store.add_events([event(f"{long[0]}xxxx", f"a/{long[1]}", type=f"{long[2]}xxxx", time=0)])
+    assert [u.key for u in store.users()[0]] == ["x" * 512, f"{long[0]}xxxx"]
 
 
 def test_odd_questions_are_no_crash(store: Store) -> None:
@@ -583,6 +591,25 @@ def test_a_poller_of_revs_misses_nothing(opened: Store) -> None:
             stop.set()
         poller.result()
     assert seen == {item.key: item.title for item in opened.items(n=1000)[0]}
+
+
+@pytest.mark.skipif(not POSTGRES, reason="no PostgreSQL")
+def test_a_write_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import psycopg
+
+    soon = BEGIN["postgresql"].replace("'30s'", "'200ms'")
+    monkeypatch.setitem(BEGIN, "postgresql", soon)
+    with empty_store("postgresql", tmp_path) as store:
+        with psycopg.connect(POSTGRES) as other:  # a machine that died in a transaction
+            other.execute(f"select pg_advisory_xact_lock({LOCK})")
+            for _ in range(9):  # more than there are connections
+                with pytest.raises(StoreError, match=r"cannot be written: .*lock timeout"):
+                    store.add_events([event()])
+        assert store.add_events([event()]) == 1
+        with store._database.engine.connect() as own:
+            assert own.exec_driver_sql("SHOW lock_timeout").scalar() == "0"
+            found = own.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar()
+    assert found == "1min"
 
 
 @pytest.mark.skipif(not POSTGRES, reason="SQLite has no connection to lose")

@@ -149,22 +149,18 @@ class Database:
                     connection.invalidate()
                 raise
 
-    def _begun(self) -> sa.Connection:
+    def _begun(self, again: bool = True) -> sa.Connection:
         """Return a connection in a transaction; a new one where the pooled one had been lost."""
         connection = self.engine.connect()
         try:
-            try:
-                connection.exec_driver_sql(BEGIN[connection.dialect.name])
-            except sa.exc.DBAPIError as error:
-                if not error.connection_invalidated:
-                    raise
-                connection.close()
-                connection = self.engine.connect()
-                connection.exec_driver_sql(BEGIN[connection.dialect.name])
-        except BaseException:
-            connection.invalidate()  # PostgreSQL's may be in a transaction that failed
+            connection.exec_driver_sql(BEGIN[connection.dialect.name])
+        except BaseException as error:
+            connection.invalidate()  # PostgreSQL's is in a transaction that failed
             connection.close()
-            raise
+            lost = isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
+            if not lost or not again:
+                raise
+            return self._begun(again=False)
         return connection
 
     @contextmanager
