@@ -236,9 +236,6 @@ def test_keys_with_a_slash_and_attributes_with_odd_names(http: TestClient) -> No
     assert http.post("/v1/users/a%2Fb/merge", params={"into": "c"}).json() == {"moved": 1}
     assert http.delete("/v1/users/a%2Fb").json()["erased"]["events"] == 0
     assert http.get("/v1/items/i3").json()["item"] == "films/i3"
-    large = {"attributes": {"group": "g0", "huge": 2**130}}
-    assert http.put("/v1/items/films/late", json=large).status_code == 200
-    assert http.get("/v1/recommend", params={"user": "c"}).status_code == 200
 
 
 def test_seeds_are_those_of_the_run_until_some_are_stored(http: TestClient) -> None:

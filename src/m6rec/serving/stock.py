@@ -26,7 +26,7 @@ def taken_in(
     listed = [{"key": key, **row} for key, row in rows.items()]
     try:
         return take_in(fitted, pl.DataFrame(listed, infer_schema_length=None, strict=False))
-    except (M6RecError, pl.exceptions.PolarsError, TypeError, ValueError, OverflowError) as error:
+    except (M6RecError, pl.exceptions.PolarsError, TypeError, ValueError) as error:
         if len(rows) == 1:
             (key,) = rows
             log.warning("item %s stays as it was until the next training: %s", key, error)
