@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -176,6 +177,7 @@ def like(item: str, user: str = "bob", **more: Any) -> dict[str, Any]:
         ("GET", "recommend/u1?n=-1", 400, "n = "),
         ("GET", "recommend/u1?write-back-type=a&write-back-delay=soon", 400, "1h30m0s"),
         ("GET", "users?cursor=odd", 400, "cursor"),
+        ("GET", "recommend/a%00b", 400, "user"),
         ("PATCH", "item/i1?", 400, "JSON"),
     ],
 )
@@ -220,6 +222,16 @@ def test_an_item_lies_in_the_domain_of_its_category(http: TestClient) -> None:
     assert get(http, "item/books%2Fnew item")["ItemId"] == "new item"
     http.post("/api/item", json={"ItemId": "x", "Comment": "where it is"})
     assert get(http, "item/books%2Fx")["Comment"] == "where it is"
+
+
+def test_categories_that_are_changed_at_once_are_all_kept(http: TestClient) -> None:
+    """No change reads what another one is about to write."""
+    http.post("/api/item", json={"ItemId": "many", "Categories": ["films"]})
+    names = [f"c{i}" for i in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        for method, wanted in ((http.put, {"films", *names}), (http.delete, {"films"})):
+            list(pool.map(lambda name, go=method: go(f"/api/item/many/category/{name}"), names))
+            assert set(get(http, "item/many")["Categories"]) == wanted
 
 
 def test_a_patch_of_null_changes_nothing(http: TestClient) -> None:

@@ -125,9 +125,14 @@ def test_without_keys_only_this_machines_own_pages_may_ask(tmp_path: Path) -> No
             ({"Origin": "http://evil.example"}, 403),
             ({"Sec-Fetch-Site": "cross-site"}, 403),
             ({"Host": "evil.example"}, 403),
+            ({"Host": "[::1"}, 403),
+            ({"Origin": "http://["}, 403),
         ):
             answer = client.post("/v1/events", json=EVENT, headers=headers)
             assert answer.status_code == wanted, headers
+        assert client.post("/enter", headers={"Origin": "http://["}).status_code == 403
+        led = client.get("/language/en", params={"next": "//["}, follow_redirects=False)
+        assert led.headers["location"] == "/"
 
 
 def test_less_than_one_request_a_second_may_be_meant(tmp_path: Path) -> None:
@@ -170,3 +175,5 @@ def test_keys_are_read_again_and_a_store_that_fails_is_503(
 
         monkeypatch.setattr(store, "keys", fails)
         assert status(client, "GET", "/v1/events?user=u1", "k" * 43) == 503
+        for path in ("/v1/health/live", "/api/health/live", "/static/style.css"):
+            assert status(client, "GET", path) == 200

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from m6rec.errors import StoreError
 from m6rec.serving import logs
 from m6rec.serving.app import create
 from m6rec.serving.settings import Settings
@@ -47,6 +48,23 @@ def test_requests_are_json_lines_without_names(
     assert not any(word in json.dumps(lines) for word in ("secret", "nobody-knows", "u1"))
     domain = item.partition("/")[0]
     assert f'm6rec_hit_items{{arm="",domain="{domain}",type="event"}} 1.0' in figures
+
+
+@pytest.mark.parametrize("error", [StoreError("is gone"), ValueError("odd")])
+def test_failures_are_told_by_their_route(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:  # fmt: skip
+    def failing(key: str) -> None:
+        raise error
+
+    settings = Settings(run=str(made_run(tmp_path)), store=f"sqlite:///{tmp_path / 'm6rec.db'}")
+    with local_client(create(settings), raise_server_exceptions=False) as client:
+        monkeypatch.setattr(client.app.state.service.store, "user", failing)  # type: ignore[attr-defined]
+        assert client.get("/v1/users/nobody-knows").status_code >= 500
+    told = capsys.readouterr().err
+    assert "GET /v1/users/{user:path}" in told and str(error) in told
+    assert "nobody-knows" not in told
 
 
 def test_an_exception_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

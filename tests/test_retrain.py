@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +14,11 @@ import polars as pl
 import pytest
 
 from m6rec import artifacts, experiment, pipeline
-from m6rec.errors import RunError
+from m6rec.errors import RunError, StoreError
 from m6rec.experiment import RetrainConfig
 from m6rec.recommender import Recommender
-from m6rec.serving.retrain import FILE, Translated, Worse, retrain
-from m6rec.serving.schedule import Schedule, alone
+from m6rec.serving.retrain import FILE, Translated, Worse, from_store, retrain
+from m6rec.serving.schedule import LOCK, Schedule, alone
 from m6rec.store import Event, Item, Store, User
 from shop import write_shop
 from world import GROUPS
@@ -106,6 +107,14 @@ def test_one_odd_value_does_not_change_a_column(shop: Path, store: Store) -> Non
     artifacts.set_current(old)
 
 
+def test_a_huge_number_in_an_attribute_breaks_nothing(shop: Path, store: Store) -> None:
+    old = Recommender.open(artifacts.resolve(shop / "current"))
+    store.put_users([User(key="late", attributes={"age": 2**130, "odd": 2**130})])
+    prepared = from_store(store, pipeline.reopened(old.fitted).data, old.fitted.prepared)
+    (row,) = prepared.users.filter(pl.col("key") == "late").to_dicts()
+    assert float(row["odd"]) == pytest.approx(2.0**130) and row["age"] is None
+
+
 def test_an_old_model_answers_in_new_codes(shop: Path) -> None:
     old = Recommender.open(artifacts.resolve(shop / "current"))
     data = old.dataset
@@ -130,6 +139,33 @@ def test_an_old_model_answers_in_new_codes(shop: Path) -> None:
 def test_one_retraining_at_a_time(shop: Path, store: Store) -> None:
     with alone(shop, store), pytest.raises(RunError, match="going on already"):
         retrain(artifacts.resolve(shop / "current"), store)
+
+
+def test_an_attempt_that_failed_does_not_end_all_retraining(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedule = Schedule(RetrainConfig(after_events=1), tmp_path, store)
+    before = (tmp_path / LOCK).read_text()
+
+    def away() -> int:
+        raise StoreError("is away")
+
+    with monkeypatch.context() as patch, pytest.raises(StoreError):
+        patch.setattr(store, "last_event", away)
+        with alone(tmp_path, store):
+            pass
+    assert (tmp_path / LOCK).read_text() == before
+    (tmp_path / LOCK).write_text("")  # whoever wrote it was killed
+    assert not schedule.due()
+    store.add_events(later_events()[:1])
+    assert schedule.due()
+
+
+def test_workers_that_start_at_once_all_start(store: Store, tmp_path: Path) -> None:
+    config = RetrainConfig(every_hours=24)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: Schedule(config, tmp_path, store).due(), range(8)))
+    assert found == [False] * 8
 
 
 def test_it_is_due_by_events_or_by_the_clock(shop: Path, store: Store, tmp_path: Path) -> None:

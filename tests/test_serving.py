@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from shutil import rmtree
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from scipy.sparse import csr_array
 from m6rec import artifacts
 from m6rec.errors import StoreError
 from m6rec.serving.app import create
-from m6rec.serving.asks import Answer, Ask
+from m6rec.serving.asks import Answer, Ask, Ranked
 from m6rec.serving.engine import Engine
 from m6rec.serving.settings import Settings
 from m6rec.store import Event, Store
@@ -55,6 +57,25 @@ def test_a_known_user_is_answered_with_reasons_and_weights(http: TestClient) -> 
     assert found["run"] and len(found["request"]) == 32
 
 
+def test_reasons_hold_up_nobody_else(http: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, begun, go_on = Engine._why, threading.Event(), threading.Event()
+
+    def slow(*given: object) -> object:
+        begun.set()
+        go_on.wait(10)
+        return made(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Engine, "_why", staticmethod(slow))
+    found: list[dict] = []
+    thread = threading.Thread(target=lambda: found.append(ask(http, user="u1", k=3)))
+    thread.start()
+    assert begun.wait(10)
+    assert ask(http, user="u2", k=3, explain=False)["items"] and not found
+    go_on.set()
+    thread.join()
+    assert all(row["because"] for row in found[0]["items"])
+
+
 def test_an_event_changes_the_very_next_answer(http: TestClient) -> None:
     before = ask(http, user="new", k=5)
     liked = before["items"][0]["item"]
@@ -73,6 +94,8 @@ def test_pages_do_not_repeat(http: TestClient) -> None:
         shown += items(found)
         page = found["page"]
     assert len(shown) == len(set(shown)) == 15
+    live = http.app.state.service.engine.live  # type: ignore[attr-defined]
+    assert "fingerprints" in vars(live)  # made once, and not for each page
 
 
 def test_a_new_item_can_be_recommended_at_once(http: TestClient) -> None:
@@ -93,6 +116,13 @@ def test_an_erased_user_is_a_new_one(http: TestClient, runs: Path) -> None:
     assert erased["erased"]["events"] > 0
     assert erased["runs"] == [artifacts.resolve(runs / "current").name]
     assert http.get("/v1/users/u3").status_code == 404
+    broken = runs / "half"  # nobody can tell whom it holds
+    broken.mkdir()
+    (broken / "manifest.json").write_text("{}")
+    try:
+        assert "half" in http.delete("/v1/users/u3").json()["runs"]
+    finally:
+        rmtree(broken)
     assert ask(http, user="u3")["history"] == 0
 
 
@@ -105,6 +135,7 @@ def test_an_erased_user_is_a_new_one(http: TestClient, runs: Path) -> None:
         ({"user": "u1", "kk": 3}, 422, "kk"),
         ({"history": ["no such thing"]}, 400, "no such thing"),
         ({"user": "u1", "page": "!"}, 400, "page"),
+        ({"history": {"films/i1": 1e30}}, 422, "films/i1"),
     ],
 )
 def test_what_is_wrong_is_said(
@@ -280,3 +311,15 @@ def test_what_was_given_is_written_down_again_after_a_failure(
             return
         time.sleep(0.1)
     raise AssertionError("nothing was written down")
+
+
+def test_one_answer_that_cannot_be_written_down_leaves_the_others(http: TestClient) -> None:
+    service = http.app.state.service  # type: ignore[attr-defined]
+    row = Ranked(item="films/i1", domain="films", title="", score=float("inf"))
+    odd = Answer(request="odd", run="r", user="u1", history=0, items=(row,), parts={}, page="")
+    fine = replace(odd, request="fine", items=(replace(row, score=1.0),))
+    for answer in (odd, fine, replace(odd, request="odd too", user="a\0b")):
+        service.engine.journal.note(answer, time.time())
+    service.engine.journal.close()
+    assert [given.score for given in service.store.given("fine")] == [1.0]
+    assert not service.store.given("odd")

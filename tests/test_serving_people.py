@@ -12,9 +12,11 @@ from m6rec import artifacts, experiment, pipeline
 from m6rec.data.inspect import draft
 from m6rec.recommender import Recommender
 from m6rec.scenarios import made_up, preset
+from m6rec.serving import engine
 from m6rec.serving.app import create
 from m6rec.serving.retrain import from_store
 from m6rec.serving.settings import Settings
+from m6rec.store import Store, digest
 from service import local_client
 
 SAME = {"origin": "http://127.0.0.1"}
@@ -76,6 +78,24 @@ def test_a_block_counts_at_once_and_for_both(http: TestClient) -> None:
     assert "u5" in people(http, other, explain=False, seen=True)
 
 
+def test_a_block_counts_however_old_it_is(
+    http: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Links that others made count as far as the newest events do, blocks always."""
+    one, two, three = people(http, "u5", explain=False)[:3]
+    tell(http, "u5", one, "block")
+    tell(http, two, "u5", "follow")
+    for other in people(http, "u5", explain=False)[-3:]:
+        tell(http, other, "u5", "follow")
+        tell(http, "u5", other, "follow")
+    monkeypatch.setattr(engine, "EVENTS", 3)
+    found = people(http, "u5", explain=False)
+    assert one not in found and two in found and three in found
+    assert "u5" not in people(http, one, explain=False)
+    tell(http, "u5", one, "follow")
+    assert one in people(http, "u5", explain=False, seen=True)
+
+
 def test_a_link_counts_for_the_other_one(http: TestClient) -> None:
     other = people(http, "u5", explain=False)[0]
     asked = {"user": "u5", "k": 1, "explain": False}
@@ -106,6 +126,8 @@ def test_an_erased_person_is_nobodys_recommendation(http: TestClient) -> None:
     erased = http.delete(f"/v1/users/{other}").json()["erased"]
     assert erased["users"] == 1 and erased["items"] == 1
     assert other not in people(http, "u5", explain=False)
+    store: Store = http.app.state.service.store  # type: ignore[attr-defined]
+    assert store.changed_items(0)[2] == [digest(f"social/{other}")]
 
 
 def test_two_who_are_one_are_one_as_items_too(http: TestClient) -> None:

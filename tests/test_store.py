@@ -9,11 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from m6rec.errors import DataError, StoreError
 from m6rec.store import ApiKey, Event, Given, History, Hits, Item, Store, User, digest, log, shown
 from m6rec.store.checks import LAST, event_row
+from m6rec.store.database import BEGIN, LOCK
 from stores import KINDS, POSTGRES, empty_store, event, place, template, wipe
 
 END = 10**15  # µs, after every event here
@@ -71,6 +73,23 @@ def test_history_is_oldest_first_and_blind_to_the_future(store: Store) -> None:
     assert all(look.histories[user] == store.history(user, END, 2) for user in some)
     assert look.users == {user: store.user(user) for user in ("ann", "bob")}
     assert store.look() == (look.item_rev, look.user_rev, {}, {})
+
+
+def test_of_two_people_the_newest_event_stands(store: Store) -> None:
+    told = [
+        ("ann", "s/bob", "block", 1), ("ann", "s/cat", "block", 1), ("ann", "s/cat", "view", 2),
+        ("ann", "s/dan", "follow", 1), ("ann", "s/dan", "block", 1), ("ann", "s/eve", "block", 9),
+        ("eve", "s/ann", "follow", 5), ("dan", "s/ann", "follow", 4), ("bob", "s/ann", "follow", 3),
+        ("dan", "s/ann", "block", 6), ("bob", "s/ann", "block", 9),
+    ]  # fmt: skip
+    store.add_events([event(user, item, at, type=kind) for user, item, kind, at in told])
+    assert sorted(store.standing_of("ann", {"block", "hide"}, 8)) == ["s/bob", "s/dan"]
+    assert sorted(store.standing_of("ann", {"block"}, 9)) == ["s/bob", "s/dan", "s/eve"]
+    assert store.standing_on("s/ann", {"block"}, 8) == [("dan", "block", None, 6)]
+    links = [("bob", "follow", None, 3), ("eve", "follow", None, 5)]
+    assert sorted(store.standing_on("s/ann", {"follow"}, 8)) == links
+    assert store.standing_on("s/ann", {"follow"}, 8, 2) == links[1:]
+    assert store.standing_on("s/ann", {"follow"}, 8, 1) == links[1:]
 
 
 def test_users_and_items_of_events_are_made(store: Store) -> None:
@@ -158,7 +177,10 @@ def test_feedback_is_the_sum(store: Store) -> None:
     assert store.feedback(n=3) == (every, "")
 
 
-@pytest.mark.parametrize("cursor", ["x", "W10=", "WzEsMl0=", "////", "é", "bnVsbA=="])
+CURSORS = ["x", "W10=", "WzEsMl0=", "////", "é", "bnVsbA==", "W1tb" * 1500]  # the last is deep
+
+
+@pytest.mark.parametrize("cursor", CURSORS)
 def test_a_wrong_cursor_is_said(store: Store, cursor: str) -> None:
     for ask in (store.feedback, store.users, store.items):
         with pytest.raises(DataError, match="is not one that the store gave"):
@@ -272,6 +294,29 @@ def test_a_deleted_user_leaves_no_trace(store: Store) -> None:
     store.put_users([User(key=key)])  # somebody else, of whom a run may know the key
     assert store.changed_users(0)[2] == [digest(key)]
     assert store.erased_users([key, "bob"]) == {key}
+
+
+def test_a_deleted_person_leaves_no_trace_as_an_item(store: Store) -> None:
+    key, item = "ann@example.org", "social/ann@example.org"
+    store.put_users([User(key=key)])
+    store.add_events([event("bob", item), event(key, "social/bob")])
+    store.delete_item(item)  # which leaves the key
+    store.add_events([event("bob", item)])
+    counts = store.delete_user(key, [item])
+    assert counts == {"users": 1, "items": 1, "events": 2, "given": 0, "seeds": 0, "watched": 0}
+    assert traces(store, key) == 0
+    assert store.changed_items(0)[2] == [digest(item)]
+    store.put_items([Item(key=item)])
+    assert store.changed_items(0)[2] == []
+    store.merge_users("bob", "cat", [("social/bob", "social/cat")])
+    assert store.changed_items(0)[2] == [digest("social/bob")]
+
+
+def test_what_was_given_to_somebody_unknown_is_not_written_after_their_deletion(
+    store: Store,
+) -> None:
+    assert not any(store.delete_user("ann").values())
+    assert store.add_given([given(user="ann"), given("r2", user="bob")]) == 1
 
 
 def traces(store: Store, key: str) -> int:
@@ -398,6 +443,7 @@ def test_api_keys(store: Store) -> None:
         (User(key="x", attributes=[1]), "attributes: must be names with values"),  # type: ignore[arg-type]
         (User(key="x", attributes={"a": nested(40)}), "nested more than 32 levels"),
         (User(key="x", attributes={"a": nested(10**5)}), "nested more than 32 levels"),
+        (User(key="日" * 267), "has 801 bytes, 800 at most"),
         (User(key="x", attributes={"a": {1}}), "cannot be written as JSON"),
         (User(key="x", attributes={"a": "\ud800"}), "attributes .* is not valid Unicode"),
         (Item(key="a"), "must be written"),
@@ -422,10 +468,12 @@ def test_bad_rows_are_one_sentence_and_nothing_is_written(
 
 
 def test_limits_can_be_reached(store: Store) -> None:
-    store.add_events([event("x" * 512, "a/" + "ü" * 510, time=LAST, value=1e9)])
+    store.add_events([event("x" * 512, "a/" + "ü" * 399, time=LAST, value=1e9)])
     assert store.history("x" * 512, LAST).value == [1e9]
-    store.add_events([event("\U0010ffff" * 512, "\U0010ffff/\U0010ffff", time=0)])
-    assert [u.key for u in store.users()[0]] == ["x" * 512, "\U0010ffff" * 512]
+    mixed = np.random.default_rng(0).permutation(0x10000)  # or PostgreSQL packs them
+    long = ["".join(map(chr, 0x10000 + mixed[i : i + 199])) for i in (0, 199, 398)]
+    store.add_events([event(f"{long[0]}xxxx", f"a/{long[1]}", type=f"{long[2]}xxxx", time=0)])
+    assert [u.key for u in store.users()[0]] == ["x" * 512, f"{long[0]}xxxx"]
 
 
 def test_odd_questions_are_no_crash(store: Store) -> None:
@@ -543,6 +591,25 @@ def test_a_poller_of_revs_misses_nothing(opened: Store) -> None:
             stop.set()
         poller.result()
     assert seen == {item.key: item.title for item in opened.items(n=1000)[0]}
+
+
+@pytest.mark.skipif(not POSTGRES, reason="no PostgreSQL")
+def test_a_write_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import psycopg
+
+    soon = BEGIN["postgresql"].replace("'30s'", "'200ms'")
+    monkeypatch.setitem(BEGIN, "postgresql", soon)
+    with empty_store("postgresql", tmp_path) as store:
+        with psycopg.connect(POSTGRES) as other:  # a machine that died in a transaction
+            other.execute(f"select pg_advisory_xact_lock({LOCK})")
+            for _ in range(9):  # more than there are connections
+                with pytest.raises(StoreError, match=r"cannot be written: .*lock timeout"):
+                    store.add_events([event()])
+        assert store.add_events([event()]) == 1
+        with store._database.engine.connect() as own:
+            assert own.exec_driver_sql("SHOW lock_timeout").scalar() == "0"
+            found = own.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar()
+    assert found == "1min"
 
 
 @pytest.mark.skipif(not POSTGRES, reason="SQLite has no connection to lose")

@@ -125,6 +125,8 @@ def test_a_run_without_times_keeps_its_order(store: Store) -> None:
 def test_a_run_with_a_key_that_cannot_be_kept_is_refused(store: Store) -> None:
     with pytest.raises(DataError, match=r"user 'xxxx.*: its key has more than 512 characters"):
         store.import_run(fitted(user="x" * 513))
+    with pytest.raises(DataError, match=r"its key has more than 800 bytes"):
+        store.import_run(fitted(user="日" * 267))
     with pytest.raises(DataError, match="is empty or holds a NUL"):
         store.import_run(fitted(user="a\0"))
     assert store.empty()

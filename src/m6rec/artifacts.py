@@ -183,13 +183,18 @@ def runs(out: Path) -> list[str]:
 
 
 def holding(out: Path, user: str) -> list[str]:
-    """Return the names of the runs in a folder whose vocabulary has this user."""
+    """Return the names of the runs in a folder whose vocabulary has this user, or cannot be read
+    and so may have them."""
     key = (pl.col("kind") == "user") & (pl.col("key") == user)
-    return [
-        name
-        for name in runs(out)
-        if pl.scan_parquet(out / name / "vocab.parquet").filter(key).head(1).collect().height
-    ]
+
+    def holds(name: str) -> bool:
+        try:
+            known = pl.scan_parquet(out / name / "vocab.parquet")
+            return known.filter(key).head(1).collect().height > 0
+        except (OSError, pl.exceptions.PolarsError):
+            return True
+
+    return [name for name in runs(out) if holds(name)]
 
 
 def load(path: Path, recipe: Recipe | None = None) -> Fitted:

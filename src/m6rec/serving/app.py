@@ -16,7 +16,7 @@ from m6rec import __version__
 from m6rec.errors import M6RecError, QueryError, RunError, StoreError
 from m6rec.serving import answering, api_gorse, api_opinion, api_support, api_v1, logs, reading
 from m6rec.serving.guard import Guard, is_page
-from m6rec.serving.monitor import Monitor
+from m6rec.serving.monitor import Monitor, route_of
 from m6rec.serving.opinions import OpinionService
 from m6rec.serving.service import Service
 from m6rec.serving.settings import Settings
@@ -93,7 +93,7 @@ async def _ours(request: Request, error: Exception) -> Response:
     if isinstance(error, RunError):
         return problem(request, 409, "run", str(error))
     if isinstance(error, StoreError):
-        log.error("%s %s: %s", request.method, request.url.path, error)
+        log.error("%s: %s", route_of(request.scope), error)
         return problem(request, 503, "store", "the store does not answer; try again later")
     return problem(request, 400, "request" if isinstance(error, QueryError) else "data", str(error))
 
@@ -111,5 +111,5 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 async def _crash(request: Request, error: Exception) -> Response:
-    log.exception("%s %s failed", request.method, request.url.path, exc_info=error)
+    log.exception("%s failed", route_of(request.scope), exc_info=error)
     return problem(request, 500, "internal", "the server failed; its log says why")

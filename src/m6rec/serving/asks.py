@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from m6rec.explanation import Explanation
@@ -75,6 +75,7 @@ class Answer:
     parts: by domain of the items, each part's kind and its λ; empty where the model has none.
     history: how many of the asker's events counted. page: token of the next page, "" at the end.
     confidence: chance that the first item is wanted; None where the run has not learned it.
+    reasons: makes those of the items, where they are asked for; see ``explained``.
     """
 
     request: str
@@ -86,3 +87,12 @@ class Answer:
     parts: Mapping[str, Mapping[str, float]]
     page: str
     confidence: float | None = None
+    reasons: Callable[[], Sequence[Explanation]] | None = None
+
+    def explained(self) -> Answer:
+        """Return this with its reasons; of a long list they take longer than the list."""
+        if self.reasons is None:
+            return self
+        made = zip(self.items, self.reasons(), strict=True)
+        items = tuple(replace(item, why=why) for item, why in made)
+        return replace(self, items=items, reasons=None)

@@ -8,6 +8,7 @@ import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -116,7 +117,8 @@ class Engine:
         return live
 
     def recommend(self, asks: Sequence[Ask]) -> list[Answer | M6RecError]:
-        """Answer requests together; what is wrong with one does not touch the others."""
+        """Answer requests together, without their reasons, which are the answers' to make; what is
+        wrong with one does not touch the others."""
         answers: dict[int, Answer | M6RecError] = {}
         arms = [self.arm(ask.user) for ask in asks]
         for arm in sorted(set(arms)):
@@ -243,11 +245,7 @@ class Engine:
 
     def erase(self, user: str) -> dict[str, int]:
         """Erase every trace of a user from the store; where items are people, of them as such."""
-        counts = self.store.delete_user(user)
-        for key in selves(self.live.recommender.dataset, user):
-            for name, n in self.store.delete_item(key).items():
-                counts[name] = counts.get(name, 0) + n
-        return counts
+        return self.store.delete_user(user, selves(self.live.recommender.dataset, user))
 
     def merge(self, source: str, into: str) -> int:
         """Make a user part of another, where items are people as such too; see the store."""
@@ -314,7 +312,7 @@ class Engine:
         asker = Asker(**columns, code=code, attributes=attributes, text=ask.text)
         if ask.user is None:
             return asker
-        return among_people(self.store, data, asker, ask.user, _until(now))
+        return among_people(self.store, data, asker, ask.user, _until(now), EVENTS)
 
     def _answer(
         self,
@@ -334,7 +332,7 @@ class Engine:
         made = listed(live, ask, frame, found, int(request, 16))
         lists = made.lists
         codes = lists.items[0][lists.items[0] >= 0]
-        why = self._why(live, query.at([b]), codes[None], ask.language) if ask.explain else None
+        reasons = partial(self._why, live, query.at([b]), codes[None], ask.language)
         keys = data.items.decode(codes)
         items = tuple(
             Ranked(
@@ -343,7 +341,6 @@ class Engine:
                 title=live.title(code),
                 score=float(lists.scores[0, place]),
                 explored=bool(lists.explored[0, place]),
-                why=why[place] if why else None,
             )
             for place, (code, key) in enumerate(zip(codes.tolist(), keys, strict=True))
         )
@@ -359,6 +356,7 @@ class Engine:
             if len(codes) == ask.k
             else "",
             confidence=None if made.sure is None or np.isnan(made.sure) else made.sure,
+            reasons=reasons if ask.explain else None,
         )
         self.journal.note(answer, now)
         return answer

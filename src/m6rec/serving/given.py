@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+from collections.abc import Sequence
 from itertools import count
 
-from m6rec.errors import M6RecError
+from m6rec.errors import DataError, M6RecError
 from m6rec.serving.asks import Answer
 from m6rec.serving.live import MICRO
 from m6rec.store import Given, Store
@@ -52,18 +53,29 @@ class Journal:
     def _write(self) -> None:
         while True:
             ending = self._stop.wait(PAUSE)
-            rows: list[Given] = []
+            answers: list[list[Given]] = []
             while not self._waiting.empty():
-                rows += map(_given, self._waiting.get(), count())
-            if rows:
-                try:
-                    self.store.add_given(rows)
-                except M6RecError as error:
-                    log.warning("recommendations not written down: %s", error)
-                except Exception as error:  # whatever it is, the next may go well
-                    log.exception("recommendations not written down", exc_info=error)
+                answers.append(list(map(_given, self._waiting.get(), count())))
+            self._add(answers)
             if ending:
                 return
+
+    def _add(self, answers: Sequence[Sequence[Given]]) -> None:
+        """Write together, or where one does not fit each alone, so that only it is left out."""
+        if not answers:
+            return
+        try:
+            self.store.add_given(row for rows in answers for row in rows)
+        except DataError as error:
+            if len(answers) == 1:
+                log.warning("a recommendation is not written down: %s", error)
+                return
+            for rows in answers:
+                self._add([rows])
+        except M6RecError as error:
+            log.warning("recommendations not written down: %s", error)
+        except Exception as error:  # whatever it is, the next may go well
+            log.exception("recommendations not written down", exc_info=error)
 
 
 def _given(row: Row, position: int) -> Given:

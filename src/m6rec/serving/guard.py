@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
@@ -57,16 +57,24 @@ def is_page(path: str) -> bool:
     return not path.startswith(NO_PAGES)
 
 
+def parts_of(url: str) -> SplitResult:
+    """Return the parts of a URL, all empty where it is none."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
+
+
 def is_own(headers: dict[bytes, bytes], gets: bool) -> bool:
     """Return whether a request comes from this machine's own pages or programs: by a name of this
     machine, and from no other site unless it only ``gets`` what no browser lets that read."""
     host = headers.get(b"host", b"").decode("latin-1")
-    if urlsplit(f"//{host}").hostname not in LOOPBACK:
+    if parts_of(f"//{host}").hostname not in LOOPBACK:
         return False
     if gets:
         return True
     origin = headers.get(b"origin")
-    foreign = origin is not None and urlsplit(origin.decode("latin-1")).netloc != host
+    foreign = origin is not None and parts_of(origin.decode("latin-1")).netloc != host
     return not foreign and headers.get(b"sec-fetch-site") != b"cross-site"
 
 
@@ -113,7 +121,9 @@ class Guard:
                 refusal = self._refusal(scope, headers)
             except StoreError as error:
                 log.error("API keys cannot be read: %s", error)
-                refusal = 503, "store", "the store does not answer; try again later"
+                refusal = None
+                if not scope["path"].startswith(UNCOUNTED):
+                    refusal = 503, "store", "the store does not answer; try again later"
             body = _Body(receive, send, scope["path"], self.settings.body)
             if refusal is not None and is_page(scope["path"]):
                 status, _, message = refusal

@@ -48,7 +48,7 @@ def framed(live: Live, ask: Ask, asker: Asker) -> Frame:
     allowed = live.allowed(ask.domain, ask.filter, ask.categories)
     shown = pages.shown(ask.page)
     if len(shown):
-        allowed = allowed & ~np.isin(pages.fingerprints(data.items.keys), shown)
+        allowed = allowed & ~np.isin(live.fingerprints, shown)
     return Frame(
         allowed=allowed,
         exclude=_excluded(live, ask, asker),

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import polars as pl
 
 from m6rec import arrivals
 from m6rec.arrays import Array, Floats, Ids, Mask
@@ -19,7 +17,6 @@ from m6rec.artifacts import Fitted
 from m6rec.data.events import DEFAULT_EVENT
 from m6rec.data.query import SEQUENCE, Query, make_query, of_items
 from m6rec.data.schema import EventType
-from m6rec.errors import M6RecError
 from m6rec.filters import Filter
 from m6rec.models.base import Model
 from m6rec.models.compose import BlendModel
@@ -27,15 +24,14 @@ from m6rec.models.confident import ConfidentModel
 from m6rec.models.fallback import mixture
 from m6rec.models.seeds import Seeds
 from m6rec.recommender import Recommender
+from m6rec.serving import pages
 from m6rec.serving.hearing import Heard, columns, news, taught
-from m6rec.store import Item, Look, Store
-
-log = logging.getLogger("m6rec")
+from m6rec.serving.stock import Row, row_of, taken_in
+from m6rec.store import Look, Store, digest
 
 MICRO = 1_000_000  # of a second: the store's unit of time
 AHEAD = 3600  # seconds by which another machine's clock may be ahead
 MASKS = 256  # filters whose items are remembered
-Row = dict[str, Any]  # column → value
 NEVER = np.iinfo(np.int64).min  # time of an item that has none
 
 
@@ -115,8 +111,8 @@ class Live:
         live = self
         if lost:  # rows are only added, so begin with the run and what the store says of items
             fitted = (self.base or self.recommender).fitted
-            fitted = _taken_in(fitted, self.changed, arrivals.changed)
-            live = self._of(_taken_in(fitted, self.come, arrivals.extended))
+            fitted = taken_in(fitted, self.changed, arrivals.changed)
+            live = self._of(taken_in(fitted, self.come, arrivals.extended))
         keys = list(now.words) if rebuilt or lost else come
         if keys:
             moment = int(time.time())
@@ -142,10 +138,11 @@ class Live:
         An item that came after the training and changes is taken in anew, by what it is now, so
         that every worker makes the same of it, whenever it looks.
         """
-        rev, items, gone = store.changed_items(self.rev)
+        rev, items, stones = store.changed_items(self.rev)
         if rev == self.rev:
             return self
         base = self.base or self.recommender
+        gone = self._gone({*stones}, base)
         names = {d.name for d in base.dataset.domains}
         there = {item.key: item for item in items if item.key.partition("/")[0] in names}
         come = {key: row for key, row in self.come.items() if key not in gone}
@@ -156,17 +153,25 @@ class Live:
         }
         for key, item in there.items():
             if key in base.dataset.items:
-                changes[key] = dict.fromkeys(columns) | _row(item)
+                changes[key] = dict.fromkeys(columns) | row_of(item)
             else:
-                come[key] = _row(item)
+                come[key] = row_of(item)
         shelves = {key: shelf for key, shelf in self.shelves.items() if key not in gone}
         shelves |= {key: Shelf(item.time, item.categories) for key, item in there.items()}
         changed = {**self.changed, **changes}
         fitted = base.fitted if anew else self.recommender.fitted
-        fitted = _taken_in(fitted, changed if anew else changes, arrivals.changed)
+        fitted = taken_in(fitted, changed if anew else changes, arrivals.changed)
         new = come if anew else {key: come[key] for key in there if key in come}
-        fitted = _taken_in(fitted, new, arrivals.extended)
+        fitted = taken_in(fitted, new, arrivals.extended)
         return Live(Recommender(fitted), rev, shelves, base, changed, come, self.heard)
+
+    def _gone(self, stones: set[str], base: Recommender) -> set[str]:
+        """The keys of what was deleted; of people the store tells digests, which have no "/"."""
+        if all("/" in stone for stone in stones):
+            return stones
+        people = tuple(f"{d.name}/" for d in base.dataset.domains if d.people)
+        known = (key for key in (*base.dataset.items.keys, *self.come) if key.startswith(people))
+        return stones | {key for key in known if digest(key) in stones}
 
     def allowed(
         self, domain: str | None, filter: str | None, categories: tuple[str, ...] = ()
@@ -258,6 +263,11 @@ class Live:
                 time[code] = shelf.time
         order = np.argsort(time, kind="stable")[::-1]
         return order, time[order]
+
+    @cached_property
+    def fingerprints(self) -> Array:
+        """(n_items,) what page tokens call the items."""
+        return pages.fingerprints(self.recommender.dataset.items.keys)
 
     @cached_property
     def alike(self) -> Array:
@@ -369,30 +379,3 @@ def _signed(event: EventType) -> float:
 def _taken(columns: Sequence[Array], masks: Sequence[Mask], dtype: type) -> Array:
     parts = [column[mask] for column, mask in zip(columns, masks, strict=True)]
     return np.concatenate([*parts, np.zeros(0, dtype)]).astype(dtype)
-
-
-def _taken_in(
-    fitted: Fitted, rows: Mapping[str, Row], take_in: Callable[[Fitted, pl.DataFrame], Fitted]
-) -> Fitted:
-    """The run with these items; one that does not fit is left out, and the log says why."""
-    if not rows:
-        return fitted
-    listed = [{"key": key, **row} for key, row in rows.items()]
-    try:
-        return take_in(fitted, pl.DataFrame(listed, infer_schema_length=None, strict=False))
-    except (M6RecError, pl.exceptions.PolarsError, TypeError, ValueError) as error:
-        if len(rows) == 1:
-            (key,) = rows
-            log.warning("item %s stays as it was until the next training: %s", key, error)
-            return fitted
-    keys = list(rows)
-    for some in (keys[: len(keys) // 2], keys[len(keys) // 2 :]):
-        fitted = _taken_in(fitted, {key: rows[key] for key in some}, take_in)
-    return fitted
-
-
-def _row(item: Item) -> Row:
-    """What the store says of an item, as columns of the run's items, and its text."""
-    text = f"{item.title} {item.text}".strip()
-    own = {"hidden": item.hidden, "text": text, "title": item.title or None}
-    return {k: v for k, v in item.attributes.items() if k not in ("key", "domain")} | own

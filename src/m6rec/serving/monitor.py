@@ -101,7 +101,7 @@ class Monitor:
             try:
                 await app(scope, receive, sent)
             finally:
-                seconds, route = time.perf_counter() - started, _route(scope)
+                seconds, route = time.perf_counter() - started, route_of(scope)
                 self._seconds.labels(route, str(status)).observe(seconds)
                 ms = round(1e3 * seconds, 1)
                 said = {"route": route, "status": status, "ms": ms}
@@ -154,7 +154,7 @@ class Monitor:
         return registry.collect()
 
 
-def _route(scope: Scope) -> str:
+def route_of(scope: Scope) -> str:
     """The route that answered, with names in place of what varies: there are few of them."""
     path = getattr(scope.get("route"), "path", None)
     if path is None:

@@ -16,29 +16,30 @@ def selves(data: Dataset, user: str) -> list[str]:
     return [people.item_of(domain, user) for domain in data.domains if domain.people]
 
 
-def among_people(store: Store, data: Dataset, asker: Asker, user: str, until: int) -> Asker:
+def among_people(store: Store, data: Dataset, asker: Asker, user: str, until: int, n: int) -> Asker:
     """Return the asker with the links that others made to them, and with what is withheld:
     themselves, whom they blocked, and who blocked them.
 
-    The newest event between two people, in each direction, counts.
+    The newest event between two people, in each direction, counts: blocks however old they are,
+    of the links that others made the newest n.
     """
-    domains = {domain.name: domain for domain in data.domains if domain.people}
+    domains = [domain for domain in data.domains if domain.people]
     if not domains:
         return asker
-    mine = selves(data, user)
     blocks = {e.name for e in data.events if e.mutual and e.sign == "negative"}
     bonds = {e.name for e in data.events if e.mutual and e.sign == "positive"}
     newest = dict(zip(asker.item, asker.type, strict=True))
-    withheld = {*mine, *(key for key, kind in newest.items() if kind in blocks)}
+    withheld = {*selves(data, user), *(key for key, kind in newest.items() if kind in blocks)}
+    if blocks:
+        withheld.update(key for key in store.standing_of(user, blocks, until) if key not in newest)
     rows = list(zip(asker.time, asker.item, asker.type, asker.value, strict=True))
-    found = store.about(mine, blocks | bonds, until) if blocks or bonds else []
-    for event in {(event.user, event.item): event for event in found}.values():
-        name = event.item.partition("/")[0]
-        other = people.item_of(domains[name], event.user)
-        if event.type in blocks:
-            withheld.add(other)
-        elif event.type in bonds and other not in newest:
-            rows.append((event.time, other, event.type, event.value))
+    for domain in domains:
+        mine = people.item_of(domain, user)
+        blockers = store.standing_on(mine, blocks, until) if blocks else []
+        withheld.update(people.item_of(domain, other) for other, *_ in blockers)
+        links = store.standing_on(mine, bonds, until, n) if bonds else []
+        made = [(at, people.item_of(domain, other), kind, v) for other, kind, v, at in links]
+        rows += [row for row in made if row[1] not in newest]
     rows.sort(key=lambda row: row[0])
     time, item, kind, value = zip(*rows, strict=True) if rows else ((), (), (), ())
     return replace(asker, time=time, item=item, type=kind, value=value, withheld=sorted(withheld))

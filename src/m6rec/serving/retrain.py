@@ -242,7 +242,7 @@ def _column(name: str, values: list[Any], types: Mapping[str, pl.DataType]) -> p
         ]
         try:
             return pl.Series(name, plain)
-        except (TypeError, pl.exceptions.PolarsError):
+        except (TypeError, OverflowError, pl.exceptions.PolarsError):
             return pl.Series(name, [None if v is None else str(v) for v in plain])
     try:
         return pl.Series(name, values, dtype=kind)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from m6rec.errors import RunError
@@ -32,9 +32,10 @@ def alone(folder: Path, store: Store) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RunError(f"{folder}: a retraining is going on already") from None
+        state = json.dumps({"time": time.time(), "event": store.last_event()})
         file.seek(0)
         file.truncate()
-        file.write(json.dumps({"time": time.time(), "event": store.last_event()}))
+        file.write(state)
         file.flush()
         yield
 
@@ -46,19 +47,24 @@ class Schedule:
         self.config, self.folder, self.store = config, folder, store
         self.running: subprocess.Popen[bytes] | None = None
         if not (folder / LOCK).exists():
-            with alone(folder, store):
-                pass
+            self._begin()
 
     def due(self) -> bool:
         """Return whether it is time, by the clock or by the events that came since the last."""
         try:
             last = json.loads((self.folder / LOCK).read_text())
-        except (OSError, ValueError):  # being written
+        except (OSError, ValueError):  # being written, or whoever began it was killed
+            self._begin()
             return False
         hours, events = self.config.every_hours, self.config.after_events
         if hours is not None and time.time() - last["time"] >= 3600 * hours:
             return True
         return events is not None and self.store.last_event() - last["event"] >= events
+
+    def _begin(self) -> None:
+        """Have the time and the events be counted from now on, unless another worker does so."""
+        with suppress(RunError), alone(self.folder, self.store):
+            pass
 
     def act(self, run: str, url: str) -> None:
         """Start a retraining where one is due, and report on one that has ended."""

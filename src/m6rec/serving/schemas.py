@@ -20,7 +20,8 @@ ItemKey = Annotated[str, Field(min_length=1, max_length=512, pattern=NO_NUL, exa
 Language = Literal["en", "zh"]
 LONGEST = Field(max_length=10_000)  # of a history
 Items = Annotated[list[ItemKey], LONGEST, Tag(LIST)]
-Rated = Annotated[dict[ItemKey, float | None], LONGEST, Tag(OBJECT)]
+Rating = Annotated[float, Field(ge=-1e9, le=1e9)]
+Rated = Annotated[dict[ItemKey, Rating | None], LONGEST, Tag(OBJECT)]
 
 
 class Body(BaseModel):

@@ -8,8 +8,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import numba
 
 from m6rec import artifacts, config
 from m6rec.errors import RunError
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from m6rec.serving.opinions import OpinionService
 
 T = TypeVar("T")
+REASONERS = 8  # threads that make reasons, beside that of the lists
 HOUR = 3600.0  # seconds between two looks at drift
 KEPT = 90 * 86_400_000_000  # microseconds for which it is known what was recommended
 log = logging.getLogger("m6rec")
@@ -48,6 +52,8 @@ class Service:
         rival = artifacts.resolve(settings.rival) if settings.rival else None
         self.engine = Engine(self.store, self.path, rival, settings.share, settings.scored())
         self.batcher = Batcher(self.engine.recommend, settings.threads)
+        n = min(settings.threads, numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+        self._reasoners = ThreadPoolExecutor(REASONERS, "reasons", numba.set_num_threads, (n,))
         retraining = self._retraining()
         self.schedule = Schedule(retraining, self.path.parent, self.store) if retraining else None
         self.opinions: OpinionService | None = None
@@ -65,12 +71,16 @@ class Service:
         if self.schedule:
             self.schedule.close()
         self.batcher.close()
+        self._reasoners.shutdown()
         self.engine.close()
         self.store.close()
 
     async def recommend(self, ask: Ask) -> Answer:
-        """Answer together with whoever else waits."""
+        """Answer together with whoever else waits; reasons hold up nobody else."""
         answer = await self.batcher.ask(ask)
+        if answer.reasons is not None:
+            loop = asyncio.get_running_loop()
+            answer = await loop.run_in_executor(self._reasoners, answer.explained)
         self.monitor.answered(answer.history)
         return answer
 

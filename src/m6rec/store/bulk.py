@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from m6rec.arrays import Array
 from m6rec.errors import DataError
-from m6rec.store.checks import LONGEST
+from m6rec.store.checks import BYTES, LONGEST
 from m6rec.store.rows import copy_tuples
 from m6rec.store.schema import EVENTS, ITEMS, USERS
 
@@ -72,8 +72,10 @@ def _check(what: str, keys: pl.Series) -> None:
     """Refuse keys that the store could not be given one by one."""
     long = keys.filter(keys.str.len_chars() > LONGEST)
     bad = keys.filter((keys.str.len_chars() == 0) | keys.str.contains("\0", literal=True))
+    wide = keys.filter(keys.str.len_bytes() > BYTES)
     for found, problem in (
         (long, f"has more than {LONGEST} characters"),
+        (wide, f"has more than {BYTES} bytes"),
         (bad, "is empty or holds a NUL character"),
     ):
         if len(found):

@@ -13,6 +13,7 @@ from m6rec.store.records import Event, Given, Item, User
 
 Row = dict[str, Any]
 LONGEST = 512  # characters of a key
+BYTES = 800  # of a key: a row of an index of PostgreSQL has 2704, and three keys
 LARGEST = 10**9  # value of an event, either way
 DEEPEST = 32  # levels of attributes, so that what could be written can be read
 FIRST = -62_135_596_800_000_000  # the first µs of the year 1
@@ -20,12 +21,14 @@ LAST = 253_402_300_799_999_999  # the last µs of the year 9999
 
 
 def key(value: Any, name: str) -> str:
-    """Return a key that is text of 1 to 512 characters without NUL."""
+    """Return a key that is text of 1 to 512 characters and 800 bytes at most, without NUL."""
     if not isinstance(value, str) or not value:
         raise DataError(f"{name} {value!r}: must be text that is not empty")
     if len(value) > LONGEST:
         raise DataError(f'{name} "{value[:40]}…": has {len(value)} characters, {LONGEST} at most')
-    return text(value, name)
+    if (n := len(text(value, name).encode())) > BYTES:
+        raise DataError(f'{name} "{value[:40]}…": has {n} bytes, {BYTES} at most')
+    return value
 
 
 def item_key(value: Any) -> str:

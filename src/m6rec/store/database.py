@@ -27,12 +27,18 @@ PRAGMAS = (
 # Every connection is in autocommit mode, so a transaction is what stands between these.
 BEGIN = {
     "sqlite": "BEGIN IMMEDIATE",
-    "postgresql": f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({LOCK})",
+    "postgresql": (
+        f"BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '{PATIENCE:g}s'; "
+        f"SELECT pg_advisory_xact_lock({LOCK})"
+    ),
 }
-DURABLE = (  # an acknowledged write is on disk, whatever the server's default
+SETTINGS = (
+    # An acknowledged write is on disk, whatever the server's default.
     "SELECT set_config('synchronous_commit', 'on', false) "
-    "WHERE current_setting('synchronous_commit') = 'off'"
+    "WHERE current_setting('synchronous_commit') = 'off'",
+    "SET idle_in_transaction_session_timeout = '60s'",  # who hangs does not keep the lock
 )
+ALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}  # s, s, probes
 
 
 class Database:
@@ -143,30 +149,28 @@ class Database:
                     connection.invalidate()
                 raise
 
-    def _begun(self) -> sa.Connection:
+    def _begun(self, again: bool = True) -> sa.Connection:
         """Return a connection in a transaction; a new one where the pooled one had been lost."""
         connection = self.engine.connect()
         try:
-            try:
-                connection.exec_driver_sql(BEGIN[connection.dialect.name])
-            except sa.exc.DBAPIError as error:
-                if not error.connection_invalidated:
-                    raise
-                connection.close()
-                connection = self.engine.connect()
-                connection.exec_driver_sql(BEGIN[connection.dialect.name])
-        except BaseException:
+            connection.exec_driver_sql(BEGIN[connection.dialect.name])
+        except BaseException as error:
+            connection.invalidate()  # PostgreSQL's is in a transaction that failed
             connection.close()
-            raise
+            lost = isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
+            if not lost or not again:
+                raise
+            return self._begun(again=False)
         return connection
 
     @contextmanager
     def said(self, what: str) -> Iterator[None]:
-        """Turn the errors of the database into one sentence."""
+        """Turn the errors of the database into one sentence; a client reads what a DataError says,
+        so it does not name the database."""
         try:
             yield
         except (UnicodeError, OverflowError, sa.exc.DataError, self._data_error) as error:
-            raise DataError(f"{self.name}: {what}: {self._first_line(error)}") from None
+            raise DataError(f"the store: {what}: {self._first_line(error)}") from None
         except (sa.exc.SQLAlchemyError, self._driver_error) as error:
             raise StoreError(f"{self.name}: {what}: {self._first_line(error)}") from None
 
@@ -232,7 +236,8 @@ def _address(url: str) -> tuple[sa.URL, str]:
 def _options(address: sa.URL) -> dict[str, Any]:
     if address.get_backend_name() == "sqlite":
         return {"timeout": PATIENCE, "check_same_thread": False}
-    return {} if "connect_timeout" in address.query else {"connect_timeout": 10}
+    usual = {"connect_timeout": 10, **ALIVE}
+    return {name: value for name, value in usual.items() if name not in address.query}
 
 
 def _is_sqlite(engine: sa.Engine) -> bool:
@@ -246,7 +251,8 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 def _prepare(connection: Any, _record: object) -> None:
     connection.autocommit = True
-    connection.execute(DURABLE)
+    for line in SETTINGS:
+        connection.execute(line)
 
 
 def _use_wal(engine: sa.Engine) -> None:

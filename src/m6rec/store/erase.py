@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -64,7 +65,24 @@ def delete(connection: sa.Connection, jobs: Sequence[tuple[Kind, str]]) -> list[
     return [_delete(connection, kind, key) for kind, key in jobs]
 
 
-def _delete(connection: sa.Connection, kind: Kind, key: str) -> dict[str, int]:
+def delete_users(
+    connection: sa.Connection, jobs: Sequence[tuple[str, Sequence[str]]]
+) -> list[dict[str, int]]:
+    """As ``delete``, for users and the items that they are."""
+    found = []
+    for user, items in jobs:
+        counts = Counter(_delete(connection, "user", user))
+        for item in items:
+            counts.update(_delete(connection, "item", item, person=True))
+        found.append(dict(counts))
+    return found
+
+
+def _delete(
+    connection: sa.Connection, kind: Kind, key: str, person: bool = False
+) -> dict[str, int]:
+    """Whoever is erased is buried even if unknown: what was given to them may not be written yet,
+    and a run may have them."""
     counts = {f"{kind}s": rows.drop(connection, kind, [key])}
     for name, statement in _FROM[kind].items():
         counts[name] = connection.execute(statement, {"at": key}).rowcount
@@ -72,8 +90,8 @@ def _delete(connection: sa.Connection, kind: Kind, key: str) -> dict[str, int]:
         counts["watched"] = connection.execute(_WATCHED, {"at": key}).rowcount
         for statement in _NAMELESS:
             connection.execute(statement, {"at": key})
-    if any(counts.values()):
-        rows.bury(connection, kind, key)
+    if kind == "user" or person or any(counts.values()):
+        rows.bury(connection, kind, key, person)
     return counts
 
 
@@ -122,4 +140,4 @@ def _merge_item(connection: sa.Connection, source: str, into: str, user: str) ->
         connection.execute(statement, {"source": source, "into": into})
     connection.execute(_TO_SELF, {"user": user, "item": into})
     rows.drop(connection, "item", [source])
-    rows.bury(connection, "item", source)
+    rows.bury(connection, "item", source, person=True)

@@ -115,7 +115,7 @@ def read_cursor(cursor: str, *kinds: type) -> list[Any]:
         fits = [type(value) for value in values] == list(kinds)
         if fits and all(_holds(value) for value in values):
             return list(values)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         pass
     raise DataError(f'cursor "{cursor[:40]}": is not one that the store gave')
 

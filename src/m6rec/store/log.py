@@ -40,15 +40,36 @@ POPULAR = (
     .group_by(_NEWEST.c.item_key)
     .order_by(sa.desc("n"), _NEWEST.c.item_key)
 )
-_NAMED = (
-    sa.select(E.user_key)
-    .where(among(E.item_key, "items"), among(E.type, "types"))
-    .scalar_subquery()
+_N, _TOLD = EVENTS.alias("newer").c, EVENTS.alias("told").c
+_UNTIL = sa.bindparam("until", type_=sa.BigInteger)
+
+
+def _stands(of: Any) -> sa.ColumnElement[bool]:
+    """Whether a user has no newer event on the item: counted, since PostgreSQL would join the
+    whole log for NOT EXISTS, and by time + 0, since SQLite would look the time up."""
+    newer = sa.select(sa.func.count()).where(
+        _N.user_key == of.user_key,
+        _N.item_key == of.item_key,
+        _N.time + 0 <= _UNTIL,
+        sa.tuple_(_N.time + 0, _N.id) > sa.tuple_(of.time, of.id),
+    )
+    return newer.scalar_subquery() == 0
+
+
+_OF_TYPES = sa.select(_TOLD.item_key).where(
+    _TOLD.user_key == sa.bindparam("user"), among(_TOLD.type, "types")
 )
-ABOUT = (
-    sa.select(EVENTS)
-    .where(among(E.item_key, "items"), E.time <= sa.bindparam("until"), E.user_key.in_(_NAMED))
-    .order_by(E.time, E.id)
+STANDING_OF = sa.select(E.item_key).where(
+    E.user_key == sa.bindparam("user"), E.item_key.in_(_OF_TYPES),
+    E.time + 0 <= _UNTIL, among(E.type, "types"), _stands(E),
+)  # fmt: skip
+_ON = sa.select(E.id, E.user_key, *_COLUMNS).where(
+    E.item_key == sa.bindparam("item"), E.time <= _UNTIL, among(E.type, "types")
+)
+_NEWEST_ON = _ON.order_by(E.time.desc(), E.id.desc()).limit(sa.bindparam("n"))
+STANDING_ON, LATEST_ON = (
+    sa.select(of.c.user_key, of.c.type, of.c.value, of.c.time).where(_stands(of.c))
+    for of in (_ON.subquery("of"), _NEWEST_ON.subquery("of"))
 )
 LAST = sa.select(sa.func.coalesce(sa.func.max(E.id), 0))
 _KNOWN = sa.select(E.key).where(among(E.key, "keys"))

@@ -114,7 +114,8 @@ def write(connection: sa.Connection, kind: Kind, rows: Sequence[Row]) -> None:
     rev = next_rev(connection, kind)
     copy(connection, TABLES[kind], [{**row, "rev": rev} for row in rows])
     if kind == "item":
-        connection.execute(_FORGET, {"of": kind, "keys": [row["key"] for row in rows]})
+        stones = [stone for row in rows for stone in _stones(kind, row["key"])]
+        connection.execute(_FORGET, {"of": kind, "keys": stones})
 
 
 def put(connection: sa.Connection, kind: Kind, rows: Sequence[Row]) -> int:
@@ -131,10 +132,11 @@ def drop(connection: sa.Connection, kind: Kind, keys: Collection[str]) -> int:
     return connection.execute(_DELETE[kind], {"keys": keys}).rowcount
 
 
-def bury(connection: sa.Connection, kind: Kind, key: str) -> None:
-    """Leave a tombstone, for readers that keep a copy."""
-    stone = {"kind": kind, "key": _stone(kind, key)}
-    connection.execute(_FORGET, {"of": kind, "keys": [stone["key"]]})
+def bury(connection: sa.Connection, kind: Kind, key: str, person: bool = False) -> None:
+    """Leave a tombstone, for readers that keep a copy; person: an item is a user."""
+    stones = _stones(kind, key)
+    connection.execute(_FORGET, {"of": kind, "keys": stones})
+    stone = {"kind": kind, "key": stones[-1] if person else stones[0]}
     copy(connection, DELETED, [{**stone, "rev": next_rev(connection, kind)}])
 
 
@@ -155,6 +157,20 @@ def patch(
     return [_patch(connection, *job) for job in jobs]
 
 
+def categorise(connection: sa.Connection, jobs: Sequence[tuple[str, str, bool]]) -> list[bool]:
+    """Put items into a category, or take them out; False for one that is not there."""
+    return [_categorise(connection, *job) for job in jobs]
+
+
+def _categorise(connection: sa.Connection, key: str, category: str, inside: bool) -> bool:
+    found = connection.execute(ONE["item"], {"key": key}).one_or_none()
+    if found is None:
+        return False
+    others = [each for each in item(found).categories if each != category]
+    categories = (*others, category) if inside else tuple(others)
+    return _patch(connection, "item", key, {"categories": categories})
+
+
 def _patch(connection: sa.Connection, kind: Kind, key: str, changes: Mapping[str, Any]) -> bool:
     found = connection.execute(ONE[kind], {"key": key}).one_or_none()
     if found is None:
@@ -166,8 +182,9 @@ def _patch(connection: sa.Connection, kind: Kind, key: str, changes: Mapping[str
     return True
 
 
-def _stone(kind: Kind, key: str) -> str:
-    return digest(key) if kind == "user" else key
+def _stones(kind: Kind, key: str) -> list[str]:
+    """What may stand for a deleted key: of a person always the digest."""
+    return [digest(key)] if kind == "user" else [key, digest(key)]
 
 
 def user(row: Any) -> User:

@@ -113,7 +113,7 @@ KEYS = _table(
     _column("revoked", sa.BigInteger, nullable=True),
 )
 
-# What was deleted: an item's key, a user's digest; the rev is that of the deletion.
+# What was deleted: an item's key, a person's digest; the rev is that of the deletion.
 DELETED = _table(
     "deleted",
     _column("kind", KEY, primary_key=True),

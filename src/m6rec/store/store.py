@@ -90,11 +90,20 @@ class Store:
         statement = look.statement(len(users))
         return self._database.kept(statement, look.asked(users, until, limit))
 
-    def about(self, items: Collection[str], types: Collection[str], until: int) -> list[Event]:
-        """Return all events on these items up to ``until``, oldest first, of the users who have
-        one of these types on one of them."""
-        found = self._rows(log.ABOUT, {"items": items, "types": types, "until": until})
-        return [lists.event(row) for row in found]
+    def standing_of(self, user: str, types: Collection[str], until: int) -> list[str]:
+        """Return the items on which a user's newest event up to ``until`` is of these types."""
+        span = {"user": user, "types": types, "until": until}
+        return [row.item_key for row in self._rows(log.STANDING_OF, span)]
+
+    def standing_on(
+        self, item: str, types: Collection[str], until: int, limit: int | None = None
+    ) -> list[tuple[str, str, float | None, int]]:
+        """Return user, type, value and time of those whose newest event on an item up to ``until``
+        is of these types; with a limit, of the newest events of these types."""
+        span = {"item": item, "types": types, "until": until}
+        if limit is None:
+            return [tuple(row) for row in self._rows(log.STANDING_ON, span)]
+        return [tuple(row) for row in self._rows(log.LATEST_ON, {**span, "n": limit})]
 
     def events(
         self,
@@ -167,10 +176,11 @@ class Store:
         found = self._rows(rows.BURIED, {"of": "user", "keys": set(stones)})
         return {stones[row.key] for row in found}
 
-    def delete_user(self, key: str) -> dict[str, int]:
+    def delete_user(self, key: str, items: Sequence[str] = ()) -> dict[str, int]:
         """Erase a user from every table; returns how many rows of each. ``digest(key)`` stays,
-        so that ``changed_users`` can tell that they are gone."""
-        counts: dict[str, int] = self._write(erase.delete, ("user", key))
+        so that ``changed_users`` can tell that they are gone. items: where items are people, those
+        that the user is, which are erased alike."""
+        counts: dict[str, int] = self._write(erase.delete_users, (key, tuple(items)))
         self._database.shred()
         return counts
 
@@ -204,6 +214,10 @@ class Store:
         """Change fields of an item; False where there is no such item."""
         return bool(self._write(rows.patch, ("item", key, changes)))
 
+    def categorise_item(self, key: str, category: str, inside: bool = True) -> bool:
+        """Put an item into a category, or take it out; False where there is no such item."""
+        return bool(self._write(rows.categorise, (key, category, inside)))
+
     def item(self, key: str) -> Item | None:
         """Return an item."""
         return next((rows.item(row) for row in self._rows(rows.ONE["item"], {"key": key})), None)
@@ -229,7 +243,7 @@ class Store:
 
     def changed_items(self, since: int) -> tuple[int, list[Item], list[str]]:
         """Return the rev now, the items that changed after that of ``since``, and the keys that
-        were deleted; -1 = all that there are, those of a run included."""
+        were deleted, of people their digests; -1 = all that there are, those of a run included."""
         rev, found, gone = self._changed("item", since)
         return rev, [rows.item(row) for row in found], gone
 

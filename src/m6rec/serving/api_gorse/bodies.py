@@ -100,7 +100,7 @@ class SessionBody(Body):
 
     feedback_type: Annotated[str, Field(min_length=1, max_length=100)]
     item_id: Id
-    value: float | None = Field(None, allow_inf_nan=False)
+    value: float | None = Field(None, ge=-1e9, le=1e9)
     timestamp: str | None = None
     comment: Text = ""
 

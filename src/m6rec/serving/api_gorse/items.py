@@ -51,27 +51,30 @@ def items(
 @router.put("/item/{item:path}/category/{category}", response_model=Success, responses=ONE)
 def insert_category(item: PathId, category: PathId, here: Here) -> Response:
     """Put an item into a category."""
-    found = _found(here, item)
-    return _categorised(here, found, [*found.categories, category])
+    return _categorised(here, item, category, True)
 
 
 @router.delete("/item/{item:path}/category/{category}", response_model=Success, responses=ONE)
 def delete_category(item: PathId, category: PathId, here: Here) -> Response:
     """Take an item out of a category; it stays in its domain."""
-    found = _found(here, item)
-    return _categorised(here, found, [each for each in found.categories if each != category])
+    return _categorised(here, item, category, False)
 
 
-def _categorised(here: Service, item: Item, categories: Sequence[str]) -> Response:
-    here.store.patch_item(item.key, categories=tuple(dict.fromkeys(categories)))
+def _categorised(here: Service, id: str, category: str, inside: bool) -> Response:
+    if not here.store.categorise_item(ids.key_of(here, id), category, inside):
+        raise _unknown(id)
     return affected(1)
 
 
 def _found(here: Service, id: str) -> Item:
     item = here.store.item(ids.key_of(here, id))
     if item is None:
-        raise HTTPException(404, f'item "{id}" not found')
+        raise _unknown(id)
     return item
+
+
+def _unknown(id: str) -> HTTPException:
+    return HTTPException(404, f'item "{id}" not found')
 
 
 def _shown(here: Service, found: Sequence[Item]) -> list[dict[str, Any]]:

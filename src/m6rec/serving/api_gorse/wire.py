@@ -11,13 +11,16 @@ from fastapi import Path, Query, Response
 from pydantic import BeforeValidator
 
 from m6rec.serving.api_v1 import as_json
+from m6rec.serving.schemas import NO_NUL
 
 Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Any, Any], Awaitable[None]]
 
 PREFIX = "/api"
 MOST = 10_000  # rows of one page
-PathId = Annotated[str, BeforeValidator(unquote), Path(min_length=1, max_length=512)]
+PathId = Annotated[
+    str, BeforeValidator(unquote), Path(min_length=1, max_length=512, pattern=NO_NUL)
+]
 
 
 def _told(status: int, what: str) -> dict[int | str, dict[str, Any]]:

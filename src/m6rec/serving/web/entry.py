@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Depends, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse
 
-from m6rec.serving.guard import COOKIE, Guard
+from m6rec.serving.guard import COOKIE, Guard, parts_of
 from m6rec.serving.web import render
 from m6rec.serving.web.render import first_of
 from m6rec.serving.web.texts import LANGUAGES, speaker
@@ -22,7 +22,7 @@ router = APIRouter(include_in_schema=False)
 
 async def form(request: Request) -> dict[str, list[str]]:
     """The fields of a form that one of our own pages sent; 403 for that of another site."""
-    origin = urlsplit(request.headers.get("origin", ""))
+    origin = parts_of(request.headers.get("origin", ""))
     if not origin.netloc or origin.netloc != request.headers.get("host"):
         raise HTTPException(403, speaker(render.language(request))("origin"))
     try:
@@ -37,7 +37,7 @@ Form = Annotated[dict[str, list[str]], Depends(form)]
 
 def local(path: str) -> str:
     """Return a path of this service, "/" for what leads elsewhere."""
-    parts = urlsplit(path)
+    parts = parts_of(path)
     leads = parts.scheme or parts.netloc or not path.startswith("/") or "\\" in path
     return "/" if leads or path.startswith("//") or not path.isprintable() else path
 
