@@ -10,10 +10,12 @@ from pathlib import Path
 from shutil import rmtree
 
 import numpy as np
+import polars as pl
 import pytest
 from fastapi.testclient import TestClient
 from scipy.sparse import csr_array
 
+import m6rec
 from m6rec import artifacts
 from m6rec.errors import StoreError
 from m6rec.serving.app import create
@@ -22,6 +24,7 @@ from m6rec.serving.engine import Engine
 from m6rec.serving.settings import Settings
 from m6rec.store import Event, Store
 from service import local_client, made_run, purchases_run
+from world import world
 
 
 @pytest.fixture(scope="module")
@@ -323,3 +326,39 @@ def test_one_answer_that_cannot_be_written_down_leaves_the_others(http: TestClie
     service.engine.journal.close()
     assert [given.score for given in service.store.given("fine")] == [1.0]
     assert not service.store.given("odd")
+
+
+def test_what_may_be_a_slip_is_said(http: TestClient) -> None:
+    item = ask(http, user="u1", k=1)["items"][0]["item"]
+    events = [
+        {"user": "slips", "item": item, "value": 99},
+        {"user": "slips", "item": "films/no-such"},
+        {"user": "slips", "item": "films/no-such"},
+    ]
+    (warning,) = http.post("/v1/events", json=events).json()["warnings"]  # no film is rated
+    assert warning.startswith('item "films/no-such" is new')
+    assert http.post("/v1/events", json=events[1:]).json()["warnings"] == []
+
+
+def test_ratings_beyond_the_scale_are_said(tmp_path: Path) -> None:
+    data = world(explicit=True)
+    log = pl.DataFrame(
+        {"user": data.users.decode(data.user), "item": data.items.decode(data.item),
+         "value": data.weight}
+    )  # fmt: skip
+    fitted = m6rec.fit(log, model="popular", feedback="explicit", columns={"value": "value"})
+    settings = Settings(
+        run=str(fitted.save(tmp_path / "run")), store=f"sqlite:///{tmp_path / 'rated.db'}"
+    )
+    with local_client(create(settings)) as rated:
+        item = rated.get("/v1/recommend", params={"user": "u1"}).json()["items"][0]["item"]
+        event = {"user": "u1", "item": item, "value": 99}
+        (warning,) = rated.post("/v1/events", json=event).json()["warnings"]
+        assert warning == f'item "{item}": 99 lies beyond the ratings of the run, 1 to 5'
+
+
+def test_an_empty_list_says_why(http: TestClient) -> None:
+    full = ask(http, user="u1", k=1)
+    assert full["items"] and full["warnings"] == []
+    none = ask(http, user="u1", k=1, filter="year == 1")
+    assert none["items"] == [] and "no item is left" in none["warnings"][0]

@@ -134,8 +134,8 @@ async def add_events(body: OneOrMany[EventBody], here: Here) -> Response:
     now = time.time_ns() // 1000
     keys = await here.run(here.engine.full_keys, [each.item for each in events])
     rows = [each.event(key, now) for each, key in zip(events, keys, strict=True)]
+    warnings = await here.run(here.engine.doubts, rows)
     added = await here.add_events(rows)
-    warnings = here.engine.uncounted(row.type for row in rows)
     return as_json({"added": added, "got": len(rows), "warnings": warnings})
 
 

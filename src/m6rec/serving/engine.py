@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,18 +18,18 @@ from m6rec import artifacts, checks
 from m6rec.arrays import Floats
 from m6rec.artifacts import Fitted
 from m6rec.candidates.shortlist import Found
-from m6rec.data.events import DEFAULT_EVENT
 from m6rec.data.query import Query
-from m6rec.errors import M6RecError, QueryError, suggestion
+from m6rec.errors import M6RecError, QueryError
 from m6rec.explanation import Explanation, explain
 from m6rec.serving import pages
 from m6rec.serving.asks import Answer, Ask, Ranked
+from m6rec.serving.doubts import doubts
 from m6rec.serving.given import Journal
 from m6rec.serving.listing import Frame, framed, listed, scored, shortlist
 from m6rec.serving.live import MICRO, Asker, Live
 from m6rec.serving.nearest import Nearest
 from m6rec.serving.people import among_people, selves, without
-from m6rec.store import Look, Store
+from m6rec.store import Event, Look, Store
 from m6rec.wording import wording
 
 MOST = 1_000  # items of one answer
@@ -183,16 +183,9 @@ class Engine:
             f"(domains: {', '.join(live.domains)})"
         )
 
-    def uncounted(self, types: Iterable[str]) -> list[str]:
-        """Return a sentence for each of these types of events that does not count, since the run's
-        TOML declares types, and not this one."""
-        known = [DEFAULT_EVENT, *(event.name for event in self.fitted.dataset.events)]
-        return [
-            f'events of type "{name}" are stored and do not count: the run does not know the type'
-            f"{suggestion(name, known)}"
-            for name in sorted({*types}.difference(known))
-            if self.fitted.prepared.config.events
-        ]
+    def doubts(self, events: Sequence[Event]) -> list[str]:
+        """Return a sentence for each thing about events, yet to be stored, that may be a slip."""
+        return doubts(self._lives[FIRST], self.store, events)
 
     def seen(self, key: str) -> float | None:
         """Return the value of an event that says that an item was seen, and nothing else: 0, or

@@ -276,6 +276,15 @@ class Live:
         return np.hstack(list(blocks.values())) if blocks else self.recommender.dataset.item_domain
 
     @cached_property
+    def scales(self) -> dict[int, tuple[float, float]]:
+        """Code of each rated domain → its least and greatest rating."""
+        data = self.recommender.dataset
+        of = data.item_domain[data.item]
+        rated = [d for d, each in enumerate(data.domains) if each.feedback == "explicit"]
+        found = {d: data.weight[of == d] for d in rated}
+        return {d: (float(w.min()), float(w.max())) for d, w in found.items() if len(w)}
+
+    @cached_property
     def domains(self) -> list[str]:
         """Names of the domains by code."""
         return [domain.name for domain in self.recommender.dataset.domains]

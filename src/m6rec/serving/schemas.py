@@ -12,6 +12,10 @@ from m6rec.serving.asks import Answer, Ask, Boost
 from m6rec.serving.reading import BY_SHAPE, LIST, OBJECT, as_any
 from m6rec.store import Event, Item, User
 
+EMPTY = (
+    "no item is left: the run knows nothing of this request (a model with seeds, such as m6rec, "
+    "answers anybody), or domain, filter, history and earlier pages leave none"
+)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NAMED = 5  # reasons of an item in a list; /v1/explain gives all
 NO_NUL = r"^[^\x00]*$"
@@ -197,7 +201,7 @@ class RankedBody(BaseModel):
 
 class AnswerBody(BaseModel):
     """A list. request: send it back with the events that follow. arm: of two runs that are
-    compared, which. parts: λ by domain and part."""
+    compared, which. parts: λ by domain and part. warnings: why there is no item."""
 
     request: str
     run: str
@@ -207,6 +211,7 @@ class AnswerBody(BaseModel):
     items: list[RankedBody]
     parts: dict[str, dict[str, float]]
     page: str
+    warnings: list[str]
 
 
 class WhyBody(BaseModel):
@@ -220,8 +225,8 @@ class WhyBody(BaseModel):
 
 
 class AddedBody(BaseModel):
-    """added: of the events that were got, those that the store did not have. warnings: of them,
-    what is stored and does not count."""
+    """added: of the events that were got, those that the store did not have. warnings: what may
+    be a slip: types that do not count, items that are new, ratings beyond those of the run."""
 
     added: int
     got: int
@@ -353,6 +358,7 @@ def answer(found: Answer) -> dict[str, Any]:
         "items": items,
         "parts": found.parts,
         "page": found.page,
+        "warnings": [] if items else [EMPTY],
     }
 
 

@@ -229,6 +229,10 @@ class Store:
         found, after = self._page("item", cursor, n, domain)
         return [rows.item(row) for row in found], after
 
+    def known_items(self, keys: Collection[str]) -> set[str]:
+        """Return those of these keys that there are items of."""
+        return {row.key for row in self._rows(rows.KNOWN["item"], {"keys": keys})}
+
     def keys_by_bare(self, bare: Collection[str]) -> dict[str, list[str]]:
         """Return part after the domain → the keys that have it; of those that there are."""
         found: dict[str, list[str]] = {}

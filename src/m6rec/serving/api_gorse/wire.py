@@ -11,16 +11,23 @@ from fastapi import Path, Query, Response
 from pydantic import BeforeValidator
 
 from m6rec.serving.api_v1 import as_json
-from m6rec.serving.schemas import NO_NUL
 
 Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Any, Any], Awaitable[None]]
 
 PREFIX = "/api"
 MOST = 10_000  # rows of one page
-PathId = Annotated[
-    str, BeforeValidator(unquote), Path(min_length=1, max_length=512, pattern=NO_NUL)
-]
+
+
+def _read(value: str) -> str:
+    """The id of a path, in which a slash may be quoted twice."""
+    found = unquote(value)
+    if "\0" in found:
+        raise ValueError("must be without NUL characters")
+    return found
+
+
+PathId = Annotated[str, BeforeValidator(_read), Path(min_length=1, max_length=512)]
 
 
 def _told(status: int, what: str) -> dict[int | str, dict[str, Any]]:

@@ -1,0 +1,50 @@
+"""Events that are stored as they came, and may yet be a slip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+
+from m6rec.data.events import DEFAULT_EVENT
+from m6rec.errors import suggestion
+from m6rec.serving.live import Live
+from m6rec.store import Event, Store
+
+MOST = 20  # sentences about one request
+
+
+def doubts(live: Live, store: Store, events: Sequence[Event]) -> list[str]:
+    """Return a sentence for each: types that do not count, items that are new, ratings beyond
+    those of the run."""
+    found = chain(_uncounted(live, events), _new(live, store, events), _beyond(live, events))
+    return [*islice(dict.fromkeys(found), MOST)]
+
+
+def _uncounted(live: Live, events: Sequence[Event]) -> Iterator[str]:
+    """Where the run's TOML declares types, those that are none of them."""
+    fitted = live.recommender.fitted
+    known = [DEFAULT_EVENT, *(event.name for event in fitted.dataset.events)]
+    if fitted.prepared.config.events:
+        for name in sorted({event.type for event in events}.difference(known)):
+            yield (
+                f'events of type "{name}" are stored and do not count: the run does not know the '
+                f"type{suggestion(name, known)}"
+            )
+
+
+def _new(live: Live, store: Store, events: Sequence[Event]) -> Iterator[str]:
+    new = {event.item for event in events if event.item not in live.recommender.dataset.items}
+    for key in sorted(new - store.known_items(new) if new else new):
+        yield f'item "{key}" is new, and has no title, text or attributes: PUT /v1/items/{key}'
+
+
+def _beyond(live: Live, events: Sequence[Event]) -> Iterator[str]:
+    data = live.recommender.dataset
+    for event in events:
+        code = data.items.code(event.item)
+        scale = live.scales.get(int(data.item_domain[code])) if code >= 0 else None
+        if scale and event.value is not None and not scale[0] <= event.value <= scale[1]:
+            yield (
+                f'item "{event.item}": {event.value:g} lies beyond the ratings of the run, '
+                f"{scale[0]:g} to {scale[1]:g}"
+            )
