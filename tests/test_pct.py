@@ -13,7 +13,7 @@ from m6rec.data.holdout import holdout
 from m6rec.data.schema import Domain, EventType, FeatureTables
 from m6rec.data.splits import Split, cold_user
 from m6rec.errors import ConfigError
-from m6rec.models import pct
+from m6rec.models import pct, transfer
 from m6rec.models.entries import Events
 from m6rec.models.newcomers import learn_ridges
 from m6rec.models.pct import Pct
@@ -352,25 +352,41 @@ def test_a_domain_without_a_rating_abstains() -> None:
     assert np.isfinite(scores[:, told.item]).all()
 
 
+def beside_noise(data: Dataset, rng: np.random.Generator) -> Dataset:
+    """Films and books, and as many events of the same users on items drawn evenly."""
+    return Dataset.build(
+        user=np.r_[data.user, np.repeat(np.arange(300), 10)],
+        item=np.r_[data.item, 40 + rng.integers(0, 40, 3000)],
+        users=data.users,
+        items=80,
+        domains=(*data.domains, Domain(name="noise")),
+        item_domain=np.r_[data.item_domain, np.full(40, 2)],
+        ordered=False,
+    )
+
+
 def test_noise_hides_no_source_that_helps() -> None:
-    heard = 0
+    heard, given = 0, {"films": OPTIONS["films"], "noise": OPTIONS["films"]}
     for seed in range(4):
         data, rng = bare(world(n_users=300, seed=seed)), np.random.default_rng(seed)
         data = data.take((data.item < 20) | (rng.random(len(data)) < 0.35))
-        noisy = Dataset.build(
-            user=np.r_[data.user, np.repeat(np.arange(300), 10)],
-            item=np.r_[data.item, 40 + rng.integers(0, 40, 3000)],
-            users=data.users,
-            items=80,
-            domains=(*data.domains, Domain(name="noise")),
-            item_domain=np.r_[data.item_domain, np.full(40, 2)],
-            ordered=False,
-        )
-        given = {"films": OPTIONS["films"], "noise": OPTIONS["films"]}
+        noisy = beside_noise(data, rng)
         learned = Pct(dim=8, domains=given).choose(holdout(noisy, rng), Run()).domains["books"]
         assert "films" in learned.omega
         heard += "noise" in learned.omega
     assert heard <= 2  # it may, beside films, by chance
+
+
+def test_noise_says_nothing_of_users_without_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "SHARED", ())  # so that no domain hears another otherwise
+    heard, given = 0, {"films": OPTIONS["films"], "noise": OPTIONS["films"]}
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        noisy = beside_noise(bare(world(n_users=300, seed=seed)), rng)
+        learned = Pct(dim=8, domains=given).choose(holdout(noisy, rng), Run()).domains["books"]
+        assert learned.omega["films"] == 1 and not learned.warm
+        heard += "noise" in learned.omega
+    assert heard <= 1
 
 
 def test_some_rows_of_a_history_in_any_order() -> None:

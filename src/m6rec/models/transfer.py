@@ -90,7 +90,7 @@ def choose(
     where the paired gain over standing alone exceeds ``SURE`` standard errors: transfer is never
     forced where it hurts. Elsewhere sources inform only users without history in the domain, and
     only if users fare better by them, their own history in the domain being kept from the model,
-    than by popularity; again by ``SURE`` standard errors.
+    than by popularity; again by ``SURE`` standard errors, without those that are not missed.
     """
     train = holdouts(0).train
     names = [d.name for d in train.domains]
@@ -110,7 +110,7 @@ def choose(
                 best[name], values[name] = open_[name], found
         run.log(options={n: to_table(open_[n]) for n in open_})
 
-    total = 1 + len(steps) + len(SHARED) + SOURCES * (len(SINGLES) + 1)
+    total = 1 + len(steps) + len(SHARED) + SOURCES * (len(SINGLES) + 2)
     with run.progress("options", total) as advance:
         values = court.values(best, {n: best[n] for n in names if n not in given})
         advance(1)
@@ -160,7 +160,15 @@ def choose(
                 for n in names
                 if sources[n] and n not in given and not best[n].omega
             }
-            best |= {n: cold[n] for n in court.serves_cold(best, cold)}
+            served = court.cold(best, cold)
+            for place in range(SOURCES):
+                fewer = {n: left_out(cold[n], sources[n], place) for n in cold}
+                fewer = {n: c for n, c in fewer.items() if c.omega and c != cold[n]}
+                for n, told in court.cold(best, fewer).items():
+                    if gain(told[0], served[n][0], told[2]) > -MISSED:
+                        cold[n], served[n] = fewer[n], told
+                advance(1)
+            best |= {n: cold[n] for n, told in served.items() if gain(*told) > SURE}
     return best
 
 
@@ -277,16 +285,20 @@ class Court:
                 found.setdefault(n, []).append(judged)
         return {n: np.concatenate(v) for n, v in found.items()}
 
-    def serves_cold(self, best: Options, candidates: Options) -> list[str]:
-        """Return the domains whose users fare better by other domains alone than by popularity,
-        by ``SURE`` standard errors."""
+    def cold(self, best: Options, candidates: Options) -> dict[str, tuple[Array, Array, Ids]]:
+        """Return ``Judge.cold`` of each domain over its holdouts."""
         found: dict[str, list[tuple[Array, Array, Ids]]] = {}
         for r, here in self.heard(candidates):
             model = self.fit({**best, **here}, r, self.thin)
             for n in here:
                 found.setdefault(n, []).append(self.judges[r].cold(model, self.names.index(n)))
-        joined = {n: map(np.concatenate, zip(*rows, strict=True)) for n, rows in found.items()}
-        return [n for n, rows in joined.items() if gain(*rows) > SURE]
+        joined = {
+            n: [np.concatenate(c) for c in zip(*rows, strict=True)] for n, rows in found.items()
+        }
+        return {
+            n: (by_model, by_popularity, rows)
+            for n, (by_model, by_popularity, rows) in joined.items()
+        }
 
 
 class Judge:
