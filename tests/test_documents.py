@@ -42,7 +42,7 @@ def test_jsonl(tmp_path: Path) -> None:
         "{broken",
         "[1]",
         '{"id": "9", "time": "never", "text": "x"}',
-        '{"id": "7", "time": 5, "text": "again"}',
+        '{"id": "7", "time": "20240103", "text": "again"}',
         '{"id": "10", "time": 5}',
     )))  # fmt: skip
     frame, problems = read_documents(path)

@@ -202,6 +202,16 @@ bob,1,4,
 """
 
 
+def test_small_times_are_told(tmp_path: Path) -> None:
+    log = "user,item,time\nann,1,{}\nann,2,{}\n"
+    p = made(tmp_path, "interactions = 'log.csv'", log_csv=log.format(45_000, 45_001))
+    assert p.dataset.time.tolist() == [45_000, 45_001]
+    assert "log.csv: most times are before 1973" in p.drops.notes[0]
+    p = made(tmp_path, "interactions = 'log.csv'", log_csv=log.format(20250301, "2025-03-01"))
+    assert p.dataset.time.tolist() == [1740787200] * 2
+    assert not p.drops.notes
+
+
 def test_every_bad_row_is_named(tmp_path: Path) -> None:
     toml = """
     interactions = 'log.csv'

@@ -11,7 +11,7 @@ from m6rec.data.delimited import ROW
 from m6rec.data.drops import SAMPLES, Drops
 from m6rec.data.readers import first_line
 from m6rec.data.schema import DataConfig, Table
-from m6rec.data.times import unix_seconds
+from m6rec.data.times import SMALL, unix_seconds
 from m6rec.errors import DataError
 
 DEFAULT_EVENT = "event"
@@ -137,6 +137,11 @@ def good_rows(
         columns.pop("domain", None)
     raw = _select(frame, schema, columns, config.tz, codes, table.name)
     drops.read[table.name] = drops.read.get(table.name, 0) + raw.height
+    if "time" in columns and raw["time"].is_between(1, SMALL).sum() > raw.height / 2:
+        drops.note(
+            f"{table.name}: most times are before 1973: small numbers count as seconds from a "
+            'start of their own; write years and days as dates, such as "2024-05-31"'
+        )
     if "event" not in columns:
         raw = raw.with_columns(_constant("event", table.event or DEFAULT_EVENT, codes))
     if "domain" not in columns:

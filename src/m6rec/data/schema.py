@@ -83,7 +83,8 @@ class Names(tuple[str, ...]):
 class Columns:
     """Which column plays which part; a part left out is guessed by name, "" = there is none.
 
-    user, item: keys. value: rating, count or amount. time: unix seconds, ms or µs, or ISO text.
+    user, item: keys. value: rating, count or amount. time: unix seconds, ms or µs, ISO text,
+    or days such as 20250301.
     event: event type. domain: product line. person: of a link table.
     text: item texts, joined in this order. hidden: true for items that are never recommended.
     """
