@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import polars as pl
 
+from m6rec.data.notation import moments
+
 _ZONED = ("%Y-%m-%dT%H:%M:%S%.f%:z", "%Y-%m-%dT%H:%M%:z")
 _NAIVE = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M")
 SMALL = 10**8  # seconds: in 1973, before any log
 _FIRST, _LAST = 19000101, 21001231  # days written as numbers
 
 
-def unix_seconds(column: str, dtype: pl.DataType, tz: str) -> pl.Expr:
+def unix_seconds(column: str, dtype: pl.DataType, tz: str, form: str = "") -> pl.Expr:
     """Return an Int64 expression of unix seconds; null where the value is no time.
 
     Numbers are seconds, ms, µs or ns by their size, or days such as 20250301. Other numbers from
     1 to 10^8 are no times, unless most of the column are such: then it counts seconds from a
     start of its own. Text is a number, an ISO date or an ISO date and time with or without an
-    offset. What has no zone is in ``tz``.
+    offset. What has no zone is in ``tz``. form: of all texts and numbers (strftime) instead.
     """
     value = pl.col(column)
+    if form and not dtype.is_temporal():
+        moment = moments(value.cast(pl.String).str.strip_chars(), form)
+        return moment.dt.epoch("s") if "%z" in form or "%:z" in form else _in_zone(moment, tz)
     if dtype.is_numeric():
         return _from_number(value, value.is_not_null(), tz)
     if dtype == pl.Date:
