@@ -204,3 +204,9 @@ def test_training_in_a_pipe_says_each_stage_once(said: Callable[..., tuple[int, 
     lines = [line for line in text.splitlines() if " s  " not in line]
     assert status == 0 and lines == ["read", "evaluate"]
     assert said("train", "shop.toml", "--out", "runs", "--json") == (0, "")
+
+
+def test_a_draft_in_no_folder_is_said(folder: Path, said: Callable[..., tuple[int, str]]) -> None:
+    code, text = said("init", "--from", folder / "log.csv", "--out", folder / "none" / "x.toml")
+    assert code == 1
+    assert f"there is no folder {folder / 'none'}" in text

@@ -84,6 +84,8 @@ def init(
     if out.exists() and not force:
         raise ConfigError(f"{out}: exists already; choose another --out, or say --force")
     base = out.absolute().parent
+    if not base.is_dir():
+        raise ConfigError(f"--out {out}: there is no folder {base}; make it first")
     chosen = preset(scenario) if scenario else None
     text = draft([file.absolute() for file in files], base, chosen)
     if chosen is None:
