@@ -143,6 +143,13 @@ def check(config: Config, set: Set = None, json: Json = False) -> None:
             (f"{o.first} – {o.second}", o.users, f"{o.share:.0%}", o.twins) for o in report.overlaps
         ]
         show.table(("domains", "shared users", "of the smaller", "twins"), pairs)
+    if report.attributes:
+        show.heading("Attributes")
+        show.caption(
+            "missing: of all items or users. no number: where most of a text are numbers, the first value that is none."
+        )
+        columns = [(a.of, a.name, a.kind, f"{a.missing:.0%}", a.odd) for a in report.attributes]
+        show.table(("of", "column", "read as", "missing", "no number"), columns)
     show_drops(prepared.drops.rows())
     for text in report.notes:
         show.note(f"note: {text}")
