@@ -146,7 +146,8 @@ def check(config: Config, set: Set = None, json: Json = False) -> None:
     if report.attributes:
         show.heading("Attributes")
         show.caption(
-            "missing: of all items or users. no number: where most of a text are numbers, the first value that is none."
+            "missing: of all items or users. no number: where most of a text are numbers, "
+            "the first value that is none."
         )
         columns = [(a.of, a.name, a.kind, f"{a.missing:.0%}", a.odd) for a in report.attributes]
         show.table(("of", "column", "read as", "missing", "no number"), columns)
