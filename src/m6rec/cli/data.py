@@ -107,6 +107,7 @@ kind = "popular"
 
 def check(config: Config, set: Set = None, json: Json = False) -> None:
     """Say what is in the data and what was dropped."""
+    from m6rec.data.check import agree
     from m6rec.data.check import check as inspect
     from m6rec.data.prepare import prepare
     from m6rec.experiment import load
@@ -114,6 +115,7 @@ def check(config: Config, set: Set = None, json: Json = False) -> None:
     experiment = load(config, set or [])
     run = experiment.tracking(bars=show.bars(json))
     prepared = prepare(experiment.data, Path(experiment.base), run)
+    agree(prepared, experiment.split)
     report = inspect(prepared, experiment.twins)
     if json:
         show.as_json(report.to_json() | {"drops": prepared.drops.to_json()})

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
-from m6rec.data.attributes import attributes
+from m6rec.data.attributes import Attributes, attributes
 from m6rec.data.dataset import Dataset
 from m6rec.data.features import guess
 from m6rec.data.notation import pointed
 from m6rec.data.prepare import Prepared
+from m6rec.data.splits import SplitConfig, target_code
 from m6rec.data.twins import TwinsConfig, find_twins
 
 
@@ -126,6 +127,16 @@ def check(prepared: Prepared, twins: TwinsConfig | None = None) -> Report:
         ),
         notes=(*prepared.drops.notes, *_notes(domains, overlaps, twins)),
     )
+
+
+def agree(prepared: Prepared, split: SplitConfig | None) -> None:
+    """Refuse what training would refuse: features of columns, or a split by a domain, that are
+    not there."""
+    options = prepared.config
+    plain = replace(options, features=replace(options.features, select=None))
+    Attributes.fit(replace(prepared, config=plain), prepared.dataset)
+    if split is not None and split.kind == "target-domain":
+        target_code(prepared.dataset, split.target)
 
 
 def _domains(prepared: Prepared, active: Any) -> tuple[DomainStats, ...]:

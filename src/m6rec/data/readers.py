@@ -51,6 +51,11 @@ def read(table: Table, base: Path, drops: Drops) -> pl.LazyFrame:
         raise DataError(f"{path}: is a folder; name a file in it")
     if not path.is_file() and kind != "parquet":
         raise absent(path)
+    if table.delimiter and kind not in ("csv", "auto"):
+        raise DataError(
+            f'{table.name}: delimiter = "{table.delimiter}" is of CSV files, and this is read as '
+            f"{kind}; leave it out"
+        )
     try:
         if kind == "parquet":
             frame = pl.scan_parquet(path)
