@@ -53,6 +53,28 @@ def test_counts() -> None:
     json.dumps(report.to_json())
 
 
+def test_attributes_are_listed_as_they_were_read() -> None:
+    n = 40
+    items = pl.DataFrame(
+        {
+            "item": [str(i) for i in range(n)],
+            "price": ["28,76", *["3"] * (n - 2), None],
+            "year": [1990 + i for i in range(n)],
+            "studio": ["a", "b"] * (n // 2),
+            "tags": [["x"]] * n,
+            "plot": [f"some words {i}" for i in range(n)],
+        }
+    )
+    log = pl.DataFrame({"user": ["a", "b"], "item": ["1", "2"]})
+    found = {a.name: a for a in check(from_frames(log, items)).attributes}
+    kinds = {name: a.kind for name, a in found.items()}
+    assert kinds | {"price": ""} == {
+        "price": "", "year": "number", "studio": "category", "tags": "list", "plot": "text",
+    }  # fmt: skip
+    assert (found["price"].missing, found["price"].odd) == (1 / n, "28,76")
+    assert found["plot"].odd == ""
+
+
 def test_ratings_and_no_times() -> None:
     log = pl.DataFrame({"user": ["a", "b"], "item": ["1", "1"], "rating": [2, 5]})
     report = check(from_frames(log, feedback="explicit"))

@@ -42,7 +42,7 @@ def test_jsonl(tmp_path: Path) -> None:
         "{broken",
         "[1]",
         '{"id": "9", "time": "never", "text": "x"}',
-        '{"id": "7", "time": 5, "text": "again"}',
+        '{"id": "7", "time": "20240103", "text": "again"}',
         '{"id": "10", "time": 5}',
     )))  # fmt: skip
     frame, problems = read_documents(path)
@@ -67,6 +67,14 @@ def test_csv_with_quoted_line_breaks(tmp_path: Path) -> None:
     assert frame["time"].to_list() == [1704153600 - 8 * 3600, 1704326400 - 8 * 3600]
     assert frame["document"].n_unique() == 2  # by the hash of what they say
     assert [(p.row, p.reason) for p in problems] == [(4, "has 2 fields where 3 are named")]
+
+
+def test_csv_with_other_delimiters(tmp_path: Path) -> None:
+    text = "id;date;title\n1;2024-01-02;Up, and up\n2;20240104;Down\n"
+    frame, problems = read_documents(write(tmp_path, "semicolons.csv", text))
+    assert frame["title"].to_list() == ["Up, and up", "Down"]
+    assert frame["time"].to_list() == [1704153600, 1704326400]
+    assert not problems
 
 
 def test_rss(tmp_path: Path) -> None:
@@ -96,6 +104,12 @@ def test_atom(tmp_path: Path) -> None:
         ("a.rss", '<!DOCTYPE x [<!ENTITY a "b">]><rss>&a;</rss>', "has a document type"),
         ("a.rss", "<rss><channel>", "is not XML"),
         ("a.xml", "<html></html>", "is neither RSS nor Atom: it begins with <html>"),
+        (
+            "a.csv",
+            "id;when;title\n1;2024-01-02;Up\n",
+            "no column is a time .columns: id, title, when",
+        ),
+        ("a.jsonl", '{"date": "2024-01-02", "words": "x"}', "no column is a title or text"),
         ("a.txt", "x", "must end in .jsonl, .csv"),
     ],
 )
@@ -105,9 +119,9 @@ def test_files_that_cannot_be_are_said(tmp_path: Path, name: str, text: str, mes
 
 
 def test_a_missing_file_and_a_wrong_encoding_are_said(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be read: No such file"):
+    with pytest.raises(DataError, match=r"none\.jsonl: no such file$"):
         read_documents(tmp_path / "none.jsonl")
-    with pytest.raises(DataError, match="cannot be read: No such file"):
+    with pytest.raises(DataError, match=r"none\.rss: no such file$"):
         read_documents(tmp_path / "none.rss")
     (tmp_path / "a.csv").write_bytes("时间,标题\n".encode("gb18030"))
     with pytest.raises(DataError, match="is not UTF-8"):

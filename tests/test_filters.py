@@ -156,3 +156,9 @@ def test_nothing_is_ever_executed() -> None:
     ):
         with pytest.raises(QueryError):
             Filter.parse(text).mask(ITEMS)
+
+
+def test_a_number_that_was_read_as_text_is_said() -> None:
+    items = pl.DataFrame({"Preis": ["3", None, "k.A.", "4,5"]})
+    with pytest.raises(QueryError, match=r'"Preis" was read as text, such as "k\.A\."; see docs'):
+        Filter.parse("Preis < 10").mask(items)

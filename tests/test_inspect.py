@@ -115,6 +115,76 @@ def test_any_comment_may_become_an_entry(tmp_path: Path) -> None:
     assert tomllib.loads(text)["split"]["kind"] == "random"
 
 
+def test_names_of_other_lines_of_business(tmp_path: Path) -> None:
+    for n, (user, item, time) in enumerate(
+        (("listener", "episode_id", "played_at_ms"), ("reader_id", "article", "openedAt"))
+    ):
+        log = LOG.select("visitorid", "itemid", "timestamp")
+        log.rename({"visitorid": user, "itemid": item, "timestamp": time}).write_csv(
+            tmp_path / f"{n}.csv"
+        )
+        p, text = prepared(tmp_path, f"{n}.csv")
+        assert len(p.dataset) == 4 and p.dataset.ordered
+        assert f'time = "{time}"' in text
+
+
+def test_a_draft_is_made_with_what_is_known(tmp_path: Path) -> None:
+    LOG.write_csv(tmp_path / "log.csv")
+    lost = pl.DataFrame({"who": ["a", "b"] * 5, "itemid": [1, 2] * 5, "what": ["x", "y"] * 5})
+    lost.write_csv(tmp_path / "more.csv")
+    pl.DataFrame({"colour": ["red"], "size": [3]}).write_csv(tmp_path / "colours.csv")
+    text = draft([tmp_path / n for n in ("log.csv", "more.csv", "colours.csv")], tmp_path)
+    assert "# TODO colours.csv: no column looks like a user or an item (colour, size)" in text
+    assert 'columns = { user = "?" } }  # TODO: which is the user? who, itemid, what' in text
+    config_ = config.from_table(DataConfig, tomllib.loads(text)["data"], "data")
+    with pytest.raises(DataError, match=r'more\.csv: there is no column "\?" \(user\)'):
+        prepare(config_, tmp_path, Run())
+
+
+def test_decimal_commas_and_dates_are_drafted(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(
+        "user;item;rating;datum\na;1;4,5;17.02.2025 17:11\nb;2;3,0;gestern\na;2;5;1.3.2025 9:05\n"
+    )
+    (tmp_path / "books.csv").write_text("item;price\n1;28,76\n2;3,50\n3;4\n")
+    p, text = prepared(tmp_path, "log.csv", "books.csv")
+    assert 'decimal = ",", time_format = "%d.%m.%Y %H:%M" }' in text
+    assert 'feedback = "explicit"' in text
+    assert '# price = { kind = "numeric" }' in text
+    assert p.dataset.weight.tolist() == [4.5, 5.0]
+    assert p.items["price"].to_list() == [28.76, 3.5, 4.0]
+    (tmp_path / "both.csv").write_text("user,item,time\na,1,03/04/2025\nb,2,05/04/2025\n")
+    assert "time_format" not in draft([tmp_path / "both.csv"], tmp_path)  # either order fits
+
+
+def test_odd_characters_make_valid_toml(tmp_path: Path) -> None:
+    odd = {"visitorid": ["a\x01b", "c\x7fd"], "itemid": ["1\n2", "3"], "e\x7f\n": ["x", "y"]}
+    pl.DataFrame(odd).write_parquet(tmp_path / "log.parquet")
+    table = tomllib.loads(draft([tmp_path / "log.parquet"], tmp_path))
+    assert table["data"]["columns"]["user"] == "visitorid"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", b"user,item\n\x00\x01,2\n", "is no text"),
+        ("a.csv", b"user,item,time\n", r"has a header \(user, item, time\), but no rows"),
+        (
+            "README.md",
+            b"# A title\n\nSome words of prose.\nAnd some more of it here.\n",
+            "no row that fits",
+        ),
+        ("", b"", "is a folder"),
+    ],
+)
+def test_what_is_no_table_is_refused(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    if name:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        draft([tmp_path / name], tmp_path)
+
+
 def test_nothing_usable(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"missing\.csv: no such file"):
         draft([tmp_path / "missing.csv"], tmp_path)
@@ -122,7 +192,7 @@ def test_nothing_usable(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.csv: no column looks like .*colour, size"):
         draft([tmp_path / "a.csv"], tmp_path)
     ITEMS.write_csv(tmp_path / "items.csv")
-    with pytest.raises(DataError, match="no file has both a user and an item"):
+    with pytest.raises(DataError, match=r"no file has both a user and an item .*\[data\.columns\]"):
         draft([tmp_path / "items.csv"], tmp_path)
     (tmp_path / "shop.db").write_bytes(b"SQLite format 3\x00" + bytes(80))
     with pytest.raises(DataError, match=r'shop\.db: is a database; say sql = "sqlite:///shop\.db"'):

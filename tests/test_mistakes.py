@@ -137,6 +137,7 @@ def test_nothing_is_explained_to_nobody(folder: Path, said: Callable[..., tuple[
         ('evaluate.protocol="sampld:3"', 'protocol "sampld:3": write "full" or'),
         ("evaluate.seeds=0", "seeds = 0"),
         ('tune.metric="nddcg"', 'metric "nddcg" is unknown'),
+        ('split={kind="temporal", time="yesterday"}', 'time = "yesterday": write it as "2024'),
         ("model.knid=3", 'model.knid is not an option of "neighbours"; did you mean "kind"'),
     ],
 )
@@ -204,3 +205,27 @@ def test_training_in_a_pipe_says_each_stage_once(said: Callable[..., tuple[int, 
     lines = [line for line in text.splitlines() if " s  " not in line]
     assert status == 0 and lines == ["read", "evaluate"]
     assert said("train", "shop.toml", "--out", "runs", "--json") == (0, "")
+
+
+def test_a_draft_in_no_folder_is_said(folder: Path, said: Callable[..., tuple[int, str]]) -> None:
+    code, text = said("init", "--from", "log.csv", "--out", "none/x.toml")
+    assert code == 2
+    assert f"there is no folder {folder / 'none'}" in text
+
+
+@pytest.mark.parametrize(
+    ("entry", "sentence"),
+    [
+        ('split={kind="target-domain", target="boks"}', 'target = "boks": no such domain; did you'),
+        ('data.features.items.yaer.kind="numeric"', 'no column "yaer"; did you mean "year"'),
+        ('data.features={derived=true, price="prise"}', 'the items have no column "prise"'),
+        ('data.interactions={path="log.parquet", delimiter=";"}', "is of CSV files, and this is"),
+    ],
+)
+def test_check_refuses_what_train_refuses(
+    folder: Path, said: Callable[..., tuple[int, str]], entry: str, sentence: str
+) -> None:
+    pl.read_csv(folder / "log.csv").write_parquet(folder / "log.parquet")
+    code, text = said("check", "shop.toml", "--set", entry)
+    assert code == 2
+    assert sentence in text

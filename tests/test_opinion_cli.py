@@ -56,6 +56,12 @@ def test_read_links_documents_to_entities(folder: Path) -> None:
         opinion("read", folder / "finance.toml", "--out", "x.txt")
 
 
+def test_read_fails_where_no_document_is_left(folder: Path) -> None:
+    (folder / "bad.csv").write_text("id,date,title\n1,someday,Up\n")
+    with pytest.raises(DataError, match=r"bad\.csv: no document is left of 1 rows: .* has no time"):
+        opinion("read", folder / "finance.toml", "--data", folder / "bad.csv")
+
+
 def test_watch_prints_series_forecast_and_alerts(folder: Path) -> None:
     text = opinion("watch", folder / "finance.toml", *PLAIN, "--since", "60").stdout
     assert text.count(NOTICE["en"]) >= 2

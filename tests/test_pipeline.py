@@ -192,6 +192,15 @@ def test_given_test_file(folder: Path, trained: Trained, run: Recommender, tmp_p
     assert pipeline.evaluate(saved, test=folder / "stranger.csv")["ndcg@10"] < by_split
     by_file = pipeline.evaluate(saved, test=folder / "test.csv")
     assert by_file["ndcg@10"] == by_split
+    own = {"path": "train.csv", "columns": {"user": "who"}}
+    log.rename({"user": "who"}).write_csv(folder / "who.csv")
+    table = saved.config | {"data": saved.config["data"] | {"interactions": [own]}}
+    renamed = dataclasses.replace(saved, config=table)
+    assert pipeline.evaluate(renamed, test=folder / "who.csv")["ndcg@10"] == by_split
+    with pytest.raises(
+        DataError, match=r'called as in the log of the run: "who", "item" … .*: user'
+    ):
+        pipeline.evaluate(renamed, test=folder / "test.csv")
 
 
 def test_linked_twins_are_not_recommended(folder: Path, tmp_path: Path) -> None:

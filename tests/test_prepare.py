@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 import tomllib
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from m6rec import config
 from m6rec.data.prepare import Prepared, prepare
 from m6rec.data.schema import DataConfig
-from m6rec.errors import DataError
+from m6rec.errors import DataError, M6RecError
 from m6rec.tracking import Run
 
 
@@ -202,6 +203,43 @@ bob,1,4,
 """
 
 
+def test_decimal_commas_and_forms_of_dates(tmp_path: Path) -> None:
+    p = made(
+        tmp_path,
+        """
+        feedback = 'explicit'
+        [interactions]
+        path = 'log.csv'
+        decimal = ','
+        time_format = '%d.%m.%Y %H:%M'
+        [items]
+        path = 'items.csv'
+        decimal = ','
+        time_format = '%d.%m.%Y'
+        [features.items.pages]
+        kind = 'numeric'
+        """,
+        log_csv="user;item;stars;time\nann;1;4,5;14.11.2023 22:13\nann;2;1.000,5;gestern\n",
+        items_csv="item;price;pages;out;size\n1;28,76;k.A.;31.12.2020;1,5\n2;1.300;320;1.1.2021;?\n",
+    )
+    assert events(p) == [("ann", "items/1", 4.5)]
+    assert p.dataset.time.tolist() == [1_699_999_980]
+    assert p.items["price"].to_list() == [28.76, 1300.0]
+    assert p.items["pages"].to_list() == [None, 320.0]  # said to be numbers
+    assert p.items["out"].to_list() == [datetime(2020, 12, 31), datetime(2021, 1, 1)]
+    assert p.items["size"].to_list() == ["1,5", "?"]
+
+
+def test_small_times_are_told(tmp_path: Path) -> None:
+    log = "user,item,time\nann,1,{}\nann,2,{}\n"
+    p = made(tmp_path, "interactions = 'log.csv'", log_csv=log.format(45_000, 45_001))
+    assert p.dataset.time.tolist() == [45_000, 45_001]
+    assert "log.csv: most times are before 1973" in p.drops.notes[0]
+    p = made(tmp_path, "interactions = 'log.csv'", log_csv=log.format(20250301, "2025-03-01"))
+    assert p.dataset.time.tolist() == [1740787200] * 2
+    assert not p.drops.notes
+
+
 def test_every_bad_row_is_named(tmp_path: Path) -> None:
     toml = """
     interactions = 'log.csv'
@@ -269,7 +307,13 @@ def test_core_removes_what_it_empties(tmp_path: Path) -> None:
         ("interactions = 'log.csv'", "who,item\na,1\n", r"looks like the user; .*: who, item\)"),
         ("interactions = 'log.csv'\ncolumns.user = 'wo'", "who,item\na,1\n", 'did you mean "who"'),
         ("interactions = 'log.csv'", "user,item\n", r"log\.csv: no usable row"),
-        ("interactions = 'log.csv'", "user,item\n,1\n", r"no usable row \(no user\)"),
+        ("interactions = 'log.csv'", "user,item\n,1\n", r"no usable row \(row 2: no user\)$"),
+        ("interactions = 'log.csv'", "user,item,time\na,1,03/04/2025\n",
+         r'row 2: time "03/04/2025" is not a date .*; say time_format = "%d/%m/%Y" or "%m/%d/%Y" '),
+        ("interactions = 'log.csv'", "user;item;value;time\na;1;4,5;3.4.2025 17:11\n",
+         r'row 2: value "4,5" is not .*; say decimal = "," and time_format = "%d\.%m\.%Y '),
+        ("interactions = { path = 'log.csv', time_format = '%d.%m' }", "user,item\na,1\n",
+         r'time_format = "%d\.%m": must say a whole date'),
         ("interactions = 'log.csv'\nfeedback = 'explicit'", "user,item\na,1\n", "no rating"),
         ("interactions = 'log.csv'\n[domains.a]\n[domains.b]", "user,item\na,1\n", "which domain"),
         ("interactions = 'log.csv'", "user,item,domain\na,1,x/y\n", 'without "/"'),
@@ -278,7 +322,7 @@ def test_core_removes_what_it_empties(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_unusable_tables(tmp_path: Path, toml: str, log: str, message: str) -> None:
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(M6RecError, match=message):
         made(tmp_path, toml, log_csv=log)
 
 

@@ -62,6 +62,22 @@ def test_clock_changes_and_nonsense() -> None:
     assert seconds(["yesterday", "", None, "2023-13-01"]) == [None] * 4
 
 
+def test_days_written_as_numbers() -> None:
+    first = [1740787200, 1740873600]  # 1 and 2 March 2025
+    assert seconds([20250301, 20250302]) == first
+    assert seconds(["20250301", "2025-03-02"]) == first
+    assert seconds([20250301.0], "Asia/Shanghai") == [first[0] - 8 * 3600]
+    assert seconds([20250301, 20251301, 2025, NOON]) == [first[0], None, None, NOON]
+    assert seconds(["2025-03-01", "45000", ""]) == [first[0], None, None]
+    assert seconds([NOON, 0, None]) == [NOON, 0, None]
+
+
+def test_seconds_from_a_start_of_their_own() -> None:
+    steps = [0, 5, 3_600, 20_250_301, 86_400_000]
+    assert seconds(steps) == steps
+    assert seconds([str(step) for step in steps]) == steps
+
+
 @given(st.datetimes(datetime(1971, 1, 1), datetime(2100, 1, 1)))
 def test_iso_text_round_trips(moment: datetime) -> None:
     expected = int(moment.replace(tzinfo=UTC, microsecond=0).timestamp())

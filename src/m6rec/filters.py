@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from m6rec.arrays import Mask
-from m6rec.errors import QueryError, suggestion
+from m6rec.errors import QueryError, suggestion, written
 
 LONGEST = 4_000  # characters of an expression
 DEEPEST = 40  # parentheses and nots inside each other
@@ -52,7 +52,7 @@ class Filter:
         A missing value equals nothing and is neither above nor below anything. Raises
         QueryError for an attribute that is no column, or a comparison of unlike kinds.
         """
-        value, kind = _Compiler(self.text, items.schema).compile(self.root)
+        value, kind = _Compiler(self.text, items).compile(self.root)
         if kind != "boolean":
             _fail(self.text, self.root.at, f"this is a {kind}, not a condition")
         held = items.with_columns(value.alias("held"))["held"]
@@ -212,8 +212,8 @@ class _Parser:
 class _Compiler:
     """Nodes to polars expressions with their kinds; a boolean expression is never null."""
 
-    def __init__(self, text: str, schema: pl.Schema) -> None:
-        self.text, self.schema = text, schema
+    def __init__(self, text: str, items: pl.DataFrame) -> None:
+        self.text, self.items, self.schema = text, items, items.schema
 
     def compile(self, node: Node) -> tuple[pl.Expr, Kind]:
         if node.kind == "name":
@@ -262,12 +262,24 @@ class _Compiler:
         if kind != other or kind == "list":
             problem = f'a {kind} and a {other} cannot be compared by "{operator}"'
             hint = '; use "in"' if "list" in (kind, other) else ""
+            if "string" in (kind, other) and "number" in (kind, other):
+                hint = self.read_as(left if kind == "string" else right)
             _fail(self.text, node.at, problem + hint)
         if operator in ("==", "!="):
             equal = (a == b).fill_null(False)
             return equal if operator == "==" else ~equal
         ordered = {"<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b}
         return ordered[operator].fill_null(False)
+
+    def read_as(self, node: Node) -> str:
+        """How an attribute that is text reads, where a number was expected."""
+        if node.kind != "name":
+            return ""
+        given = self.items[node.value].drop_nulls().cast(pl.String)
+        number = given.str.strip_chars().cast(pl.Float64, strict=False)
+        odd = given.filter(number.is_null() & (given.str.strip_chars() != ""))
+        such = f", such as {written(odd[0])}" if len(odd) else ""
+        return f'; "{node.value}" was read as text{such}; see docs/data.md#features'
 
     def member(self, left: Node, right: Node) -> pl.Expr:
         value, kind = self.compile(left)

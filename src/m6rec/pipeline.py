@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,16 @@ from m6rec import artifacts, checkpoint, comparison, config, trackers
 from m6rec.arrays import Ids
 from m6rec.artifacts import Fitted
 from m6rec.data.attributes import Attributes
+from m6rec.data.columns import resolve
 from m6rec.data.dataset import Dataset
+from m6rec.data.delimited import ROW
+from m6rec.data.drops import Drops
 from m6rec.data.prepare import Prepared, prepare
-from m6rec.data.schema import Table, Tables
+from m6rec.data.readers import read
+from m6rec.data.schema import Columns, Table, Tables
 from m6rec.data.splits import Split, SplitConfig, given, make_split, without_repeats
 from m6rec.data.twins import Twins, drop_twins, find_twins
+from m6rec.errors import DataError
 from m6rec.evaluation import evaluate as evaluate_model
 from m6rec.experiment import EvaluateConfig, Experiment
 from m6rec.models.base import Model, Recipe
@@ -110,13 +115,14 @@ def evaluate(
 
     A run that was refitted on everything has seen the test, so its recipe, choices fixed, is
     first fitted again on the train part alone. test: a file of newer events instead; the model
-    is asked as it is, with all that it knows as history. pool: where the work is done, by default
+    is asked as it is, with all that it knows as history; it is read as the log of the run that has
+    its columns. pool: where the work is done, by default
     here.
     """
     experiment, model = reopened(fitted), fitted.model
     run = experiment.tracking(bars=bars, pool=pool)
     if test is not None:
-        experiment = replace(experiment, test=Tables([Table(path=str(test.absolute()))]))
+        experiment = replace(experiment, test=Tables([_as_the_log(test.absolute(), experiment)]))
     ready = stage(experiment, fitted.prepared, run)
     if experiment.run.refit and not experiment.test:
         model = model.recipe.fit(ready.split.train, run.child("train"))  # as in training
@@ -230,6 +236,42 @@ def metrics_table(evaluations: Mapping[str, Evaluation], stage: Stage) -> dict[s
         "left_out_twins": stage.left_out,
         "models": {name: found.to_json() for name, found in evaluations.items()},
     }
+
+
+def _as_the_log(test: Path, experiment: Experiment) -> Table:
+    """A file of events, to be read as those logs of the run are whose columns it has."""
+    data, bare = experiment.data, Table(path=str(test))
+    schema = read(bare, Path(), Drops()).collect_schema()
+    names = [name for name in schema if name != ROW]
+    logs = data.tables("interactions")
+    fits = [log for log in logs if _fits(names, log.columns, data.columns)]
+    if not fits and logs:
+        wanted = [
+            f'"{getattr(logs[0].columns, part) or getattr(data.columns, part) or part}"'
+            for part in ("user", "item")
+        ]
+        raise DataError(
+            f"{test}: its columns must be called as in the log of the run: {', '.join(wanted)} … "
+            f"(columns: {', '.join(names)})"
+        )
+    domains = {log.domain for log in fits}
+    like = fits[0] if fits else bare
+    return replace(
+        bare,
+        columns=like.columns,
+        decimal=like.decimal,
+        time_format=like.time_format,
+        event=like.event,
+        domain=like.domain if len(domains) == 1 else "",
+    )
+
+
+def _fits(names: Sequence[str], own: Columns, general: Columns) -> bool:
+    try:
+        resolve(names, own, general, "interactions", "")
+    except DataError:
+        return False
+    return True
 
 
 def _answers(experiment: Experiment, run: Run) -> Dataset:

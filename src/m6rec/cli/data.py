@@ -84,6 +84,8 @@ def init(
     if out.exists() and not force:
         raise ConfigError(f"{out}: exists already; choose another --out, or say --force")
     base = out.absolute().parent
+    if not base.is_dir():
+        raise ConfigError(f"--out {out}: there is no folder {base}; make it first")
     chosen = preset(scenario) if scenario else None
     text = draft([file.absolute() for file in files], base, chosen)
     if chosen is None:
@@ -105,6 +107,7 @@ kind = "popular"
 
 def check(config: Config, set: Set = None, json: Json = False) -> None:
     """Say what is in the data and what was dropped."""
+    from m6rec.data.check import agree
     from m6rec.data.check import check as inspect
     from m6rec.data.prepare import prepare
     from m6rec.experiment import load
@@ -112,6 +115,7 @@ def check(config: Config, set: Set = None, json: Json = False) -> None:
     experiment = load(config, set or [])
     run = experiment.tracking(bars=show.bars(json))
     prepared = prepare(experiment.data, Path(experiment.base), run)
+    agree(prepared, experiment.split)
     report = inspect(prepared, experiment.twins)
     if json:
         show.as_json(report.to_json() | {"drops": prepared.drops.to_json()})
@@ -141,6 +145,14 @@ def check(config: Config, set: Set = None, json: Json = False) -> None:
             (f"{o.first} – {o.second}", o.users, f"{o.share:.0%}", o.twins) for o in report.overlaps
         ]
         show.table(("domains", "shared users", "of the smaller", "twins"), pairs)
+    if report.attributes:
+        show.heading("Attributes")
+        show.caption(
+            "missing: of all items or users. no number: where most of a text are numbers, "
+            "the first value that is none."
+        )
+        columns = [(a.of, a.name, a.kind, f"{a.missing:.0%}", a.odd) for a in report.attributes]
+        show.table(("of", "column", "read as", "missing", "no number"), columns)
     show_drops(prepared.drops.rows())
     for text in report.notes:
         show.note(f"note: {text}")

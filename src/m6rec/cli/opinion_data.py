@@ -45,6 +45,10 @@ def readings_of(
         options = replace(options, reader=reader)
     documents, problems = options.read_documents()
     tell_problems(problems)
+    if options.documents and not documents.height and kept is None:
+        names = ", ".join(str(path) for path in options.documents)
+        why = f": {problems[0]}" if problems else ""
+        raise DataError(f"{names}: no document is left of {len(problems):,} rows{why}")
     entities, model = options.open_entities(), options.open_reader()
     if kept is None:
         return documents, look(documents, entities, model, options.copies).readings

@@ -79,7 +79,7 @@ def prepare(
     n, (links, items) = len(pieces), _catalogue(data, base)
     reads = data, base, items, links, n
     read = _all(Read, reads, pieces, out / "rows", lambda i: advance(i, 2 * n))
-    drops = _read_drops(tables, read, data.strict)
+    drops = _read_drops(tables, read, data)
     whole = Sort(*(any(each[flag] for each in read) for flag in ("timed", "rated", "ranked")))
     cleans = data, whole, any(each["value"] for each in read), out / "rows", out / "events"
     buckets = [{"bucket": b} for b in range(n)]
@@ -278,15 +278,15 @@ def _reading(data: DataConfig, out: Path, columns: Sequence[str], ordered: bool)
     return replace(data, interactions=Tables([table]), domains=domains, clean=left)
 
 
-def _read_drops(tables: Sequence[Table], reports: Sequence[Row], strict: bool) -> Drops:
+def _read_drops(tables: Sequence[Table], reports: Sequence[Row], data: DataConfig) -> Drops:
     """What reading dropped, table by table."""
-    drops = Drops(strict)
+    drops = Drops(data.strict)
     _add(drops, reports)
-    for name in dict.fromkeys(table.name for table in tables):
+    for name, table in {table.name: table for table in tables}.items():
         of = [each for each in reports if name in each["read"]]
         drops.read[name] = sum(each["read"][name] for each in of)
         if not sum(each["rows"] for each in of):
-            raise unusable(name, drops)
+            raise unusable(table, data, drops)
         note_untimed(name, sum(each["untimed"] for each in of), drops)
     return drops
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
@@ -11,6 +11,8 @@ from m6rec.data.delimited import ROW
 from m6rec.data.derived import DERIVED
 from m6rec.data.drops import SAMPLES, Drops
 from m6rec.data.events import key
+from m6rec.data.features import FeatureSpec
+from m6rec.data.notation import moments, pointed
 from m6rec.data.readers import first_line
 from m6rec.data.schema import DataConfig, DomainFrom, Role, Table
 from m6rec.errors import DataError
@@ -51,7 +53,11 @@ def load_items(tables: Sequence[Loaded], config: DataConfig, drops: Drops) -> pl
             hidden.alias("hidden"),
         )
         taken = {*columns.values(), *words}
-        frames.append(pl.concat([made, _attributes(frame, taken)], how="horizontal"))
+        frames.append(
+            pl.concat(
+                [made, _attributes(frame, taken, table, config.features.items)], how="horizontal"
+            )
+        )
     if not frames:
         schema = dict.fromkeys(("item", "domain", "title", "text"), pl.String)
         return pl.DataFrame(schema={**schema, "hidden": pl.Boolean})
@@ -73,9 +79,8 @@ def load_users(tables: Sequence[Loaded], config: DataConfig, drops: Drops) -> pl
         frame, columns = _read(table, lazy, config, "users", drops)
         domain = _domain(table, frame, columns.get("domain"), config)
         made = frame.select(_key(frame, columns["user"]).alias("user"), domain.alias("domain"))
-        frames.append(
-            pl.concat([made, _attributes(frame, set(columns.values()))], how="horizontal")
-        )
+        rest = _attributes(frame, set(columns.values()), table, config.features.users)
+        frames.append(pl.concat([made, rest], how="horizontal"))
     if not frames:
         return pl.DataFrame(schema={"user": pl.String, "domain": pl.String})
     return _last(pl.concat(frames, how="diagonal_relaxed"), ["user", "domain"], "users", drops)
@@ -150,17 +155,33 @@ def _from_groups(table: Table, frame: pl.DataFrame, rule: DomainFrom) -> pl.Expr
     return pl.coalesce(*chosen, pl.lit(rule.other or None, pl.String))
 
 
-def _attributes(frame: pl.DataFrame, taken: set[str]) -> pl.DataFrame:
-    """The other columns; text that is all numbers becomes numbers."""
+def _attributes(
+    frame: pl.DataFrame, taken: set[str], table: Table, specs: Mapping[str, FeatureSpec]
+) -> pl.DataFrame:
+    """The other columns; text that is all numbers, or is said to be, becomes numbers."""
     rest = frame.drop(ROW, *taken)
     rest = rest.rename({name: f"{name}_" for name in rest.columns if name in RESERVED})
-    return rest.with_columns(_typed(column) for column in rest if column.dtype == pl.String)
+    numeric = {name for name, spec in specs.items() if spec.kind == "numeric"}
+    return rest.with_columns(
+        typed(column, table, column.name in numeric) for column in rest if column.dtype == pl.String
+    )
 
 
-def _typed(text: pl.Series) -> pl.Series:
-    """Text that is all numbers as numbers; a code with leading zeros stays text."""
+def typed(text: pl.Series, table: Table, numeric: bool = False) -> pl.Series:
+    """Return text that is all numbers as numbers, that is all times in the table's form as times.
+
+    A code with leading zeros stays text. numeric: it is numbers; what is none is missing.
+    """
+    name = text.name
     filled = text.str.strip_chars().replace("", None)
+    if table.time_format and not numeric:
+        moment = filled.to_frame().select(moments(pl.col(name), table.time_format)).to_series()
+        if moment.null_count() == filled.null_count() < len(text):
+            return moment
+    filled = filled.to_frame().select(pointed(pl.col(name), table.decimal).alias(name)).to_series()
     number = filled.cast(pl.Float64, strict=False)
+    if numeric and number.null_count() < len(number):
+        return number
     if number.null_count() > filled.null_count() or number.null_count() == len(number):
         return text
     if filled.str.contains(r"^0\d").any():

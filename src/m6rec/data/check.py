@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
-from m6rec.data.attributes import attributes
+from m6rec.data.attributes import Attributes, attributes
 from m6rec.data.dataset import Dataset
+from m6rec.data.features import guess
+from m6rec.data.notation import pointed
 from m6rec.data.prepare import Prepared
+from m6rec.data.splits import SplitConfig, target_code
 from m6rec.data.twins import TwinsConfig, find_twins
 
 
@@ -50,6 +53,21 @@ class Overlap:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AttributeStats:
+    """One attribute column of the "users" or "items".
+
+    kind: what it was read as: number, time, category, list or text. missing: share of the rows.
+    odd: of text of which most values are numbers, the first that is none; else "".
+    """
+
+    of: str
+    name: str
+    kind: str
+    missing: float
+    odd: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """Plain figures of a Prepared.
 
@@ -67,6 +85,7 @@ class Report:
     users_with_attributes: float
     event_types: dict[str, int]
     domains: tuple[DomainStats, ...]
+    attributes: tuple[AttributeStats, ...]
     overlaps: tuple[Overlap, ...]
     twins: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
@@ -100,6 +119,7 @@ def check(prepared: Prepared, twins: TwinsConfig | None = None) -> Report:
         else 0.0,
         event_types={t.name: int(n) for t, n in zip(data.events, counts, strict=True)},
         domains=domains,
+        attributes=(*_columns("items", prepared), *_columns("users", prepared)),
         overlaps=overlaps,
         twins=tuple(
             (data.items.key(a), data.items.key(b))
@@ -107,6 +127,16 @@ def check(prepared: Prepared, twins: TwinsConfig | None = None) -> Report:
         ),
         notes=(*prepared.drops.notes, *_notes(domains, overlaps, twins)),
     )
+
+
+def agree(prepared: Prepared, split: SplitConfig | None) -> None:
+    """Refuse what training would refuse: features of columns, or a split by a domain, that are
+    not there."""
+    options = prepared.config
+    plain = replace(options, features=replace(options.features, select=None))
+    Attributes.fit(replace(prepared, config=plain), prepared.dataset)
+    if split is not None and split.kind == "target-domain":
+        target_code(prepared.dataset, split.target)
 
 
 def _domains(prepared: Prepared, active: Any) -> tuple[DomainStats, ...]:
@@ -158,6 +188,38 @@ def _overlaps(data: Dataset, active: Any, first: Any, second: Any) -> tuple[Over
         for a in range(data.n_domains)
         for b in range(a + 1, data.n_domains)
     )
+
+
+def _columns(of: Literal["items", "users"], prepared: Prepared) -> Iterator[AttributeStats]:
+    specs = getattr(prepared.config.features, of)
+    for column in attributes(getattr(prepared, of)):
+        spec = specs.get(column.name) or guess(column)
+        kind = _KINDS.get(spec.kind, "text")
+        if column.dtype.is_numeric():
+            kind = "number"
+        elif column.dtype.is_temporal():
+            kind = "time"
+        text = column.dtype == pl.String
+        filled = column.str.strip_chars().replace("", None) if text else column
+        yield AttributeStats(
+            of=of,
+            name=column.name,
+            kind=kind,
+            missing=filled.null_count() / max(1, len(filled)),
+            odd=_odd(filled.drop_nulls()) if text else "",
+        )
+
+
+_KINDS = {"categorical": "category", "multi": "list"}
+
+
+def _odd(text: pl.Series) -> str:
+    """The first value that is no number where most are, with a point or a comma."""
+    number = pl.col(text.name).cast(pl.Float64, strict=False)
+    either = pointed(pl.col(text.name), ",").cast(pl.Float64, strict=False)
+    none = text.to_frame().filter(number.is_null())
+    most = text.to_frame().filter(number.is_not_null() | either.is_not_null())
+    return str(none.item(0, 0)) if none.height and most.height > len(text) / 2 else ""
 
 
 def _filled(frame: pl.DataFrame) -> Any:

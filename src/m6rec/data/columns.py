@@ -11,17 +11,21 @@ from m6rec.errors import DataError, suggestion
 GUESSES: dict[str, tuple[str, ...]] = {  # part → names, letters and digits only, best first
     "user": ("user", "userid", "uid", "customer", "customerid", "visitor", "visitorid", "member",
              "memberid", "account", "accountid", "client", "clientid", "reviewer", "reviewerid",
-             "buyer", "buyerid", "person", "personid", "sessionid", "u"),
+             "buyer", "buyerid", "person", "personid", "listener", "listenerid", "reader",
+             "readerid", "viewer", "viewerid", "player", "playerid", "follower", "followerid",
+             "subscriber", "subscriberid", "sessionid", "u"),
     "item": ("item", "itemid", "iid", "product", "productid", "sku", "asin", "parentasin", "movie",
              "movieid", "film", "filmid", "article", "articleid", "book", "bookid", "isbn", "song",
              "songid", "track", "trackid", "artist", "artistid", "video", "videoid", "news",
              "newsid", "business", "businessid", "listing", "listingid", "content", "contentid",
-             "i"),
+             "episode", "episodeid", "podcast", "podcastid", "show", "showid", "game", "gameid",
+             "recipe", "recipeid", "post", "postid", "followee", "followeeid", "followed",
+             "followedid", "i"),
     "value": ("value", "rating", "score", "stars", "weight", "count", "plays", "playcount",
               "quantity", "qty", "overall"),
     "time": ("time", "timestamp", "ts", "date", "datetime", "eventtime", "createdat", "created",
              "boughtat", "purchasedat", "orderedat", "orderdate", "purchasedate", "viewedat",
-             "unixreviewtime", "t"),
+             "unixreviewtime", "datum", "t"),
     "event": ("event", "eventtype", "type", "action", "behavior", "behaviour", "behaviortype"),
     "domain": ("domain", "category", "market", "site", "vertical", "channel"),
     "person": ("person", "personid", "identity", "globaluser", "globaluserid"),
@@ -29,6 +33,7 @@ GUESSES: dict[str, tuple[str, ...]] = {  # part → names, letters and digits on
 }  # fmt: skip
 TEXTS = ("title", "movietitle", "name", "productname", "itemname", "headline", "question", "text",
          "description", "abstract", "summary")  # fmt: skip
+MOMENT = re.compile(r"\w(_at|At)(_?(s|ms|us|ns))?$")  # played_at, startedAt, seen_at_ms
 PARTS: dict[Role, tuple[str, ...]] = {
     "interactions": ("user", "item", "value", "time", "event", "domain"),
     "items": ("item", "domain", "hidden"),
@@ -79,6 +84,16 @@ def resolve(
     return found
 
 
+def guessed(names: Sequence[str], role: Role) -> dict[str, str]:
+    """Return part → column as its name says; parts that no column looks like are left out."""
+    found: dict[str, str] = {}
+    for part in PARTS[role]:
+        guess = _guess(part, role, names, set(found.values()))
+        if guess is not None:
+            found[part] = guess
+    return found
+
+
 def texts(names: Sequence[str], own: Columns, general: Columns, table: str) -> list[str]:
     """Return the text columns of an item table, in the order in which they are joined."""
     asked = general.text if own.text is None else own.text
@@ -102,8 +117,8 @@ def missing(table: str, part: str, asked: str | None, names: Sequence[str]) -> D
     known = {word for words in GUESSES.values() for word in words}
     hint = "" if any(simple(n) in known for n in names) else '; no header? names = ["user", "item"]'
     return DataError(
-        f"{table}: no column looks like the {part}; say which in "
-        f'columns.{part} = "…" (columns: {there}{hint})'
+        f"{table}: no column looks like the {part}; write "
+        f'[data.columns] {part} = "…" (columns: {there}{hint})'
     )
 
 
@@ -114,4 +129,6 @@ def _guess(part: str, role: Role, names: Sequence[str], taken: set[str]) -> str 
     if part in NEEDED[role] and role in ("items", "users"):
         words = (*words, "id", "key", "code")
     by_name = {simple(name): name for name in reversed(names) if name not in taken}
+    if part == "time":
+        words = (*words, *(simple(name) for name in names if MOMENT.search(name)))
     return next((by_name[word] for word in words if word in by_name), None)

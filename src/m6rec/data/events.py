@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time as clock
+from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 
 from m6rec.data.columns import resolve
 from m6rec.data.delimited import ROW
-from m6rec.data.drops import SAMPLES, Drops
+from m6rec.data.drops import SAMPLES, Drop, Drops
+from m6rec.data.notation import commas, forms, pointed
 from m6rec.data.readers import first_line
 from m6rec.data.schema import DataConfig, Table
-from m6rec.data.times import unix_seconds
-from m6rec.errors import DataError
+from m6rec.data.times import SMALL, unix_seconds
+from m6rec.errors import DataError, written
 
 DEFAULT_EVENT = "event"
 DAY = 86_400
@@ -96,15 +98,50 @@ def load(
     """
     good, untimed = good_rows(table, frame, config, codes, item_domain, drops)
     if not good.height:
-        raise unusable(table.name, drops)
+        raise unusable(table, config, drops)
     note_untimed(table.name, untimed, drops)
     return good.drop(ROW)
 
 
-def unusable(name: str, drops: Drops) -> DataError:
-    """Return the error of a table without a usable row."""
-    reasons = "; ".join(d.reason for d in drops.entries if d.table == name)
-    return DataError(f"{name}: no usable row" + (f" ({reasons})" if reasons else ""))
+def unusable(table: Table, config: DataConfig, drops: Drops) -> DataError:
+    """Return the error of a table without a usable row: a row of each reason, and what to do."""
+    found = [drop for drop in drops.entries if drop.table == table.name]
+    rows = [row for drop in found if drop.step != "malformed" for row in drop.samples]
+    names = [name for name in rows[0] if name != "row"] if rows else []
+    parts = (
+        resolve(names, table.columns, config.columns, "interactions", table.name) if rows else {}
+    )
+    said = "; ".join(_example(drop, parts) for drop in found)
+    mend = " and ".join(_remedies(rows, parts, table))
+    return DataError(
+        f"{table.name}: no usable row"
+        + (f" ({said})" if said else "")
+        + (f"; say {mend} beside its path" if mend else "")
+    )
+
+
+def _example(drop: Drop, parts: dict[str, str]) -> str:
+    """The first row of a reason, with the value that it is about."""
+    row = drop.samples[0] if drop.samples else {}
+    part, _, rest = drop.reason.partition(" ")
+    if parts.get(part, "") in row:
+        return f"row {row['row']}: {part} {written(row[parts[part]])} {rest}"
+    return f"row {row.get('row', '?')}: {drop.reason}"
+
+
+def _remedies(
+    rows: Sequence[Mapping[str, object]], parts: dict[str, str], table: Table
+) -> Iterator[str]:
+    """The options that read the values and times of these rows."""
+    texts = {
+        part: pl.Series([str(row[parts[part]]) for row in rows if row[parts[part]] is not None])
+        for part in ("value", "time")
+        if part in parts
+    }
+    if "value" in texts and table.decimal == "." and commas(texts["value"]):
+        yield 'decimal = ","'
+    if "time" in texts and not table.time_format and (fits := forms(texts["time"])):
+        yield "time_format = " + " or ".join(f'"{form}"' for form in fits)
 
 
 def note_untimed(name: str, rows: int, drops: Drops) -> None:
@@ -135,8 +172,13 @@ def good_rows(
         columns.pop("event", None)
     if table.domain:
         columns.pop("domain", None)
-    raw = _select(frame, schema, columns, config.tz, codes, table.name)
+    raw = _select(frame, schema, columns, table, config.tz, codes)
     drops.read[table.name] = drops.read.get(table.name, 0) + raw.height
+    if "time" in columns and raw["time"].is_between(1, SMALL).sum() > raw.height / 2:
+        drops.note(
+            f"{table.name}: most times are before 1973: small numbers count as seconds from a "
+            'start of their own; write years and days as dates, such as "2024-05-31"'
+        )
     if "event" not in columns:
         raw = raw.with_columns(_constant("event", table.event or DEFAULT_EVENT, codes))
     if "domain" not in columns:
@@ -159,9 +201,9 @@ def _select(
     frame: pl.LazyFrame,
     schema: pl.Schema,
     columns: dict[str, str],
+    table: Table,
     tz: str,
     codes: Codes,
-    name: str,
 ) -> pl.DataFrame:
     """Parse and encode in one streaming pass; a value that is no number becomes NaN."""
     parsed = [pl.col(ROW)]
@@ -169,7 +211,7 @@ def _select(
         if part in columns:
             parsed.append(codes.expr(part, _text(columns[part], schema[columns[part]])))
     if "value" in columns:
-        raw = key(columns["value"], schema[columns["value"]])
+        raw = pointed(key(columns["value"], schema[columns["value"]]), table.decimal)
         if schema[columns["value"]].is_numeric():
             raw = pl.col(columns["value"])
         number = raw.cast(pl.Float32, strict=False)
@@ -181,7 +223,7 @@ def _select(
             .alias("value")
         )
     if "time" in columns:
-        second = unix_seconds(columns["time"], schema[columns["time"]], tz)
+        second = unix_seconds(columns["time"], schema[columns["time"]], tz, table.time_format)
         given = key(columns["time"], pl.String()).is_not_null()
         if schema[columns["time"]] != pl.String:
             given = pl.col(columns["time"]).is_not_null()
@@ -189,7 +231,7 @@ def _select(
     try:
         coded: pl.DataFrame = frame.select(parsed).collect(engine="streaming")
     except pl.exceptions.PolarsError as error:
-        raise DataError(f"{name}: cannot be read: {first_line(error)}") from None
+        raise DataError(f"{table.name}: cannot be read: {first_line(error)}") from None
     return coded.with_columns(codes.trim(part, coded[part]) for part in PARTS if part in columns)
 
 

@@ -4,48 +4,25 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
-from m6rec.data import columns, delimited, features, readers
-from m6rec.data.drops import Drops
+from m6rec.data import columns, features
+from m6rec.data.catalogue import typed
 from m6rec.data.events import DEFAULT_EVENT
+from m6rec.data.look import Seen, look
 from m6rec.data.preset import Preset
-from m6rec.data.schema import Columns, Role, Table
+from m6rec.data.schema import Columns, Role
 from m6rec.errors import DataError
 
-ROWS = 10_000  # looked at in each file
-SQLITE = b"SQLite format 3\x00"  # how such a file begins
 NEGATIVE = ("dislike", "hide", "return", "refund", "skip", "downvote", "notinterested", "report")
 STRONG = {"purchase": 4, "buy": 4, "order": 4, "cart": 2, "addtocart": 2, "favorite": 3, "like": 3}
 LIKED = 0.7  # of the highest rating: what is liked
 RATINGS = ("rating", "stars", "score", "overall")
-PEOPLE = "social"  # what a domain of people is called
-_OF_USERS = {"user", "users", "log", "events", "interactions"}  # words that name no domain
-ROLE_WORDS: dict[Role, str] = {
-    "items": r"item|product|movie|film|book|article|song|track|artist|video|catalog|meta",
-    "users": r"user|customer|member|people|person|account",
-    "links": r"link|identit|mapping",
-}  # fmt: skip
-
-
-@dataclass(frozen=True, eq=False)
-class Seen:
-    """One file: how it is read, what it is, its columns by part, its first rows.
-
-    people: whether its items are people."""
-
-    table: Table
-    role: Role
-    parts: dict[str, str]
-    frame: pl.DataFrame
-    stem: str
-    people: bool = False
 
 
 def draft(files: Sequence[Path], base: Path | None = None, preset: Preset | None = None) -> str:
@@ -53,20 +30,28 @@ def draft(files: Sequence[Path], base: Path | None = None, preset: Preset | None
 
     Roles and columns are guessed from names and values, and each guess stands in a comment.
     preset: what the line of business is like; it says how events count, how the log is cleaned
-    and split, and its other tables follow. Raises DataError where no file looks like a log of
-    users and items.
+    and split, and its other tables follow. A column that a log lacks is left to say: "?", which
+    no table has; a file that is nothing known is left out, and named. Raises DataError where no
+    file looks like a log of users and items.
     """
     base = base or Path()
     seen = [look(file, base, preset) for file in files]
-    logs = [s for s in seen if s.role == "interactions"]
+    unknown = [s for s in seen if len(s.lacking) > 1]
+    logs = [s for s in seen if s.role == "interactions" and s not in unknown]
+    if not logs and len(unknown) == len(seen):
+        raise DataError("; ".join(map(_unknown, unknown)))
     if not logs:
         known = "; ".join(f"{s.table.path}: {', '.join(s.frame.columns)}" for s in seen)
-        raise DataError(f"no file has both a user and an item column ({known})")
+        raise DataError(
+            f"no file has both a user and an item column ({known}); say which in a TOML of your "
+            'own: [data.columns] user = "…", see docs/data.md#columns'
+        )
     several = len(logs) > 1 or any(log.people for log in logs)
     of = f" --scenario {preset.name}" if preset else ""
     lines = [f"# Drafted by `m6rec init{of}`. Every line is a guess to check.", "", "[data]"]
     if not several:
         lines += _table_lines(logs, "interactions")
+    lines += [f"# TODO {_said(_unknown(s))}" for s in unknown]
     roles: tuple[Role, ...] = ("items", "users", "links")
     things = {log.stem for log in logs if not log.people}
     only = things.pop() if len(things) == 1 else ""  # people have no catalogue
@@ -119,90 +104,6 @@ def _names_of_people(seen: Sequence[Seen]) -> list[str]:
     return []
 
 
-def look(file: Path, base: Path, preset: Preset | None = None) -> Seen:
-    """Read the first rows of a file and guess what it is."""
-    if not file.is_file():
-        raise DataError(f"{file}: no such file; name a file of interactions, items or users")
-    path = os.path.relpath(file, base)
-    with file.open("rb") as content:
-        database = content.read(16) == SQLITE
-    if database:
-        raise DataError(f'{path}: is a database; say sql = "sqlite:///{path}" and a query')
-    table = _readable(path, base)
-    drops = Drops()
-    try:
-        frame = readers.read(table, base, drops).head(ROWS).drop(delimited.ROW).collect()
-    except pl.exceptions.PolarsError as error:
-        raise DataError(f"{path}: cannot be read: {readers.first_line(error)}") from None
-    names, nothing = frame.columns, Columns()
-    parts = {}
-    stem = re.sub(r"\W+", "_", file.name.split(".")[0])
-    if preset and (found := _by_preset(preset, table, frame, stem)):
-        return found
-    for role in _likely(file, names):
-        try:
-            parts = columns.resolve(names, nothing, nothing, role, path)
-        except DataError:
-            continue
-        return Seen(table, role, parts, frame, stem)
-    raise DataError(f"{path}: no column looks like a user or an item ({', '.join(names)})")
-
-
-def _by_preset(preset: Preset, table: Table, frame: pl.DataFrame, stem: str) -> Seen | None:
-    """A log as the preset knows its columns: of other people, or with its value column; the
-    columns, and the type of a log that names none, are said in the table."""
-    names = frame.columns
-    person, value = preset.person_column(names), preset.value_column(names)
-    own = Columns(item=person, value=value)
-    try:
-        parts = columns.resolve(names, own, Columns(), "interactions", table.path)
-    except DataError:
-        return None
-    event = ""
-    if "event" not in parts and (person or not preset.people):
-        event = preset.kind(person or "") or preset.event
-    table = replace(table, event=event, columns=own)
-    stem = PEOPLE if person else "_".join(w for w in stem.split("_") if w not in _OF_USERS) or stem
-    return Seen(table, "interactions", parts, frame, stem, person is not None)
-
-
-def _readable(path: str, base: Path) -> Table:
-    """The table of a path: lines of unequal length are sequences; else UTF-8, else GB or Latin."""
-    table = Table(path=path)
-    if readers.format_of(table) != "csv":
-        return table
-    for encoding in ("utf-8", "gb18030", "latin-1"):
-        table = Table(path=path, encoding=encoding)
-        try:
-            lines = [line for line in delimited.head(table, base / path) if line.strip()][:200]
-        except DataError:
-            if encoding == "latin-1":
-                raise
-            continue
-        break
-    widths = {len(line.split()) for line in lines}
-    marks = any(mark in lines[0] for mark in delimited.DELIMITERS if mark != " ")
-    if not marks and len(widths) > 1:
-        return Table(path=path, encoding=table.encoding, format="sequence")
-    return table
-
-
-def _likely(file: Path, names: Sequence[str]) -> list[Role]:
-    """Roles in the order in which they should be tried."""
-    word = file.name.lower()
-    simple = {columns.simple(name) for name in names}
-    if simple & set(columns.GUESSES["person"]) and "domain" in simple:
-        return ["links"]
-    named: list[Role] = [role for role, words in ROLE_WORDS.items() if re.search(words, word)]
-    user = simple & set(columns.GUESSES["user"])
-    item = simple & set(columns.GUESSES["item"])
-    if user and item:
-        return ["interactions"]
-    if item or user:
-        return ["items"] if item else ["users"]
-    return [role for role in named if role != "links"]
-
-
 def _domain_of(seen: Seen, logs: Sequence[Seen]) -> str:
     """The domain whose name an item file carries, or whose folder it shares alone."""
     tokens = set(re.split(r"[_\W]+", seen.table.path.lower()))
@@ -217,8 +118,24 @@ def _table_lines(seen: Sequence[Seen], role: Role) -> list[str]:
     if not seen:
         return []
     plain = [_inline(s, role) for s in seen]
-    value = plain[0] if len(plain) == 1 else "[\n  " + ",\n  ".join(plain) + ",\n]"
-    return [f"{role} = {value}"]
+    todo = [f"  # TODO: {_asked(s)}" if s.lacking else "" for s in seen]
+    if len(plain) == 1:
+        return [f"{role} = {plain[0]}{todo[0]}"]
+    listed = [f"  {text},{comment}" for text, comment in zip(plain, todo, strict=True)]
+    return [f"{role} = [", *listed, "]"]
+
+
+def _unknown(seen: Seen) -> str:
+    names = ", ".join(seen.frame.columns)
+    return (
+        f"{seen.table.path}: no column looks like a user or an item ({names}); say what it is and "
+        f'which they are: interactions (or items, or users) = {{ path = "{seen.table.path}", '
+        'columns = { user = "…", item = "…" } }, see docs/data.md#columns'
+    )
+
+
+def _asked(seen: Seen) -> str:
+    return f"which is the {seen.lacking[0]}? {_said(', '.join(seen.frame.columns))}"
 
 
 def _inline(seen: Seen, role: Role) -> str:
@@ -231,7 +148,12 @@ def _inline(seen: Seen, role: Role) -> str:
         extra["format"] = _text(table.format)
     if table.event:
         extra["event"] = _text(table.event)
+    if table.decimal != ".":
+        extra["decimal"] = _text(table.decimal)
+    if table.time_format:
+        extra["time_format"] = _text(table.time_format)
     bound = [(part, getattr(table.columns, part)) for part in ("item", "value")]
+    bound += [(part, "?") for part in seen.lacking]
     if named := ", ".join(f"{part} = {_text(name)}" for part, name in bound if name):
         extra["columns"] = f"{{ {named} }}"
     if not extra:
@@ -258,7 +180,9 @@ def _rated(logs: Sequence[Seen]) -> tuple[str, int]:
     for log in logs:
         name = log.parts.get("value", "")
         if columns.simple(name) in RATINGS:
-            values = log.frame[name].cast(pl.Float64, strict=False).drop_nulls()
+            raw = log.frame[name]
+            known = typed(raw, log.table, numeric=True) if raw.dtype == pl.String else raw
+            values = known.cast(pl.Float64, strict=False).drop_nulls()
             if len(values) and values.n_unique() <= 21 and 0 <= values.min() <= values.max() <= 10:  # type: ignore[operator]
                 return name, math.ceil(LIKED * float(values.max()))  # type: ignore[arg-type]
     return "", 0
@@ -267,7 +191,7 @@ def _rated(logs: Sequence[Seen]) -> tuple[str, int]:
 def _feedback_lines(logs: Sequence[Seen]) -> list[str]:
     name, _ = _rated(logs)
     if name:
-        return [f'feedback = "explicit"  # {name} holds ratings; "implicit" ranks instead']
+        return [f'feedback = "explicit"  # {_said(name)} holds ratings; "implicit" ranks instead']
     return ['feedback = "implicit"  # "explicit": values are ratings to be predicted']
 
 
@@ -299,7 +223,7 @@ def _event_lines(logs: Sequence[Seen], preset: Preset | None = None) -> list[str
             lines += [""]
             continue
         if preset and columns.simple(kind) in preset.unlearned:
-            lines += [f"# {kind}: left out, since it says nothing of taste", ""]
+            lines += [f"# {_said(kind)}: left out, since it says nothing of taste", ""]
             continue
         sign = "negative" if columns.simple(kind) in NEGATIVE else "positive"
         weight = STRONG.get(columns.simple(kind), 1)
@@ -348,10 +272,12 @@ def _feature_lines(seen: Sequence[Seen]) -> list[str]:
             words = columns.texts(entry.frame.columns, Columns(), Columns(), entry.table.path)
             taken |= set(words)
             if words:
-                lines += [f"# Item texts of {entry.table.path}: {', '.join(words)}"]
+                lines += [f"# {_said(f'Item texts of {entry.table.path}: ' + ', '.join(words))}"]
         for name in entry.frame.columns:
             if name not in taken:
-                kind = features.guess(entry.frame[name]).kind
+                column = entry.frame[name]
+                text = column.dtype == pl.String
+                kind = features.guess(typed(column, entry.table) if text else column).kind
                 guessed[entry.role].setdefault(name, f'# {_bare(name)} = {{ kind = "{kind}" }}')
     for role, found in guessed.items():
         if found:
@@ -361,11 +287,16 @@ def _feature_lines(seen: Sequence[Seen]) -> list[str]:
 
 def _examples(seen: Seen, part: str) -> str:
     values = seen.frame[seen.parts[part]].drop_nulls().unique(maintain_order=True).head(3)
-    return ", ".join(re.sub(r"\s+", " ", str(value))[:30] for value in values)
+    return ", ".join(_said(str(value))[:30] for value in values)
+
+
+def _said(text: str) -> str:
+    """Text as a comment of TOML may hold it: in one line, without control characters."""
+    return re.sub(r"[\s\x00-\x1f\x7f]+", " ", text)
 
 
 def _text(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _bare(name: str) -> str:

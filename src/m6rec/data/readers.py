@@ -50,9 +50,11 @@ def read(table: Table, base: Path, drops: Drops) -> pl.LazyFrame:
     if path.is_dir() and kind != "parquet":
         raise DataError(f"{path}: is a folder; name a file in it")
     if not path.is_file() and kind != "parquet":
-        near = sorted(p.name for p in path.parent.glob("*"))[:8] if path.parent.is_dir() else []
+        raise absent(path)
+    if table.delimiter and kind not in ("csv", "auto"):
         raise DataError(
-            f"{path}: no such file" + (f"; {path.parent} holds {', '.join(near)}" if near else "")
+            f'{table.name}: delimiter = "{table.delimiter}" is of CSV files, and this is read as '
+            f"{kind}; leave it out"
         )
     try:
         if kind == "parquet":
@@ -72,6 +74,14 @@ def read(table: Table, base: Path, drops: Drops) -> pl.LazyFrame:
         return read_csv(table, path, drops)
     except (pl.exceptions.PolarsError, OSError, EOFError, zlib.error, csv.Error) as error:
         raise DataError(f"{table.name}: cannot be read as {kind}: {first_line(error)}") from None
+
+
+def absent(path: Path) -> DataError:
+    """Return the error of a file that is not there."""
+    near = sorted(p.name for p in path.parent.glob("*"))[:8] if path.parent.is_dir() else []
+    return DataError(
+        f"{path}: no such file" + (f"; {path.parent} holds {', '.join(near)}" if near else "")
+    )
 
 
 def format_of(table: Table) -> str:

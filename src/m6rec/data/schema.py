@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from m6rec import config
 from m6rec.data.features import FeatureSpec, Selection
+from m6rec.data.notation import is_form
 from m6rec.errors import ConfigError
 
 Format = Literal["auto", "csv", "jsonl", "parquet", "recbole", "movielens", "sequence", "npz"]
@@ -83,7 +84,8 @@ class Names(tuple[str, ...]):
 class Columns:
     """Which column plays which part; a part left out is guessed by name, "" = there is none.
 
-    user, item: keys. value: rating, count or amount. time: unix seconds, ms or µs, or ISO text.
+    user, item: keys. value: rating, count or amount. time: unix seconds, ms or µs, ISO text,
+    or days such as 20250301.
     event: event type. domain: product line. person: of a link table.
     text: item texts, joined in this order. hidden: true for items that are never recommended.
     """
@@ -107,6 +109,8 @@ class Table:
     "postgresql://…"; $NAME is taken from the environment), with ``query``.
     format: by the file's name where "auto". delimiter, encoding: of text files; the
     delimiter is sniffed where left out. names: column names of a file without a header.
+    decimal: mark before the decimals of numbers in text. time_format: how times are written, as
+    in "%d.%m.%Y %H:%M" (strftime), where they are neither numbers nor ISO dates.
     domain, event: of every row, where the table has no such column.
     ordered: the rows of a user stand oldest first, though there are no times.
     """
@@ -118,6 +122,8 @@ class Table:
     delimiter: str | None = None
     encoding: str = "utf-8"
     names: tuple[str, ...] = ()
+    decimal: Literal[".", ","] = "."
+    time_format: str = ""
     domain: str = ""
     event: str = ""
     ordered: bool = False
@@ -128,6 +134,11 @@ class Table:
             raise ValueError("a table needs either path, or sql with query")
         if self.sql and not self.query:
             raise ValueError(f'sql = "{self.sql}": needs query = "select …"')
+        if self.time_format and not is_form(self.time_format):
+            raise ValueError(
+                f'time_format = "{self.time_format}": must say a whole date, as in '
+                '"%d.%m.%Y %H:%M" for 17.02.2025 17:11'
+            )
 
     @property
     def name(self) -> str:

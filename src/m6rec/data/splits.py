@@ -79,6 +79,8 @@ class SplitConfig:
             raise ValueError("n must be at least 1, folds at least 2, and fold below folds")
         if self.kind == "target-domain" and not self.target:
             raise ValueError('kind = "target-domain" needs target = "…", the name of a domain')
+        if self.time is not None:
+            _seconds(self.time)
 
 
 def make_split(dataset: Dataset, config: SplitConfig, rng: np.random.Generator) -> Split:
@@ -183,6 +185,15 @@ def target_domain(
     dataset: Dataset, target: str, fraction: float, rng: np.random.Generator
 ) -> Split:
     """Hold out the target-domain events of a share of the users who are active elsewhere too."""
+    code = target_code(dataset, target)
+    inside = dataset.item_domain[dataset.item] == code
+    both = np.intersect1d(dataset.user[inside], dataset.user[~inside])
+    chosen = some_of(both, fraction, rng, dataset.n_users)
+    return Split.by_mask(dataset, inside & chosen[dataset.user])
+
+
+def target_code(dataset: Dataset, target: str) -> int:
+    """Return the code of the domain of that name; ConfigError where there is none."""
     code = dataset.domain(target)
     if code < 0:
         names = [domain.name for domain in dataset.domains]
@@ -190,10 +201,7 @@ def target_domain(
             f'[split] target = "{target}": no such domain{suggestion(target, names)} '
             f"(known: {', '.join(names)})"
         )
-    inside = dataset.item_domain[dataset.item] == code
-    both = np.intersect1d(dataset.user[inside], dataset.user[~inside])
-    chosen = some_of(both, fraction, rng, dataset.n_users)
-    return Split.by_mask(dataset, inside & chosen[dataset.user])
+    return code
 
 
 def given(train: Dataset, test: Dataset) -> Split:

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import polars as pl
 
+from m6rec.data.notation import moments
+
 _ZONED = ("%Y-%m-%dT%H:%M:%S%.f%:z", "%Y-%m-%dT%H:%M%:z")
 _NAIVE = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M")
+SMALL = 10**8  # seconds: in 1973, before any log
+_FIRST, _LAST = 19000101, 21001231  # days written as numbers
 
 
-def unix_seconds(column: str, dtype: pl.DataType, tz: str) -> pl.Expr:
+def unix_seconds(column: str, dtype: pl.DataType, tz: str, form: str = "") -> pl.Expr:
     """Return an Int64 expression of unix seconds; null where the value is no time.
 
-    Numbers are seconds, ms, µs or ns by their size. Text is a number, an ISO date or an ISO
-    date and time with or without an offset. What has no zone is in ``tz``.
+    Numbers are seconds, ms, µs or ns by their size, or days such as 20250301. Other numbers from
+    1 to 10^8 are no times, unless most of the column are such: then it counts seconds from a
+    start of its own. Text is a number, an ISO date or an ISO date and time with or without an
+    offset. What has no zone is in ``tz``. form: of all texts and numbers (strftime) instead.
     """
     value = pl.col(column)
+    if form and not dtype.is_temporal():
+        moment = moments(value.cast(pl.String).str.strip_chars(), form)
+        return moment.dt.epoch("s") if "%z" in form or "%:z" in form else _in_zone(moment, tz)
     if dtype.is_numeric():
-        return _from_number(value)
+        return _from_number(value, value.is_not_null(), tz)
     if dtype == pl.Date:
         return _in_zone(value.cast(pl.Datetime("us")), tz)
     if isinstance(dtype, pl.Datetime):
@@ -24,9 +33,10 @@ def unix_seconds(column: str, dtype: pl.DataType, tz: str) -> pl.Expr:
             return value.dt.epoch("s")
         return _in_zone(value.cast(pl.Datetime("us")), tz)
     text = value.cast(pl.String).str.strip_chars()
-    number = _from_number(text.cast(pl.Float64, strict=False))
-    plain = _from_plain(pl.when(number.is_null()).then(text), tz)
-    rest = pl.when(number.is_null() & plain.is_null()).then(text)  # so that few rows are slow
+    value = text.cast(pl.Float64, strict=False)
+    number = _from_number(value, text != "", tz)
+    plain = _from_plain(pl.when(value.is_null()).then(text), tz)
+    rest = pl.when(value.is_null() & plain.is_null()).then(text)  # so that few rows are slow
     return pl.coalesce(number, plain, _from_iso(rest, tz))
 
 
@@ -57,7 +67,22 @@ def _naive(text: pl.Expr, form: str, tz: str) -> pl.Expr:
     return _in_zone(text.str.to_datetime(form, time_unit="us", strict=False), tz)
 
 
-def _from_number(value: pl.Expr) -> pl.Expr:
+def _from_number(value: pl.Expr, given: pl.Expr, tz: str) -> pl.Expr:
+    """given: whether a row says anything, be it a number or not."""
+    digits = pl.when(value.is_between(_FIRST, _LAST)).then(value).cast(pl.Int64).cast(pl.String)
+    day = digits.str.to_date("%Y%m%d", strict=False)
+    small = value.is_between(0, SMALL) & day.is_null()
+    counted = small.sum() > given.sum() / 2  # from a start of its own
+    moment = _in_zone(day.cast(pl.Datetime("us")), tz)
+    return (
+        pl.when(~counted & day.is_not_null())
+        .then(moment)
+        .when(counted | ~small | (value == 0))
+        .then(_by_size(value))
+    )
+
+
+def _by_size(value: pl.Expr) -> pl.Expr:
     size = value.abs()
     second = (
         pl.when(size < 1e11)

@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from m6rec.data.opinions import DOCUMENT, LAST
+from m6rec.errors import DataError
 from m6rec.opinion.feeds import read_feed
 from m6rec.opinion.language import languages
 from m6rec.opinion.rows import Problem, records, times
@@ -37,13 +38,14 @@ def read_documents(
 
     Columns may be named as usual: id, date, headline, body, link … A document without an id is
     known by the hash of its source, title, text and time. source: of rows that name none, else
-    the file's name.
+    the file's name. Raises DataError where no column is a time, or none a title or text.
     """
     path = Path(path)
     if path.suffix.lower() in FEEDS:
         rows, problems = read_feed(path)
     else:
         rows, problems = records(path)
+        _known(path, {str(name).strip().lower() for _, row in rows for name in row})
     return documents_of(rows, problems, where=str(path), tz=tz, source=source or path.stem)
 
 
@@ -100,6 +102,17 @@ def documents_of(
     frame = frame.filter(~again)
     frame = frame.select(pl.col(name).cast(kind) for name, kind in DOCUMENT.items())
     return frame, sorted(listed, key=lambda problem: problem.row)
+
+
+def _known(path: Path, names: set[str]) -> None:
+    """Refuse a table without a column of times, or of words."""
+    for parts in (("time",), ("title", "text")):
+        usual = [other for part in parts for other in NAMES[part]]
+        if names and not names & set(usual):
+            raise DataError(
+                f"{path}: no column is a {' or '.join(parts)} (columns: "
+                f"{', '.join(sorted(names))}); call one {', '.join(usual[:-1])} or {usual[-1]}"
+            )
 
 
 def _plain(value: Any, markup: bool) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from xml.etree import ElementTree
 from xml.parsers import expat
 
+from m6rec.data.readers import absent
 from m6rec.errors import DataError
 from m6rec.opinion.rows import Problem
 
@@ -61,6 +62,8 @@ def _parsed(path: Path) -> ElementTree.Element:
     try:
         parser.Parse(path.read_bytes(), True)
         return builder.close()
+    except FileNotFoundError:
+        raise absent(path) from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     except (expat.ExpatError, AssertionError) as error:

@@ -12,6 +12,8 @@ from typing import Any
 
 import polars as pl
 
+from m6rec.data.delimited import sniff
+from m6rec.data.readers import absent
 from m6rec.data.times import unix_seconds
 from m6rec.errors import DataError
 
@@ -34,6 +36,8 @@ def records(path: Path) -> tuple[list[tuple[int, Mapping[str, Any]]], list[Probl
     """Return the rows of a .jsonl, .csv or .tsv file with their line, and those that are none."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise absent(path) from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -64,7 +68,8 @@ def _jsonl(path: Path, text: str) -> tuple[list[tuple[int, Mapping[str, Any]]], 
 
 
 def _csv(path: Path, text: str) -> tuple[list[tuple[int, Mapping[str, Any]]], list[Problem]]:
-    mark = "\t" if path.suffix == ".tsv" else ","
+    mark = "\t" if path.suffix == ".tsv" else sniff(text.splitlines()[:50])
+    mark = mark if len(mark) == 1 else ","
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
     rows: list[tuple[int, Mapping[str, Any]]] = []
     problems = []
