@@ -338,6 +338,9 @@ def test_what_may_be_a_slip_is_said(http: TestClient) -> None:
     (warning,) = http.post("/v1/events", json=events).json()["warnings"]  # no film is rated
     assert warning.startswith('item "films/no-such" is new')
     assert http.post("/v1/events", json=events[1:]).json()["warnings"] == []
+    early = {"user": "slips", "item": item, "time": 20250301}
+    (warning,) = http.post("/v1/events", json=early).json()["warnings"]
+    assert "time 20250301 lies in the years 1970 to 1973" in warning
 
 
 def test_ratings_beyond_the_scale_are_said(tmp_path: Path) -> None:

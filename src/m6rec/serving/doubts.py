@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 
 from m6rec.data.events import DEFAULT_EVENT
+from m6rec.data.times import SMALL
 from m6rec.errors import suggestion
-from m6rec.serving.live import Live
+from m6rec.serving.live import MICRO, Live
 from m6rec.store import Event, Store
 
 MOST = 20  # sentences about one request
@@ -15,8 +16,10 @@ MOST = 20  # sentences about one request
 
 def doubts(live: Live, store: Store, events: Sequence[Event]) -> list[str]:
     """Return a sentence for each: types that do not count, items that are new, ratings beyond
-    those of the run."""
-    found = chain(_uncounted(live, events), _new(live, store, events), _beyond(live, events))
+    those of the run, times before all logs."""
+    found = chain(
+        _uncounted(live, events), _new(live, store, events), _beyond(live, events), _old(events)
+    )
     return [*islice(dict.fromkeys(found), MOST)]
 
 
@@ -47,4 +50,14 @@ def _beyond(live: Live, events: Sequence[Event]) -> Iterator[str]:
             yield (
                 f'item "{event.item}": {event.value:g} lies beyond the ratings of the run, '
                 f"{scale[0]:g} to {scale[1]:g}"
+            )
+
+
+def _old(events: Sequence[Event]) -> Iterator[str]:
+    for event in events:
+        if 0 < event.time < SMALL * MICRO:
+            seconds = event.time / MICRO
+            yield (
+                f'item "{event.item}": time {seconds:.0f} lies in the years 1970 to 1973; send '
+                'seconds since 1970, or a text such as "2025-03-01"'
             )

@@ -226,7 +226,8 @@ class WhyBody(BaseModel):
 
 class AddedBody(BaseModel):
     """added: of the events that were got, those that the store did not have. warnings: what may
-    be a slip: types that do not count, items that are new, ratings beyond those of the run."""
+    be a slip: types that do not count, items that are new, ratings beyond those of the run,
+    times before 1973."""
 
     added: int
     got: int
