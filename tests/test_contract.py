@@ -27,6 +27,7 @@ OPTIONS: dict[str, dict[str, object]] = {
     "graph": {"dim": 8},
     "linear": {"reg": 20.0},
     "pct": {"dim": 16},
+    "peers": {"others": 1.0, "rarity": 0.25, "size": 0.5},
     "normalised": {"part": {"kind": "neighbours", "k": 10}},
     "deepfm": {"dim": 8, "hidden": [16], "training": {"batch": 64, "lr": 0.01, "epochs": 20}},
     "blend": {"parts": [{"kind": "neighbours", "k": 10}, {"kind": "pct", "dim": 16}]},

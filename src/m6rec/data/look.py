@@ -74,8 +74,9 @@ def look(file: Path, base: Path, preset: Preset | None = None) -> Seen:
             parts = columns.resolve(names, nothing, nothing, role, path)
         except DataError:
             continue
-        keys = frame[parts["item" if role == "items" else "user"]]
-        if role in ("interactions", "links") or keys.n_unique() > len(keys) / 2:
+        named = [parts[p] for p in ("item" if role == "items" else "user", "domain") if p in parts]
+        once = frame.select(named).n_unique() > frame.height / 2  # else they are a log's
+        if role in ("interactions", "links") or once:
             return Seen(table, role, parts, frame, stem)
     parts = columns.guessed(names, "interactions")
     lacking = tuple(part for part in columns.NEEDED["interactions"] if part not in parts)

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from scipy.sparse import csr_array
 
-from m6rec.arrays import Ids, Mask, Scores, State, nest, unnest
+from m6rec.arrays import Array, Ids, Mask, Scores, State, nest, unnest
 from m6rec.compiled import threads
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query
@@ -24,6 +24,8 @@ from m6rec.models.ratings import Measure, Rating, Ratings
 from m6rec.models.scope import Scope, Sources
 from m6rec.pool import Pool
 from m6rec.tracking import Run
+
+ALIKE = 0.25  # of the wider of two rating scales, by which their ends may differ
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,16 +183,23 @@ def item_groups(train: Dataset, scope: str) -> list[Mask]:
 
 
 def same_scale(train: Dataset, mask: Mask) -> list[Mask]:
-    """Return the masks (n_items,) of rated items whose domains have the same least and greatest
-    rating: biases in stars say nothing of a percentage."""
-    found: dict[tuple[float, float], Mask] = {}
+    """Return the masks (n_items,) of rated items whose domains have about the same least and
+    greatest rating: biases in stars say nothing of a percentage."""
+    found: list[tuple[Array, Mask]] = []
     for domain in np.unique(train.item_domain[mask]).tolist():
         items = mask & (train.item_domain == domain)
         ratings = train.matrix.data[items[train.matrix.indices]]
-        if len(ratings):
-            scale = float(ratings.min()), float(ratings.max())
-            found[scale] = found.get(scale, np.zeros_like(mask)) | items
-    return [*found.values()]
+        if not len(ratings):
+            continue
+        ends = np.array([ratings.min(), ratings.max()], np.float64)
+        for other, together in found:
+            apart = np.abs(ends - other).max()
+            if apart <= ALIKE * max(np.ptp(ends), np.ptp(other)):
+                together |= items
+                break
+        else:
+            found.append((ends, items))
+    return [items for _, items in found]
 
 
 def parts_of(state: State) -> list[State]:
