@@ -64,7 +64,7 @@ class Client:
         return self.events([{"user": user, "item": item, "type": type, **more}])
 
     def events(self, events: Sequence[Mapping[str, Any]]) -> int:
-        """Store events, all or none; returns how many were new. Warns of uncounted types."""
+        """Store events, all or none; returns how many were new. Warns of likely slips."""
         found = self._call("POST", "/v1/events", list(events))
         for warning in found.get("warnings", ()):
             warnings.warn(warning, stacklevel=2)

@@ -35,8 +35,8 @@ def holdout(
     or attributes (each at most a quarter of the bound). Users who come with words are held whole,
     so that they are asked with nothing but their words: about ``fraction`` of them, more where
     that are few, but no more than a third.
-    What is drawn of a domain does not depend on what other domains there are, so that one more
-    changes nothing that is learned of those before by chance.
+    What is drawn of a domain does not depend on what other domains there are, but for who is
+    hidden whole in which of their domains, so that one more changes little by chance.
     Never empty on either side; raises DataError where train has fewer than two events.
     """
     n = len(train)

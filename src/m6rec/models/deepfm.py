@@ -20,7 +20,7 @@ from torch import Tensor
 
 from m6rec.arrays import Array, Floats, Ids, State
 from m6rec.data.dataset import Dataset
-from m6rec.data.derived import as_of
+from m6rec.data.derived import DERIVED
 from m6rec.data.holdout import holdout
 from m6rec.data.splits import Split
 from m6rec.metrics import of_ranks, ranked
@@ -29,6 +29,7 @@ from m6rec.models.deepfm_model import DeepFMModel, Scale, deviation, names_of
 from m6rec.models.interactions import Bags, Given, Side
 from m6rec.models.interactions import DeepFM as Network
 from m6rec.models.kernels import row_of
+from m6rec.models.tower_inputs import users_told
 from m6rec.tracking import Run
 from m6rec.training.loop import Training, deterministic, train
 from m6rec.training.losses import Loss, scored_loss
@@ -126,23 +127,22 @@ def side_by_side(blocks: Mapping[str, Array], n: int) -> tuple[Floats, tuple[int
     return joined, tuple(block.shape[1] for block in found)
 
 
-def users_told(
-    data: Dataset, user: Ids, item: Ids, used: bool
-) -> tuple[Floats, tuple[int, ...], Ids]:
-    """Return user attributes side by side (R, p), the width of each, and which of these rows is
-    of each (user, item) cell (N,). What derives from a history is as it stood before the user's
-    first event on the item, which it would tell else."""
-    if not used or data.derivation is None:
-        return *side_by_side(data.user_attributes if used else {}, data.n_users), user
-    key = data.user.astype(np.int64) * data.n_items + data.item
-    keys, first = np.unique(key, return_index=True)
-    rows = first[np.searchsorted(keys, user.astype(np.int64) * data.n_items + item)]
-    parts = []
-    for at in range(0, max(1, len(rows)), BATCH):
-        some = rows[at : at + BATCH]
-        block, widths = side_by_side(as_of(data, some).features, len(some))
-        parts.append(block)
-    return np.concatenate(parts), widths, np.arange(len(rows))
+def first_events(data: Dataset, user: Ids, item: Ids) -> Ids:
+    """Return the row of the first event of each (user, item) cell (N,): what derives from a
+    history tells nothing of the item before it."""
+    keys, first = np.unique(
+        data.user.astype(np.int64) * data.n_items + data.item, return_index=True
+    )
+    rows: Ids = first[np.searchsorted(keys, user.astype(np.int64) * data.n_items + item)]
+    return rows
+
+
+def widths_of_users(data: Dataset, used: bool) -> tuple[int, ...]:
+    """Return the widths of the blocks of ``user_features``, in the order of their names."""
+    widths = {name: block.shape[1] for name, block in data.user_attributes.items()}
+    if data.derivation is not None:
+        widths[DERIVED] = len(data.derivation.user_scale)
+    return tuple(width for _, width in sorted(widths.items())) if used else ()
 
 
 class Learner:
@@ -161,7 +161,8 @@ class Learner:
         self.z_sum = np.bincount(self.user, self.z, data.n_users)
         self.rated_sum = np.bincount(self.user, self.rated, data.n_users)
         used = recipe.attributes
-        self.blocks, user_widths, self.told = users_told(data, self.user, self.item, used)
+        rows = first_events(data, self.user, self.item)
+        self.blocks, self.told = users_told(data, rows, used)
         self.item_names = sorted(data.item_features) if used else []
         phi, item_widths = side_by_side(data.item_features if used else {}, data.n_items)
         torch.manual_seed(int(run.rng("weights").integers(2**31)))
@@ -171,7 +172,7 @@ class Learner:
             trained=self.count > 0,
             item_blocks=phi,
             item_widths=item_widths,
-            user_widths=user_widths,
+            user_widths=widths_of_users(data, used),
             rated=bool(data.explicit.any()),
             start=self.scale.standard(np.arange(data.n_items), self.scale.base),
         )

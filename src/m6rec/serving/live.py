@@ -279,9 +279,8 @@ class Live:
     def scales(self) -> dict[int, tuple[float, float]]:
         """Code of each rated domain → its least and greatest rating."""
         data = self.recommender.dataset
-        of = data.item_domain[data.item]
         rated = [d for d, each in enumerate(data.domains) if each.feedback == "explicit"]
-        found = {d: data.weight[of == d] for d in rated}
+        found = {d: data.weight[data.item_domain[data.item] == d] for d in rated}
         return {d: (float(w.min()), float(w.max())) for d, w in found.items() if len(w)}
 
     @cached_property
