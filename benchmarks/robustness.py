@@ -178,6 +178,11 @@ def answers(
             + ("" if (scope := getattr(part.recipe, "scope", "")) == "" else f" ({scope})")
             for part in blend.parts
         ]
+        learned["sources"] = {
+            part.recipe.kind: {**part.recipe.sources, "reg": getattr(part.recipe, "regs", {})}
+            for part in blend.parts
+            if getattr(part.recipe, "scope", "") == "auto"
+        }
         learned["lambda"] = dict(zip(names, blend.weights.round(2).tolist(), strict=True))
     return found, learned
 

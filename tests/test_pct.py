@@ -15,11 +15,12 @@ from m6rec.data.splits import Split, cold_user
 from m6rec.errors import ConfigError
 from m6rec.models import pct, transfer
 from m6rec.models.entries import Events
+from m6rec.models.judges import Judge, Judges, gain
 from m6rec.models.newcomers import learn_ridges
 from m6rec.models.pct import Pct
 from m6rec.models.pct_model import PctModel
 from m6rec.models.popular import Popular
-from m6rec.models.transfer import Court, Judge, Local, gain, left_out, likely_sources
+from m6rec.models.transfer import Local, left_out, likely_sources
 from m6rec.tracking import Run
 from world import GROUPS, own_group_share, world
 
@@ -312,9 +313,9 @@ def test_events_in_order_have_two_holdouts_that_differ(ordered: bool) -> None:
     def holdouts(r: int) -> Split:
         return holdout(first.train, np.random.default_rng(r)) if r else first
 
-    court = Court(holdouts, lambda *_: pytest.fail("nothing is fitted"), Run())
-    assert len(court.judges) == (2 if ordered else 4)
-    held = [set(zip(j.split.test.user, j.split.test.item, strict=True)) for j in court.judges]
+    judges = Judges(holdouts, Run())
+    assert len(judges.each) == (2 if ordered else 4)
+    held = [set(zip(j.split.test.user, j.split.test.item, strict=True)) for j in judges.each]
     assert all(not (held[0] & other) for other in held[1:])
 
 

@@ -17,8 +17,8 @@ from m6rec.models.base import Embeds, Reaches, Recipe
 from m6rec.models.graph import Graph
 from m6rec.models.linear import GRID, Linear
 from m6rec.models.neighbours import Neighbours
-from m6rec.models.scope import groups
-from m6rec.models.search import search
+from m6rec.models.pct import Pct
+from m6rec.models.scope import Trials, groups
 from m6rec.tracking import Run
 
 RECIPES: list[Any] = [
@@ -163,22 +163,41 @@ def test_a_domain_has_its_own_strength() -> None:
         Linear(regs=regs)
 
 
-def test_strengths_are_learned_as_by_each_domain_alone() -> None:
+def test_strengths_are_those_that_rank_each_domain_best() -> None:
     data, run = told(), Run(threads=1)
-    split = holdout(data, run.rng("holdout"), cold_users=0)
+    split = holdout(data, run.rng("holdout"))
     none: dict[str, tuple[str, ...]] = {"films": (), "books": (), "noise": ()}
     together = Linear(scope="auto", reg="auto", sources=none).choose(split, run)
-    assert set(together.regs) == set(none)
+    judges = Trials(split, run).judges
     for d, name in enumerate(none):
-        inside = data.item_domain == d
-        alone = replace(
-            split, train=split.train.take(inside[split.train.item]),
-            test=split.test.take(inside[split.test.item]),
-            context=split.context.take(inside[split.context.item]),
-        )  # fmt: skip
-        grid = {"reg": GRID["reg"]}
-        expected = search(Linear(reg="auto"), alone, run, grid, inside)
-        assert together.regs[name] == expected.reg
+        found = {reg: [0.0] for reg in GRID["reg"]}
+        for _, judge, here in judges.heard([name]):
+            assert here == [name]
+            for reg, values in found.items():
+                one = Linear(reg=reg, scope="domain").fit(judge.split.train, run)
+                values.extend(judge(one, d, (name,)).tolist())
+        assert len(found[500.0]) == 1 + len(judges.users[name]) > 2 * len(judges.each[0].rows[d])
+        assert together.regs[name] == max(found, key=lambda reg: sum(found[reg]))
+
+
+def test_only_the_domains_that_are_asked_for_are_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, run = told(), Run(threads=1)
+    fitted: list[int] = []
+    fit = Linear.fit
+
+    def counted(recipe: Linear, train: Dataset, run: Run) -> Any:
+        fitted.append(train.n_domains if recipe.scope == "auto" else train.n_items)
+        return fit(recipe, train, run)
+
+    monkeypatch.setattr(Linear, "fit", counted)
+    trials = Trials(holdout(data, run.rng("holdout")), run)
+    given = {"films": (), "books": (), "noise": ("films",)}
+    trials.each(Linear(scope="auto", sources=given), "reg", (20.0,))
+    assert sorted(fitted) == sorted([40, 40, 80] * len(trials.judges.each))
+    fitted.clear()
+    trials.sources(Linear(scope="auto", reg=20.0, sources={"films": (), "noise": ()}))
+    assert set(fitted) == {40, 80}  # books alone, and with each of the others
+    assert len(fitted) in (3 * len(trials.judges.each), 4 * len(trials.judges.each))
 
 
 def test_one_domain_needs_no_holdout() -> None:
@@ -193,3 +212,13 @@ def test_a_source_that_there_is_not_is_told() -> None:
     recipe = Linear(scope="auto", reg=20.0, sources={"films": ("bokos",), "books": ()})
     with pytest.raises(ConfigError, match='sources: "bokos" is no domain; did you mean "books"'):
         recipe.fit(told(noise=False), Run())
+
+
+@pytest.mark.parametrize("recipe", [Linear(scope="auto", reg="auto"), Pct(dim=4)])
+def test_two_events_are_enough_to_learn_options_from(recipe: Any) -> None:
+    data = Dataset.build(
+        user=np.array([0, 0]), item=np.array([0, 1]), users=1, items=2,
+        domains=(Domain(name="films"), Domain(name="books")), item_domain=np.array([0, 1]),
+    )  # fmt: skip
+    model = recipe.fit(data, Run(threads=1))
+    assert model.score(data.query(np.array([0]))).shape == (1, 2)

@@ -84,7 +84,8 @@ class Graph(Recipe):
         chosen = self
         if self.scope == "auto":
             guess: dict[str, Any] = {n: GRID[n][0] for n in GRID if getattr(self, n) == AUTO}
-            chosen = replace(self, sources=scope.learn(replace(self, **guess), split, run))
+            learned = scope.Trials(split, run).sources(replace(self, **guess))
+            chosen = replace(self, sources=learned)
         return search(chosen, split, run, GRID)
 
     def fit(self, train: Dataset, run: Run) -> GraphModel | Grouped:

@@ -22,7 +22,7 @@ from m6rec.models.base import Recipe
 from m6rec.models.grouped import Grouped
 from m6rec.models.kernels import compact, times, transposed
 from m6rec.models.scope import Scope, Sources
-from m6rec.models.search import AUTO, is_open, search, search_domains
+from m6rec.models.search import AUTO, is_open, search
 from m6rec.tracking import Run
 
 BLOCK = 1024  # rows or columns handled at a time
@@ -72,10 +72,11 @@ class Linear(Recipe):
             return search(self, split, run, GRID)
         usual = GRID["reg"][0] if self.reg == AUTO else self.reg
         chosen = replace(self, reg=usual)
-        chosen = replace(chosen, sources=scope.learn(chosen, split, run))
+        trials = scope.Trials(split, run)
+        chosen = replace(chosen, sources=trials.sources(chosen))
         if self.reg != AUTO:
             return chosen
-        found = search_domains(chosen, split, run, "reg", GRID["reg"])
+        found = trials.each(chosen, "reg", GRID["reg"])
         return replace(chosen, regs=found | dict(self.regs))
 
     def fit(self, train: Dataset, run: Run) -> LinearModel | Grouped:

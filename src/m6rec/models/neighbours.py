@@ -74,7 +74,7 @@ class Neighbours(Recipe):
     def choose(self, split: Split, run: Run) -> Neighbours:
         if self.scope != "auto":
             return self
-        return replace(self, sources=scope.learn(self, split, run))
+        return replace(self, sources=scope.Trials(split, run).sources(self))
 
     def fit(self, train: Dataset, run: Run) -> NeighboursModel | Grouped:
         if self.scope == "auto":

@@ -11,10 +11,10 @@ from m6rec.checkpoint import NOWHERE, Saved
 from m6rec.data.dataset import Dataset
 from m6rec.data.splits import cold_user
 from m6rec.models.entries import Events
+from m6rec.models.judges import HOLDOUTS, ROWS, Judge
 from m6rec.models.pct_model import PctModel, user_features
 from m6rec.models.popular import Popular
 from m6rec.models.ridge import ridge
-from m6rec.models.transfer import HOLDOUTS, ROWS, Judge
 from m6rec.tracking import Run
 
 RIDGES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)

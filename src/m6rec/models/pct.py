@@ -38,10 +38,11 @@ from m6rec.models.blocks import Block, Side, measured, scale
 from m6rec.models.conjugate import EACH
 from m6rec.models.described import described
 from m6rec.models.entries import Events
+from m6rec.models.judges import HOLDOUTS
 from m6rec.models.newcomers import learn_ridges
 from m6rec.models.pct_model import Confidence, PctModel, user_features, vectors_for
 from m6rec.models.ridge import ridge
-from m6rec.models.transfer import HOLDOUTS, Local, choose
+from m6rec.models.transfer import Local, choose
 from m6rec.pool import Pool, cut
 from m6rec.text import Choice, FittedText, TextEncoder, encoder_of, plain
 from m6rec.tracking import Run

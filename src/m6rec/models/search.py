@@ -54,23 +54,6 @@ def search(
     return best
 
 
-def search_domains(
-    recipe: Recipe, split: Split, run: Run, option: str, candidates: tuple[Any, ...]
-) -> dict[str, Any]:
-    """Return the best candidate of one option for each implicit domain, ranked by itself."""
-    best: dict[str, tuple[float, Any]] = {}
-    for candidate in candidates:
-        model = replace(recipe, **{option: candidate}).fit(split.train, run)
-        for d, domain in enumerate(split.train.domains):
-            if domain.feedback == "implicit":
-                found = quality(model, split, run, split.train.item_domain == d)
-                run.log(kind=recipe.kind, domain=domain.name, option=option, value=candidate,
-                        ndcg=found)  # fmt: skip
-                if domain.name not in best or found > best[domain.name][0]:
-                    best[domain.name] = found, candidate
-    return {name: candidate for name, (_, candidate) in best.items()}
-
-
 def quality(model: Model, split: Split, run: Run, among: Mask | None = None) -> float:
     """Return the mean NDCG@20 of implicit test events over the users asked."""
     train = split.train
