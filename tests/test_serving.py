@@ -89,6 +89,13 @@ def test_an_event_changes_the_very_next_answer(http: TestClient) -> None:
     assert liked not in items(after) and items(after) != items(before)[1:]
 
 
+def test_a_value_below_0_is_no_opinion(http: TestClient) -> None:
+    item = ask(http, user="newcomer", k=1)["items"][0]["item"]
+    http.post("/v1/events", json={"user": "newcomer", "item": item, "value": -25})
+    answer = ask(http, user="newcomer", k=1)
+    assert answer["history"] == 0 and items(answer) != [item]
+
+
 def test_pages_do_not_repeat(http: TestClient) -> None:
     shown: list[str] = []
     page = ""
@@ -338,6 +345,9 @@ def test_what_may_be_a_slip_is_said(http: TestClient) -> None:
     (warning,) = http.post("/v1/events", json=events).json()["warnings"]  # no film is rated
     assert warning.startswith('item "films/no-such" is new')
     assert http.post("/v1/events", json=events[1:]).json()["warnings"] == []
+    below = {"user": "slips", "item": item, "value": -3}
+    (warning,) = http.post("/v1/events", json=below).json()["warnings"]
+    assert warning.startswith(f'item "{item}": -3 is below 0 and counts like 0, as only seen')
     early = {"user": "slips", "item": item, "time": 20250301}
     (warning,) = http.post("/v1/events", json=early).json()["warnings"]
     assert "time 20250301 lies in the years 1970 to 1973" in warning

@@ -16,7 +16,7 @@ MOST = 20  # sentences about one request
 
 def doubts(live: Live, store: Store, events: Sequence[Event]) -> list[str]:
     """Return a sentence for each: types that do not count, items that are new, ratings beyond
-    those of the run, times before all logs."""
+    those of the run, other values below 0, times before all logs."""
     found = chain(
         _uncounted(live, events), _new(live, store, events), _beyond(live, events), _old(events)
     )
@@ -43,10 +43,18 @@ def _new(live: Live, store: Store, events: Sequence[Event]) -> Iterator[str]:
 
 def _beyond(live: Live, events: Sequence[Event]) -> Iterator[str]:
     data = live.recommender.dataset
+    feedback = {domain.name: domain.feedback for domain in data.domains}
     for event in events:
-        code = data.items.code(event.item)
-        scale = live.scales.get(int(data.item_domain[code])) if code >= 0 else None
-        if scale and event.value is not None and not scale[0] <= event.value <= scale[1]:
+        if event.value is None:
+            continue
+        domain = event.item.partition("/")[0]
+        scale = live.scales.get(data.domain(domain))
+        if event.value < 0 and feedback.get(domain) == "implicit":
+            yield (
+                f'item "{event.item}": {event.value:g} is below 0 and counts like 0, as only seen; '
+                "what was disliked is said by the type of the event"
+            )
+        elif scale and not scale[0] <= event.value <= scale[1]:
             yield (
                 f'item "{event.item}": {event.value:g} lies beyond the ratings of the run, '
                 f"{scale[0]:g} to {scale[1]:g}"
