@@ -22,7 +22,7 @@ from m6rec.serving.app import create
 from m6rec.serving.asks import Answer, Ask, Ranked
 from m6rec.serving.engine import Engine
 from m6rec.serving.settings import Settings
-from m6rec.store import Event, Store
+from m6rec.store import Event, Item, Store
 from service import local_client, made_run, purchases_run
 from world import world
 
@@ -191,6 +191,18 @@ def test_two_runs_share_the_users_and_are_compared(runs: Path, tmp_path: Path) -
     assert told["arms"]["b"]["hit_rate"] == pytest.approx(0.5)  # one of two lists
     assert told["arms"]["a"]["hit_rate"] < 0.2
     assert told["verdict"] == "b is better" and told["difference"]["p"] < 0.01
+
+
+def test_a_store_of_another_run_is_said(
+    runs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store.open(f"sqlite:///{tmp_path / 'm6rec.db'}")
+    store.put_items([Item(key=f"films/i{i}", title="T") for i in range(20)])
+    store.put_items([Item(key="books/i20", title="T")])
+    Engine(store, artifacts.resolve(runs / "current")).close()
+    (said,) = [each.message for each in caplog.records if "the store has" in each.message]
+    assert 'of the first 20 items of domain "books" the store has 1, ' in said
+    store.close()
 
 
 def test_history_counts_where_the_toml_declares_event_types(tmp_path: Path) -> None:

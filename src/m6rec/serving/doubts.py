@@ -1,4 +1,4 @@
-"""Events that are stored as they came, and may yet be a slip."""
+"""Events, and stores, that are taken as they are, and may yet be a slip."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from m6rec.serving.live import MICRO, Live
 from m6rec.store import Event, Store
 
 MOST = 20  # sentences about one request
+SOME = 1_000  # items of a domain that are looked for in the store
 
 
 def doubts(live: Live, store: Store, events: Sequence[Event]) -> list[str]:
@@ -21,6 +22,20 @@ def doubts(live: Live, store: Store, events: Sequence[Event]) -> list[str]:
         _uncounted(live, events), _new(live, store, events), _beyond(live, events), _old(events)
     )
     return [*islice(dict.fromkeys(found), MOST)]
+
+
+def strangers(live: Live, store: Store) -> Iterator[str]:
+    """Yield a sentence for each domain of a run of which the store has less than half the items."""
+    fitted = (live.base or live.recommender).fitted
+    for domain, items in fitted.items.group_by("domain", maintain_order=True):
+        keys = items["key"].head(SOME).to_list()
+        found = len(store.known_items(keys))
+        if 2 * found < len(keys):
+            yield (
+                f'of the first {len(keys)} items of domain "{domain[0]}" the store has {found}, so '
+                f"it is not that of run {live.name}, whose events do not count: name a --store "
+                "that is new to take them in, or bring them in by `m6rec store import`"
+            )
 
 
 def _uncounted(live: Live, events: Sequence[Event]) -> Iterator[str]:
