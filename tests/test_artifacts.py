@@ -90,6 +90,10 @@ def test_loaded_equals_saved(fitted: Fitted, saved: Path) -> None:
     assert again.config == {"name": "small", "seed": 3}
 
 
+def test_whoever_may_read_one_file_of_a_run_may_read_all(saved: Path) -> None:
+    assert len({file.stat().st_mode for file in saved.iterdir()}) == 1
+
+
 def test_fortran_order_is_kept(fitted: Fitted, tmp_path: Path) -> None:
     class Columnwise(PopularModel):
         def state(self) -> State:

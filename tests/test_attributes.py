@@ -7,6 +7,7 @@ import json
 import numpy as np
 import polars as pl
 
+import m6rec
 from m6rec.data.attributes import Attributes
 from m6rec.data.frames import from_frames
 
@@ -36,6 +37,17 @@ def test_fitted_on_train_only() -> None:
     np.testing.assert_array_equal(
         again.attach(data, prepared).user_features["age"], full.user_features["age"]
     )
+
+
+def test_a_list_is_several_values_of_a_column_of_text() -> None:
+    log = pl.DataFrame({"user": ["a", "b", "a", "b"], "item": ["x", "y", "y", "z"]})
+    users = pl.DataFrame({"user": ["a", "b"], "likes": ["tea;jam", "jam;oats"]})
+    likes = {"kind": "multi", "separator": ";", "min_count": 1}
+    run = m6rec.fit(log, users=users, features={"users": {"likes": likes}}, model="popular")
+    listed, joined = (
+        run.attributes({"likes": given}, 1)["likes"] for given in (["jam", "tea"], "jam;tea")
+    )
+    assert listed.tolist() == joined.tolist() and listed.sum() == 2
 
 
 def test_nothing_to_fit() -> None:

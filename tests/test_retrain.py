@@ -107,10 +107,27 @@ def test_one_odd_value_does_not_change_a_column(shop: Path, store: Store) -> Non
     artifacts.set_current(old)
 
 
+def test_what_the_service_reads_of_an_attribute_is_what_is_trained(
+    shop: Path, store: Store
+) -> None:
+    told = {"group": ["g1", "g2"], "year": 1980.5}
+    store.put_items(
+        [Item(key="films/i1", attributes=told), Item(key="films/i2", attributes={"group": 7})]
+    )
+    store.put_users([User(key="late", attributes={"age": "34"})])
+    old = artifacts.load(artifacts.resolve(shop / "current"))
+    prepared = from_store(store, pipeline.reopened(old).data, old)
+    items = {row["key"]: row for row in prepared.items.to_dicts()}
+    assert (items["films/i1"]["group"], items["films/i1"]["year"]) == ("g1|g2", 1980.5)
+    assert items["films/i2"]["group"] == "7"
+    (late,) = prepared.users.filter(pl.col("key") == "late").to_dicts()
+    assert late["age"] == 34
+
+
 def test_a_huge_number_in_an_attribute_breaks_nothing(shop: Path, store: Store) -> None:
     old = Recommender.open(artifacts.resolve(shop / "current"))
     store.put_users([User(key="late", attributes={"age": 2**130, "odd": 2**130})])
-    prepared = from_store(store, pipeline.reopened(old.fitted).data, old.fitted.prepared)
+    prepared = from_store(store, pipeline.reopened(old.fitted).data, old.fitted)
     (row,) = prepared.users.filter(pl.col("key") == "late").to_dicts()
     assert float(row["odd"]) == pytest.approx(2.0**130) and row["age"] is None
 

@@ -22,7 +22,7 @@ from m6rec.serving.app import create
 from m6rec.serving.asks import Answer, Ask, Ranked
 from m6rec.serving.engine import Engine
 from m6rec.serving.settings import Settings
-from m6rec.store import Event, Store
+from m6rec.store import Event, Item, Store
 from service import local_client, made_run, purchases_run
 from world import world
 
@@ -87,6 +87,13 @@ def test_an_event_changes_the_very_next_answer(http: TestClient) -> None:
     after = ask(http, user="new", k=5)
     assert after["history"] == 1
     assert liked not in items(after) and items(after) != items(before)[1:]
+
+
+def test_a_value_below_0_is_no_opinion(http: TestClient) -> None:
+    item = ask(http, user="newcomer", k=1)["items"][0]["item"]
+    http.post("/v1/events", json={"user": "newcomer", "item": item, "value": -25})
+    answer = ask(http, user="newcomer", k=1)
+    assert answer["history"] == 0 and items(answer) != [item]
 
 
 def test_pages_do_not_repeat(http: TestClient) -> None:
@@ -184,6 +191,18 @@ def test_two_runs_share_the_users_and_are_compared(runs: Path, tmp_path: Path) -
     assert told["arms"]["b"]["hit_rate"] == pytest.approx(0.5)  # one of two lists
     assert told["arms"]["a"]["hit_rate"] < 0.2
     assert told["verdict"] == "b is better" and told["difference"]["p"] < 0.01
+
+
+def test_a_store_of_another_run_is_said(
+    runs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store.open(f"sqlite:///{tmp_path / 'm6rec.db'}")
+    store.put_items([Item(key=f"films/i{i}", title="T") for i in range(20)])
+    store.put_items([Item(key="books/i20", title="T")])
+    Engine(store, artifacts.resolve(runs / "current")).close()
+    (said,) = [each.message for each in caplog.records if "the store has" in each.message]
+    assert 'of the first 20 items of domain "books" the store has 1, ' in said
+    store.close()
 
 
 def test_history_counts_where_the_toml_declares_event_types(tmp_path: Path) -> None:
@@ -338,6 +357,9 @@ def test_what_may_be_a_slip_is_said(http: TestClient) -> None:
     (warning,) = http.post("/v1/events", json=events).json()["warnings"]  # no film is rated
     assert warning.startswith('item "films/no-such" is new')
     assert http.post("/v1/events", json=events[1:]).json()["warnings"] == []
+    below = {"user": "slips", "item": item, "value": -3}
+    (warning,) = http.post("/v1/events", json=below).json()["warnings"]
+    assert warning.startswith(f'item "{item}": -3 is below 0 and counts like 0, as only seen')
     early = {"user": "slips", "item": item, "time": 20250301}
     (warning,) = http.post("/v1/events", json=early).json()["warnings"]
     assert "time 20250301 lies in the years 1970 to 1973" in warning

@@ -145,7 +145,7 @@ def test_two_who_are_one_are_one_as_items_too(http: TestClient) -> None:
 def test_the_store_says_the_same_as_the_files(http: TestClient, run: Path) -> None:
     old = Recommender.open(run)
     config = pipeline.reopened(old.fitted).data
-    again = from_store(http.app.state.service.store, config, old.fitted.prepared).dataset  # type: ignore[attr-defined]
+    again = from_store(http.app.state.service.store, config, old.fitted).dataset  # type: ignore[attr-defined]
     assert len(again) == len(old.dataset)
     assert [d.people for d in again.domains] == [d.people for d in old.dataset.domains]
     assert (again.person >= 0).sum() == 300

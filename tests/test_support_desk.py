@@ -144,7 +144,7 @@ def test_a_new_training_learns_from_it(settings: Settings, run: Path) -> None:
         before = Recommender.open(run).fitted
         config = before.prepared.config
         store = app.state.service.store
-        prepared = from_store(store, config, before.prepared)
+        prepared = from_store(store, config, before)
     assert NEW in prepared.users["words"].to_list()
 
 

@@ -21,7 +21,7 @@ def extended(fitted: Fitted, items: pl.DataFrame) -> Fitted:
     the new rows are computed; what there is, is copied at most. Raises DataError for an unknown
     domain or a known key, ConfigError where the model takes in no new items.
     """
-    new = arrivals.arrivals(fitted.prepared, items, _separators(fitted))
+    new = arrivals.arrivals(fitted.prepared, items, fitted.attributes.items.separators)
     prepared = arrivals.extended(fitted.prepared, new)
     dataset = fitted.dataset.extended(fitted.attributes.attach(new.dataset, new))
     alone = np.full(new.dataset.n_items, -1, fitted.twins.dtype)
@@ -42,11 +42,7 @@ def changed(fitted: Fitted, items: pl.DataFrame) -> Fitted:
     model keeps what it learned of the old texts and attributes until it is trained again. Raises
     DataError for an unknown key.
     """
-    prepared = arrivals.changed(fitted.prepared, items, _separators(fitted))
+    prepared = arrivals.changed(fitted.prepared, items, fitted.attributes.items.separators)
     made = replace(fitted, prepared=prepared)
     vars(made)["dataset"] = fitted.dataset.hiding(prepared.dataset.hidden)
     return made
-
-
-def _separators(fitted: Fitted) -> dict[str, str]:
-    return {column.name: column.spec.separator for column in fitted.attributes.items.columns}

@@ -121,6 +121,7 @@ def write(fitted: Fitted, folder: Path) -> None:
         folder / "state.safetensors",
     )
     _vocab(data).write_parquet(folder / "vocab.parquet")
+    shutil.copymode(folder / "vocab.parquet", folder / "state.safetensors")  # was its owner's only
     items = fitted.items
     if data.item_text is not None:
         items = items.with_columns(text=pl.Series(data.item_text, dtype=pl.String))

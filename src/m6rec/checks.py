@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from m6rec.arrays import Scores
-from m6rec.data.arrivals import fitting
+from m6rec.data.arrivals import fitting, typed
 from m6rec.data.attributes import attributes
 from m6rec.errors import DataError, QueryError, suggestion, written
 
@@ -69,7 +69,7 @@ def user_attributes(users: pl.DataFrame, given: Mapping[str, Any], extra: bool =
         if (value := given.get(name)) is None:
             continue
         try:
-            read = pl.DataFrame({name: [value]}, schema={name: kind}, strict=False)[name][0]
+            read = typed(name, [value], kind)[0]
         except UNFIT:
             read = None
         if read is None:

@@ -17,6 +17,7 @@ from m6rec.arrivals import extended
 from m6rec.artifacts import Fitted
 from m6rec.candidates.shortlist import Shortlist
 from m6rec.data import people
+from m6rec.data.arrivals import typed
 from m6rec.data.dataset import Dataset
 from m6rec.data.query import Query, make_query, of_items
 from m6rec.errors import QueryError, RunError, sentence, suggestion
@@ -350,10 +351,10 @@ class Recommender:
         """Return the feature blocks (n, d) of n users with these raw attributes; QueryError for
         one that the data does not have, or whose column cannot hold the value."""
         checks.user_attributes(self.fitted.prepared.users, given)
-        known = self.fitted.prepared.users.drop("key")
-        row = {name: [given.get(name)] for name in known.columns}
-        frame = pl.DataFrame(row, schema=known.schema, strict=False)
-        blocks = self.fitted.attributes.users.apply(frame)
+        features = self.fitted.attributes.users
+        kinds, between = self.fitted.prepared.users.drop("key").schema, features.separators
+        row = [typed(n, [given.get(n)], kind, between.get(n, "|")) for n, kind in kinds.items()]
+        blocks = features.apply(pl.DataFrame(row))
         return {name: np.repeat(block, n, axis=0) for name, block in blocks.items()}
 
     @cached_property

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -121,3 +122,11 @@ def fitting(frame: pl.DataFrame, like: pl.DataFrame, separators: Mapping[str, st
             given = values.drop_nulls().head(1).to_list()
             raise DataError(f"items: {name} = {given[0]!r} is not of type {kind}") from None
     return pl.DataFrame(columns)
+
+
+def typed(name: str, values: Sequence[Any], kind: pl.DataType, separator: str = "|") -> pl.Series:
+    """Return raw values as a column of this type: null where one does not fit, a list joined where
+    the column is text."""
+    if kind == pl.String:
+        values = [separator.join(map(str, v)) if isinstance(v, list) else v for v in values]
+    return pl.Series(name, values, dtype=kind, strict=False)

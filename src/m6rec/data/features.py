@@ -116,6 +116,11 @@ class Features:
         """Block name → the name of each of its columns."""
         return {column.name: column.names for column in self.columns}
 
+    @property
+    def separators(self) -> dict[str, str]:
+        """Column → what stands between several values in one text of it."""
+        return {column.name: column.spec.separator for column in self.columns}
+
     def apply(self, frame: pl.DataFrame) -> dict[str, Floats]:
         """Return block name → (n, d) float32 for the rows of a frame.
 

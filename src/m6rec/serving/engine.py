@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -23,7 +24,7 @@ from m6rec.errors import M6RecError, QueryError
 from m6rec.explanation import Explanation, explain
 from m6rec.serving import pages
 from m6rec.serving.asks import Answer, Ask, Ranked
-from m6rec.serving.doubts import doubts
+from m6rec.serving.doubts import doubts, strangers
 from m6rec.serving.given import Journal
 from m6rec.serving.listing import Frame, framed, listed, scored, shortlist
 from m6rec.serving.live import MICRO, Asker, Live
@@ -38,6 +39,8 @@ SPARE = 20  # users more than asked for, in the place of those who were deleted
 LATE = 20  # users who came after the training, and items and events by which they are found
 SKEW = 2.0  # seconds by which the clocks of machines that share a store may differ
 FIRST, SECOND = "a", "b"  # arms of a comparison of two runs
+
+log = logging.getLogger("m6rec")
 
 
 class Engine:
@@ -114,6 +117,8 @@ class Engine:
         if self.candidates is not None:
             vars(base)["rank"] = replace(base.rank, candidates=self.candidates)
         shortlist(live)  # made now, and not in the first request
+        for doubt in strangers(live, self.store):
+            log.warning("%s", doubt)
         return live
 
     def recommend(self, asks: Sequence[Ask]) -> list[Answer | M6RecError]:

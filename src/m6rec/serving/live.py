@@ -207,7 +207,7 @@ class Live:
             plain = np.where(np.isnan(value), 1.0, value) * signed
             named = np.isnan(value) & np.array([name == "" for name in asker.type], np.bool_)
             rating = np.where(named, self.recommender.liked, value)
-            plain = np.where(plain == 0, np.nan, plain)  # it was only seen
+            plain = np.where((plain == 0) | (value < 0), np.nan, plain)  # it was only seen
             weight.append(np.where(data.explicit[codes], rating, plain).astype(np.float32))
         counts = [mask & ~np.isnan(w) for mask, w in zip(known, weight, strict=True)]
         n = [int(mask.sum()) for mask in counts]

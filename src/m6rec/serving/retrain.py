@@ -17,8 +17,11 @@ from scipy.sparse import csr_array
 
 from m6rec import pipeline
 from m6rec.arrays import Ids, Scores, State
+from m6rec.artifacts import Fitted
+from m6rec.data.arrivals import typed
 from m6rec.data.dataset import Dataset
 from m6rec.data.drops import Drops
+from m6rec.data.features import Features
 from m6rec.data.frames import lazy
 from m6rec.data.prepare import Prepared, encode
 from m6rec.data.query import Query
@@ -79,7 +82,7 @@ def retrain(
     with alone(run.parent, store):
         old = Recommender.open(run)
         experiment = pipeline.reopened(old.fitted)
-        prepared = from_store(store, experiment.data, old.fitted.prepared)
+        prepared = from_store(store, experiment.data, old.fitted)
         data = prepared.dataset
         fresh = np.sort(data.time[data.time > old.dataset.now])
         judged = len(fresh) >= LEAST
@@ -124,7 +127,7 @@ def judge(trained: pipeline.Trained, old: Recommender, options: Any, margin: flo
     return Judgement(metric=metric, new=now, old=then, rows=len(new.slices["all"]))
 
 
-def from_store(store: Store, config: DataConfig, before: Prepared) -> Prepared:
+def from_store(store: Store, config: DataConfig, before: Fitted) -> Prepared:
     """Prepare the store's events, users and items as the files of ``config`` were: the same
     event types, domains, cleaning and features, and attributes of the types of ``before``. Keys
     in the store are persons' and "domain/key" already, so there is nothing to link."""
@@ -133,16 +136,20 @@ def from_store(store: Store, config: DataConfig, before: Prepared) -> Prepared:
         store.export_events(files["events"])
         store.export_items(files["items"])
         store.export_users(files["users"])
-        items = _described(files["items"], before.items).with_columns(_split("key")).drop("key")
+        known = before.prepared
+        items = _described(files["items"], known.items, before.attributes.items)
+        items = items.with_columns(_split("key")).drop("key")
         frames: dict[Role, tuple[Table, Any]] = {
             "interactions": (
-                Table(path="events", columns=LOG, ordered=before.dataset.ordered),
-                _events(files["events"], before),
+                Table(path="events", columns=LOG, ordered=known.dataset.ordered),
+                _events(files["events"], known),
             ),
             "items": (Table(path="items", columns=ITEMS), items),
             "users": (
                 Table(path="users", columns=Columns(user="key")),
-                _described(files["users"], before.users).drop("comment", strict=False),
+                _described(files["users"], known.users, before.attributes.users).drop(
+                    "comment", strict=False
+                ),
             ),
         }
         names = items["domain"].unique(maintain_order=True).to_list()
@@ -217,24 +224,29 @@ class Translated(Model):
 def _events(file: Path, before: Prepared) -> pl.LazyFrame:
     time = pl.when(pl.col("time") >= 0).then(pl.col("time") // MICRO)
     rated = [d.name for d in before.dataset.domains if d.feedback == "explicit"]
-    seen = (pl.col("value") == 0) & ~pl.col("domain").is_in(rated)  # and nothing else
+    seen = (pl.col("value") <= 0) & ~pl.col("domain").is_in(rated)  # and nothing else
     split = pl.scan_parquet(file).with_columns(time.alias("time"), *_split("item"))
     return split.filter(seen.fill_null(False).not_())
 
 
-def _described(file: Path, before: pl.DataFrame) -> pl.DataFrame:
-    """Users or items, each attribute a column; those that training knew in the types they had, and
-    empty where a value does not fit."""
+def _described(file: Path, before: pl.DataFrame, features: Features) -> pl.DataFrame:
+    """Users or items, each attribute a column; those that training knew in the types they had, read
+    as the service reads them, and empty where a value does not fit."""
     frame = pl.read_parquet(file)
     told = [json.loads(text) for text in frame["attributes"]]
     taken = [name for name in ("attributes", "time", "categories", "comment") if name in frame]
     own = frame.drop(taken)
     names = [n for n in dict.fromkeys(name for row in told for name in row) if n not in own.columns]
-    columns = [_column(name, [row.get(name) for row in told], before.schema) for name in names]
+    columns = [
+        _column(name, [row.get(name) for row in told], before.schema, features.separators)
+        for name in names
+    ]
     return pl.concat([own, pl.DataFrame(columns)], how="horizontal") if columns else own
 
 
-def _column(name: str, values: list[Any], types: Mapping[str, pl.DataType]) -> pl.Series:
+def _column(
+    name: str, values: list[Any], types: Mapping[str, pl.DataType], separators: Mapping[str, str]
+) -> pl.Series:
     kind = types.get(name)
     if kind is None:
         plain = [
@@ -244,18 +256,21 @@ def _column(name: str, values: list[Any], types: Mapping[str, pl.DataType]) -> p
             return pl.Series(name, plain)
         except (TypeError, OverflowError, pl.exceptions.PolarsError):
             return pl.Series(name, [None if v is None else str(v) for v in plain])
+    if kind.is_integer() and any(isinstance(v, float) and v % 1 for v in values):
+        kind = pl.Float64()
+    separator = separators.get(name, "|")
     try:
-        return pl.Series(name, values, dtype=kind)
+        column = typed(name, values, kind, separator)
     except (TypeError, OverflowError, pl.exceptions.PolarsError):
-        fitting = [v if _fits(v, kind) else None for v in values]
-        lost = sum(v is not None and f is None for v, f in zip(values, fitting, strict=True))
+        column = typed(name, [v if _fits(v, kind) else None for v in values], kind, separator)
+    if lost := column.null_count() - sum(v is None for v in values):
         log.warning("%s: %d values do not fit and are left empty", name, lost)
-        return pl.Series(name, fitting, dtype=kind)
+    return column
 
 
 def _fits(value: Any, kind: pl.DataType) -> bool:
     try:
-        pl.Series([value], dtype=kind)
+        typed("", [value], kind)
     except (TypeError, OverflowError, pl.exceptions.PolarsError):
         return False
     return True
