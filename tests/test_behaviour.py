@@ -18,13 +18,20 @@ from m6rec.data.attributes import Attributes
 from m6rec.data.dataset import Dataset
 from m6rec.data.derived import DERIVED, LIMIT, USER_NAMES, as_of, derived_user, newest_requests
 from m6rec.data.frames import from_frames
+from m6rec.data.holdout import holdout
 from m6rec.data.prepare import Prepared
+from m6rec.data.query import Query
 from m6rec.errors import ConfigError, DataError
 from m6rec.experiment import load
-from m6rec.models import deepfm, tower_inputs
+from m6rec.models import confident, deepfm, tower_inputs
+from m6rec.models.calibration import calibrate
+from m6rec.models.compose import Blend, BlendModel, learn_weights
 from m6rec.models.pct import Pct
 from m6rec.models.pct_model import PctModel
-from m6rec.models.transfer import Local
+from m6rec.models.popular import Popular, PopularModel
+from m6rec.models.search import quality
+from m6rec.models.transfer import Judge, Local
+from m6rec.pool import HERE
 from m6rec.recommender import Recommender
 from m6rec.tracking import Run
 from shop import write_shop
@@ -168,6 +175,45 @@ def test_state_is_json_and_gives_the_same_block() -> None:
     again = Attributes.restore(json.loads(json.dumps(fitted.state())))
     before, after = (a.attach(prepared.dataset, prepared) for a in (fitted, again))
     np.testing.assert_array_equal(before.user_features[DERIVED], after.user_features[DERIVED])
+
+
+def test_a_holdout_asks_when_what_it_holds_happened() -> None:
+    """Asked at the end of the log, nearly everybody would have been idle for long."""
+    data = attached(shop(derived=True))
+    rng = np.random.default_rng(0)
+    split = holdout(data, rng, fraction=0.5)
+    popular = Popular().fit(split.train, Run())
+    heard: list[Query] = []
+
+    class Ear(PopularModel):
+        def score(self, query: Query, items: Any = None) -> Any:
+            heard.append(query)
+            return super().score(query, items)
+
+    ear = Ear(popular.recipe, popular.popularity)
+    even = {d.name: ((1.0,),) * 4 for d in data.domains}
+    blend = Blend(parts=(Popular(),), weights=even).fit(split.train, Run())
+    assert isinstance(blend, BlendModel)
+    for domain, ask in (
+        (None, lambda: quality(ear, split, Run())),
+        (0, lambda: Judge(split, popular, rng, HERE)(ear, 0)),
+        (0, lambda: next(confident._asked(ear, split, rng))),
+        (1, lambda: learn_weights(
+            blend.with_parts(blend.recipe, [ear]), split, 1, "ndcg@10", 0.02, Run())),
+    ):  # fmt: skip
+        heard.clear()
+        ask()
+        held = split.test.take(
+            (split.test.item_domain[split.test.item] == domain) | (domain is None)
+        )
+        for query in heard:
+            first = np.array([held.time[held.user == user].min() for user in query.user])
+            np.testing.assert_array_equal(query.now, first)
+            assert (query.now < data.now).sum() > 10
+    heard.clear()
+    calibrate(ear, split.train, rng)
+    for query in heard:
+        np.testing.assert_array_equal(query.now, query.times.max(axis=1))
 
 
 def test_a_group_that_train_lacks_is_no_group() -> None:

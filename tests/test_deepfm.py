@@ -170,6 +170,15 @@ def test_an_item_of_which_nothing_is_known_abstains() -> None:
     assert known[:, :99].all() and not known[:, 99].any()
 
 
+def test_no_request_is_no_score_and_no_new_item_changes_nothing() -> None:
+    """A judge asks nobody where all that a domain holds is unknown to the model."""
+    data = world(n_users=20)
+    model = recipe().fit(data, Run())
+    assert model.score(data.query(np.zeros(0))).shape == (0, data.n_items)
+    query = data.query(np.arange(3))
+    np.testing.assert_array_equal(model.update(data).score(query), model.score(query))
+
+
 def test_ratings_beat_item_means_by_far() -> None:
     data = world(explicit=True, n_users=200)
     held = np.random.default_rng(1).random(len(data)) < 0.1

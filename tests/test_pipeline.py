@@ -172,6 +172,16 @@ def test_frames_in_frames_out(folder: Path, tmp_path: Path) -> None:
         m6rec.fit(folder / "shop.toml", items=items)
 
 
+def test_a_run_that_was_not_measured_is_measured_as_in_training(folder: Path) -> None:
+    """Its λ were learned on a holdout of all events, those of the test among them."""
+    parts = '[{kind="neighbours", k=5}, {kind="popular"}, {kind="window"}]'
+    for refit in ("true", "false"):
+        changes = ['model.kind="blend"', f"model.parts={parts}", f"run.refit={refit}"]
+        whole = load(folder / "shop.toml", ["model={}", *changes])
+        trained = pipeline.train(whole).evaluations["blend"]
+        assert m6rec.evaluate(m6rec.fit(whole, evaluate=False))["ndcg@10"] == trained["ndcg@10"]
+
+
 def test_given_test_file(folder: Path, trained: Trained, run: Recommender, tmp_path: Path) -> None:
     """Held-out events given as a file count the same as held out by the split."""
     log = pl.read_csv(folder / "log.csv").with_row_index()

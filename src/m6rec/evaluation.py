@@ -202,22 +202,20 @@ def _parts(
     split: Split, answers: csr_array, domain: int, batch: int | None, n: int
 ) -> Iterator[_Part]:
     """Yield the requests of a domain, at least 2n parts of them where n > 1 run at once."""
-    train, test = split.train, split.test
+    train = split.train
     items = np.flatnonzero((train.item_domain == domain) & ~train.hidden).astype(np.int32)
     if not len(items):
         return
     pairs = csr_array(answers[:, items])
     liked = _liked(pairs, split, domain)
-    first = np.full(test.n_users, split.context.now, np.int64)  # the first test event there
-    rows = np.flatnonzero((test.item_domain[test.item] == domain) & (test.time >= 0))
-    first[test.user[rows[::-1]]] = test.time[rows[::-1]]
+    moments = split.moments(domain)
     users = np.flatnonzero(np.diff(pairs.indptr))
     size = batch or min(max(CELLS // len(items), 64), 4096)
     if n > 1:
         size = max(1, min(size, len(users) // (2 * n)))
     for at in range(0, len(users), size):
         chosen = users[at : at + size]
-        query = split.context.query(chosen, first[chosen])
+        query = split.context.query(chosen, moments[chosen])
         yield _Part(
             domain=domain,
             query=query,

@@ -134,10 +134,11 @@ def measured(place: str, model: Model, made: OnnxModel, split: Split) -> Report:
     users = np.flatnonzero(np.diff(targets.indptr))
     users = np.sort(np.random.default_rng(0).permutation(users)[:ASKED])
     apart: list[Scores] = []
+    moments = split.moments()
     values: list[list[Any]] = [[], []]
     for at in range(0, len(users), BATCH):
         rows = users[at : at + BATCH]
-        query = split.context.query(rows)
+        query = split.context.query(rows, moments[rows])
         scores = [each.score(query) for each in (model, made)]
         size = np.nan_to_num(np.abs(scores[0])).max(axis=1, initial=1e-9)
         change = np.nan_to_num(np.abs(scores[1] - scores[0])).max(axis=1, initial=0)

@@ -113,19 +113,21 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a run on the test part of its split, with the options of its TOML by default.
 
-    A run that was refitted on everything has seen the test, so its recipe, choices fixed, is
-    first fitted again on the train part alone. test: a file of newer events instead; the model
-    is asked as it is, with all that it knows as history; it is read as the log of the run that has
-    its columns. pool: where the work is done, by default
-    here.
+    A run that was fitted on everything has seen the test, so its recipe is first fitted again on
+    the train part alone: with the choices that were made there, or, where ``fit`` made them on
+    everything, as the experiment gives it. test: a file of newer events instead; the model is
+    asked as it is, with all that it knows as history; it is read as the log of the run that has
+    its columns. pool: where the work is done, by default here.
     """
     experiment, model = reopened(fitted), fitted.model
     run = experiment.tracking(bars=bars, pool=pool)
     if test is not None:
         experiment = replace(experiment, test=Tables([_as_the_log(test.absolute(), experiment)]))
     ready = stage(experiment, fitted.prepared, run)
-    if experiment.run.refit and not experiment.test:
-        model = model.recipe.fit(ready.split.train, run.child("train"))  # as in training
+    measured = bool(fitted.metrics)  # then choices were made on the train part
+    if (experiment.run.refit or not measured) and not experiment.test:
+        recipe = model.recipe if measured else experiment.model
+        model = recipe.fit(ready.split.train, run.child("train"))  # as in training
     return evaluate_on(ready, model, options or experiment.evaluate, run)
 
 

@@ -40,6 +40,18 @@ class Split:
         train = dataset.take(~held)
         return cls(train=train, test=dataset.take(held), context=train)
 
+    def moments(self, domain: int | None = None) -> Ids:
+        """Return (n_users,) when each user is asked: at their first test event, in a domain if one
+        is given; where that has no time, at the newest event of the context."""
+        test = self.test
+        moments = np.full(test.n_users, self.context.now, np.int64)
+        timed = test.time >= 0
+        if domain is not None:
+            timed &= test.item_domain[test.item] == domain
+        rows = np.flatnonzero(timed)[::-1]
+        moments[test.user[rows]] = test.time[rows]
+        return moments
+
 
 @dataclass(frozen=True, kw_only=True)
 class SplitConfig:

@@ -17,8 +17,9 @@ BATCH = 256
 def calibrate(model: Model, train: Dataset, rng: np.random.Generator) -> Floats:
     """Return (D, buckets, 2): mean and standard deviation of a model's scores of unseen items.
 
-    From a sample of train users, per domain and activity bucket there; a bucket with too few
-    has the domain's. Explicit domains keep rating units: 0 and 1.
+    From a sample of train users, asked when their newest event happened, per domain and activity
+    bucket there; a bucket with too few has the domain's. Explicit domains keep rating units: 0
+    and 1.
     """
     table = np.tile(np.array([0.0, 1.0], np.float32), (train.n_domains, N_BUCKETS, 1))
     users = np.unique(train.user)
@@ -29,7 +30,8 @@ def calibrate(model: Model, train: Dataset, rng: np.random.Generator) -> Floats:
             continue
         sums = np.zeros((N_BUCKETS, 3))  # cells, Σ, Σ²
         for at in range(0, len(users), BATCH):
-            query = train.query(users[at : at + BATCH])
+            some = users[at : at + BATCH]
+            query = train.query(some, train.time[train.start[some + 1] - 1])
             scores = model.score(query, items).astype(np.float64)
             row = np.repeat(np.arange(len(query)), np.diff(query.history.indptr))
             inside = train.item_domain[query.history.indices] == d

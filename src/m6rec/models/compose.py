@@ -167,10 +167,11 @@ def learn_weights(
     explicit = data.domains[domain].feedback == "explicit"
     pools: list[fusion.Pool] = []
     buckets, read, known, predictions, ratings = [], [], [], [], []
+    moments = split.moments(domain)
     with run.progress(f"λ of {data.domains[domain].name}", len(users)) as advance:
         for at in range(0, len(users), BATCH):
             rows = users[at : at + BATCH]
-            query = split.context.query(rows)
+            query = split.context.query(rows, moments[rows])
             scores = model.part_scores(query, items)
             liked = csr_array(targets[rows])
             counts = query.activity(data.item_domain, data.n_domains)[:, domain]

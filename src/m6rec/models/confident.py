@@ -149,9 +149,10 @@ def _asked(
         users = np.flatnonzero(np.diff(wanted.indptr))
         worded = users[train.worded[users]]
         users = np.sort(rng.permutation(worded if len(worded) else users)[:ROWS])
+        moments = split.moments(d)
         for at in range(0, len(users), BATCH):
             some = users[at : at + BATCH]
-            query = split.context.query(some)
+            query = split.context.query(some, moments[some])
             scores = model.score(query, items)
             seen = query.history[:, items].toarray() != 0
             scores[seen] = np.nan

@@ -341,12 +341,13 @@ def judge(learner: Learner, split: Split) -> float:
     data, model = split.train, learner.model()
     rng = learner.run.rng("judged")  # the same users after every epoch
     values, squares = [], []
-    held = split.test.positives
+    held, moments = split.test.positives, split.moments()
     users = np.flatnonzero(np.diff(held.indptr))
     users = np.sort(rng.permutation(users)[:JUDGED])
     for at in range(0, len(users), BATCH):
         some = users[at : at + BATCH]
-        query, targets = split.context.query(some), csr_array(held[some])
+        query = split.context.query(some, moments[some])
+        targets = csr_array(held[some])
         row, item = row_of(targets), targets.indices
         told = data.explicit[item] & model.known[item]
         found = model.pairs(query, row[told], item[told])

@@ -163,7 +163,7 @@ class DeepFMModel(Model):
                 block, at = blocks[name], at + blocks[name].shape[1]
                 fields[:, f] = block @ state["item_attributes"][at - block.shape[1] : at]
                 known |= block.any(axis=1)
-            flat = fields[..., :k].reshape(len(fields), -1)
+            flat = fields[..., :k].reshape(len(fields), fields.shape[1] * k)
             hidden = flat @ state["second"].T + state["second_bias"]
         vectors = fields[..., :k]
         total = vectors.sum(axis=1)
@@ -252,7 +252,7 @@ class DeepFMModel(Model):
         vectors, weights = stacked[..., : self.dim], stacked[..., self.dim]
         total = vectors.sum(axis=1)
         pairs = (np.square(total) - np.square(vectors).sum(axis=1)).sum(axis=1) / 2
-        hidden = vectors.reshape(n, -1) @ state["first"].T
+        hidden = vectors.reshape(n, len(fields) * self.dim) @ state["first"].T
         return Users(stacked, total, weights.sum(axis=1) + pairs, hidden, mean, known, history)
 
     def blocks(self, query: Query) -> Floats:

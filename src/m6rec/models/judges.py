@@ -151,8 +151,8 @@ class Judge:
         self, domain: int, users: Ids, told: Dataset, known: Dataset
     ) -> tuple[Query, csr_array, csr_array | None]:
         """Return requests, targets, and what is seen; None = the targets are ratings."""
-        items, now = self.items[domain], np.full(len(users), self.split.context.now)
-        query = told.query(users, now)
+        items = self.items[domain]
+        query = told.query(users, self.split.moments(domain)[users])
         targets = csr_array(csr_array(self.split.test.positives[users])[:, items])
         if self.split.train.domains[domain].feedback == "explicit":
             return query, targets, None

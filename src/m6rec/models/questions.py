@@ -119,7 +119,7 @@ class Judge:
         train, users = split.train, np.unique(split.test.user)
         if len(users) > ASKED:
             users = np.sort(run.rng("search").choice(users, ASKED, replace=False))
-        self.query = split.context.query(users)
+        self.query = split.context.query(users, split.moments()[users])
         self.asked = reader.embed_query(self.query, 0)
         self.targets = csr_array(split.test.positives[users])
         self.allowed = ~(train.hidden | train.explicit)

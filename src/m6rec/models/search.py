@@ -66,10 +66,10 @@ def quality(model: Model, split: Split, run: Run, among: Mask | None = None) -> 
     items = None if among is None else np.flatnonzero(among)
     if items is not None:
         targets, allowed = csr_array(targets[:, items]), allowed[items]
-    values = [np.zeros(0)]
+    values, moments = [np.zeros(0)], split.moments()
     for start in range(0, len(users), BATCH):
         some = users[start : start + BATCH]
-        query = split.context.query(some)
+        query = split.context.query(some, moments[some])
         seen = query.seen if items is None else csr_array(query.seen[:, items])
         rows = ranked(model.score(query, items), csr_array(targets[some]), seen, allowed)
         values.append(rows.metric("ndcg@20"))

@@ -335,12 +335,13 @@ def judge(learner: Learner, split: Split) -> float:
         targets = csr_array(split.test.positives[:, items])
         users = np.flatnonzero(np.diff(targets.indptr))
         rng = learner.run.rng("judged", str(d))  # the same users after every epoch
-        users = np.sort(rng.permutation(users)[:JUDGED])
+        users, moments = np.sort(rng.permutation(users)[:JUDGED]), split.moments(d)
         for at in range(0, len(users), BATCH):
-            query = split.context.query(users[at : at + BATCH])
+            some = users[at : at + BATCH]
+            query = split.context.query(some, moments[some])
             scores = model.score(query, items)
             seen = csr_array(query.seen[:, items])
-            found = ranked(scores, csr_array(targets[users[at : at + BATCH]]), seen)
+            found = ranked(scores, csr_array(targets[some]), seen)
             values.append(np.nan_to_num(found.metric(learner.recipe.metric)))
     return float(np.concatenate(values).mean()) if values else 0.0
 
