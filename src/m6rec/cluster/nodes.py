@@ -77,7 +77,8 @@ class RayPool:
         return cast(T, ray.put(value))
 
     def map(self, function: Callable[..., T], pieces: Iterable[tuple[Any, ...]]) -> Iterator[T]:
-        """Raises what a function raised, or ClusterError for a piece lost ``TRIES`` times."""
+        """Raises the M6RecError that a function raised; ClusterError for what else it raised, and
+        for a piece lost ``TRIES`` times."""
         begun: deque[Any] = deque()
         for piece in pieces:
             begun.append(_work.remote(function, *piece))
@@ -109,13 +110,23 @@ def _work(function: Callable[..., T], *piece: Any) -> T:
 def _result(task: Any) -> Any:
     try:
         return ray.get(task)
-    except RayTaskError as error:
-        if isinstance(error.cause, M6RecError):
-            raise error.cause from None
-        raise
     except RayError as error:
-        raise ClusterError(
-            f"the cluster lost a piece of work {TRIES} times "
-            f"({type(error).__name__}: {str(error).splitlines()[0]}); see that its machines have "
-            "memory enough and this version of m6rec, and repeat the command: it goes on"
-        ) from None
+        raise own(error) from error
+
+
+def own(error: BaseException) -> M6RecError:
+    """Return the M6RecError that a worker raised, from what Ray wraps it in; of anything else, one
+    that says what it was."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, M6RecError) and not isinstance(inner, RayError):  # Ray's can be both
+            return inner
+        inner = getattr(inner, "cause", None) or inner.__cause__
+    lines = str(error).strip().splitlines() or [""]
+    wrapped = isinstance(error, RayTaskError)  # a traceback, at its end what is wrong
+    told = lines[-1] if wrapped else f"{type(error).__name__}: {lines[0]}"
+    return ClusterError(
+        f"the cluster could not do a piece of work ({told}); see that its machines have memory "
+        "enough, this version of m6rec and what a model of your own imports, and repeat the "
+        "command: it goes on"
+    )
