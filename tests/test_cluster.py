@@ -233,6 +233,15 @@ def test_a_cluster_that_is_not_there_is_one_sentence(
         nodes.connect(address)
 
 
+def test_a_named_cluster_that_is_gone_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from m6rec.cluster import nodes
+
+    monkeypatch.setattr(nodes.ray, "is_initialized", lambda: False)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(ConfigError, match=r'cluster "127.0.0.1:1": cannot be joined'):
+        nodes.connect("auto")
+
+
 def test_without_ray_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     for name in ("m6rec.cluster", "m6rec.cluster.nodes"):

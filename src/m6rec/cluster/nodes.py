@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -22,8 +23,9 @@ _print: Any = getattr(driver, "print_to_stdstream", None)  # Ray's own, for it h
 
 
 def connect(address: str) -> None:
-    """Join the cluster at an address: "auto" = the one that this machine belongs to, or else
-    this machine alone; "ray://host:port" or "host:port" = that one. Joined already: nothing.
+    """Join the cluster at an address: "auto" = that of $RAY_ADDRESS, or the one that this
+    machine belongs to, or else this machine alone; "ray://host:port" or "host:port" = that one.
+    Joined already: nothing.
 
     From here on, what Ray has to say of machines (lost ones, say) goes to stderr.
     """
@@ -31,6 +33,8 @@ def connect(address: str) -> None:
         driver.print_to_stdstream = _complain
     if ray.is_initialized():
         return
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS") or "auto"
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address != "auto":
