@@ -24,7 +24,7 @@ from m6rec.cli.app import app
 from m6rec.cli.training import joined
 from m6rec.data.dataset import Dataset
 from m6rec.data.splits import Split
-from m6rec.errors import ConfigError
+from m6rec.errors import ClusterError, ConfigError
 from m6rec.evaluation import evaluate
 from m6rec.models import transfer
 from m6rec.models.base import Recipe
@@ -127,12 +127,16 @@ def test_pieces_come_back_in_order_and_errors_as_they_were(pool: Pool) -> None:
         time.sleep(0.02 * (n % 2))
         if n == 11:
             raise ConfigError("dim = 0: must be at least 1")
+        if n == 12:
+            raise ModuleNotFoundError("No module named 'mine'")
         return n + int(shared[0])
 
     shared = pool.share(np.array([100]))
     assert list(pool.map(piece, ((n, shared) for n in range(9)))) == list(range(100, 109))
     with pytest.raises(ConfigError, match=r"^dim = 0: must be at least 1$"):
         list(pool.map(piece, [(11, shared)]))
+    with pytest.raises(ClusterError, match=r"\(ModuleNotFoundError: No module named 'mine'\); see"):
+        list(pool.map(piece, [(12, shared)]))
 
 
 @pytest.mark.parametrize("explicit", [False, True])
@@ -227,6 +231,15 @@ def test_a_cluster_that_is_not_there_is_one_sentence(
     monkeypatch.setattr(nodes.ray, "is_initialized", lambda: False)
     with pytest.raises(ConfigError, match=rf'cluster "{address}": cannot be joined .*--head'):
         nodes.connect(address)
+
+
+def test_a_named_cluster_that_is_gone_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from m6rec.cluster import nodes
+
+    monkeypatch.setattr(nodes.ray, "is_initialized", lambda: False)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(ConfigError, match=r'cluster "127.0.0.1:1": cannot be joined'):
+        nodes.connect("auto")
 
 
 def test_without_ray_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

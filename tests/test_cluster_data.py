@@ -31,7 +31,7 @@ from m6rec.models.towers import Learner, Towers
 from m6rec.pool import Here, Pool
 from m6rec.recommender import Recommender
 from m6rec.tracking import Run
-from m6rec.training.group import Scalars
+from m6rec.training.group import Group, Scalars
 from m6rec.training.loop import Training
 from shop import write_shop
 from world import world
@@ -178,6 +178,20 @@ def test_a_search_finds_what_one_machine_finds_and_goes_on(
         searching.tune(address, load(Path(searched.base) / "shop.toml"), 3, journal)
 
 
+def test_a_search_that_is_interrupted_ends(
+    address: str, searched: Experiment, tmp_path: Path
+) -> None:
+    journal = tmp_path / "shop.trials.jsonl"
+
+    def advance(n: int) -> None:
+        if n:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        searching.tune(address, searched, 5, journal, advance=advance)
+    assert len(journal.read_text().splitlines()) == 2  # its head, and the trial that was done
+
+
 class Guess(here.Search):
     """A search whose scores cost nothing."""
 
@@ -270,6 +284,26 @@ def test_two_machines_train_the_towers_of_one(address: str) -> None:
     np.testing.assert_allclose(heard["loss"], told["loss"], rtol=1e-4)
     np.testing.assert_allclose(heard["holdout"], told["holdout"], atol=1e-3)
     np.testing.assert_allclose(found, scores, atol=1e-3)
+
+
+def test_machines_that_are_left_train_where_one_is_lost(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes.connect(address)
+    monkeypatch.setattr(ddp, "cpus", lambda: [1, 1, 1])  # a third, which is there no more
+    assert ddp.together(lambda group: group.size) == 2
+
+
+def test_what_a_process_refuses_is_its_own_sentence(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(group: Group) -> None:
+        raise ConfigError("dim = 0: must be at least 1")
+
+    nodes.connect(address)
+    monkeypatch.setattr(ddp, "TRIES", 0)
+    with pytest.raises(ConfigError, match=r"^dim = 0: must be at least 1$"):
+        ddp.together(refuses)
 
 
 # Preparing
@@ -411,6 +445,14 @@ def test_a_cluster_prepares_and_goes_on(address: str, tmp_path: Path) -> None:
     same(prepared(out / "shop.toml"), prepared(toml))
     with pytest.raises(DataError, match="events of another piece"):
         preparing.prepare(address, experiment, out, piece=3000)
+
+
+def test_what_a_worker_refuses_is_its_own_sentence(address: str, tmp_path: Path) -> None:
+    pl.DataFrame({"user": ["u1"], "item": ["a"], "day": ["soon"]}).write_csv(tmp_path / "log.csv")
+    toml = tmp_path / "shop.toml"
+    toml.write_text('[data]\ninteractions = "log.csv"\ncolumns = {time = "when"}\n')
+    with pytest.raises(DataError, match=r'^log.csv: there is no column "when" \(time\)'):
+        preparing.prepare(address, load(toml), tmp_path / "out")
 
 
 # The verbs

@@ -11,7 +11,7 @@ import ray
 import ray.util.client
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 
-from m6rec.cluster.shards import own
+from m6rec.cluster.nodes import own
 from m6rec.compiled import threads
 
 T = TypeVar("T")
@@ -33,8 +33,8 @@ def together(function: Callable[..., T], *arguments: Any) -> T:
 
     One process a machine, with as many threads as the smallest of them has CPUs: what is
     computed once for a batch, such as the vectors of negatives, is so once a machine. The
-    arguments are sent once. Where a process is lost all begin again, from the checkpoint if
-    there is one. Raises the M6RecError of a process.
+    arguments are sent once. Where a process is lost all begin again, on the machines that are
+    left, from the checkpoint if there is one. Raises the M6RecError of a process.
     """
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -46,7 +46,7 @@ def together(function: Callable[..., T], *arguments: Any) -> T:
             _process,
             train_loop_config={"shared": [shared], "threads": min(each)},
             scaling_config=ScalingConfig(
-                num_workers=len(each),
+                num_workers=(1, len(each)),  # type: ignore[arg-type]  # those left, if one is lost
                 resources_per_worker={"CPU": min(each)},
                 placement_strategy="SPREAD",
             ),
@@ -58,7 +58,8 @@ def together(function: Callable[..., T], *arguments: Any) -> T:
         try:
             found: T = trainer.fit().return_value  # type: ignore[attr-defined]
         except Exception as error:
-            raise own(error) from None
+            failed = getattr(error, "worker_failures", {})  # by rank
+            raise own(next(iter(failed.values()), error)) from error
     return found
 
 

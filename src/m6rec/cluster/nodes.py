@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -22,8 +23,9 @@ _print: Any = getattr(driver, "print_to_stdstream", None)  # Ray's own, for it h
 
 
 def connect(address: str) -> None:
-    """Join the cluster at an address: "auto" = the one that this machine belongs to, or else
-    this machine alone; "ray://host:port" or "host:port" = that one. Joined already: nothing.
+    """Join the cluster at an address: "auto" = that of $RAY_ADDRESS, or the one that this
+    machine belongs to, or else this machine alone; "ray://host:port" or "host:port" = that one.
+    Joined already: nothing.
 
     From here on, what Ray has to say of machines (lost ones, say) goes to stderr.
     """
@@ -31,6 +33,8 @@ def connect(address: str) -> None:
         driver.print_to_stdstream = _complain
     if ray.is_initialized():
         return
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS") or "auto"
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address != "auto":
@@ -77,7 +81,8 @@ class RayPool:
         return cast(T, ray.put(value))
 
     def map(self, function: Callable[..., T], pieces: Iterable[tuple[Any, ...]]) -> Iterator[T]:
-        """Raises what a function raised, or ClusterError for a piece lost ``TRIES`` times."""
+        """Raises the M6RecError that a function raised; ClusterError for what else it raised, and
+        for a piece lost ``TRIES`` times."""
         begun: deque[Any] = deque()
         for piece in pieces:
             begun.append(_work.remote(function, *piece))
@@ -109,13 +114,23 @@ def _work(function: Callable[..., T], *piece: Any) -> T:
 def _result(task: Any) -> Any:
     try:
         return ray.get(task)
-    except RayTaskError as error:
-        if isinstance(error.cause, M6RecError):
-            raise error.cause from None
-        raise
     except RayError as error:
-        raise ClusterError(
-            f"the cluster lost a piece of work {TRIES} times "
-            f"({type(error).__name__}: {str(error).splitlines()[0]}); see that its machines have "
-            "memory enough and this version of m6rec, and repeat the command: it goes on"
-        ) from None
+        raise own(error) from error
+
+
+def own(error: BaseException) -> M6RecError:
+    """Return the M6RecError that a worker raised, from what Ray wraps it in; of anything else, one
+    that says what it was."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, M6RecError) and not isinstance(inner, RayError):  # Ray's can be both
+            return inner
+        inner = getattr(inner, "cause", None) or inner.__cause__
+    lines = str(error).strip().splitlines() or [""]
+    wrapped = isinstance(error, RayTaskError)  # a traceback, at its end what is wrong
+    told = lines[-1] if wrapped else f"{type(error).__name__}: {lines[0]}"
+    return ClusterError(
+        f"the cluster could not do a piece of work ({told}); see that its machines have memory "
+        "enough, this version of m6rec and what a model of your own imports, and repeat the "
+        "command: it goes on"
+    )

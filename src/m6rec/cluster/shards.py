@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,8 +16,8 @@ import ray.data
 import ray.util.client
 from ray.exceptions import RayError
 
-from m6rec.cluster.nodes import connect
-from m6rec.errors import ClusterError, ConfigError, DataError, M6RecError
+from m6rec.cluster.nodes import connect, own
+from m6rec.errors import ConfigError, DataError, M6RecError
 
 Row = Mapping[str, Any]
 
@@ -50,11 +51,34 @@ def done(
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     most = max(1, min(len(shards), int(ray.cluster_resources().get("CPU", 1))))  # type: ignore[no-untyped-call]
     rows = ray.data.from_items([dict(shard) for shard in shards], override_num_blocks=len(shards))
-    found = rows.map(worker, fn_constructor_args=given, num_cpus=1, concurrency=(1, most))
+    found = rows.map(
+        _Worker,  # type: ignore[arg-type]
+        fn_constructor_args=(worker, *given),
+        num_cpus=1,
+        concurrency=(1, most),
+    )
     try:
-        yield from found.iter_rows()
+        for row in found.iter_rows():
+            told = pickle.loads(row["told"])
+            if isinstance(told, M6RecError):
+                raise told
+            yield told
     except RayError as error:
-        raise own(error) from None
+        raise own(error) from error
+
+
+class _Worker:
+    """Hands back what a worker says, or the error that it raised, which Ray Data would not."""
+
+    def __init__(self, worker: Any, *given: Any) -> None:
+        self.worker = worker(*given)
+
+    def __call__(self, shard: dict[str, Any]) -> dict[str, bytes]:
+        try:
+            told = self.worker(shard)
+        except Exception as error:
+            told = own(error)
+        return {"told": pickle.dumps(told)}
 
 
 def claim(out: Path, about: Row, what: str) -> None:
@@ -75,20 +99,6 @@ def claim(out: Path, about: Row, what: str) -> None:
             raise DataError(
                 f"{out}: holds {what} of another {name} ({found.get(name)}); name an empty folder"
             )
-
-
-def own(error: BaseException) -> M6RecError:
-    """Return the M6RecError that a worker raised, from what Ray wraps it in."""
-    inner: BaseException | None = error
-    while inner is not None:
-        if isinstance(inner, M6RecError):
-            return inner
-        inner = getattr(inner, "cause", None) or inner.__cause__
-    last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-    return ClusterError(
-        f"the cluster could not do a piece of work ({last}); see that its machines have memory "
-        "enough and this version of m6rec, and repeat the command: it goes on"
-    )
 
 
 def write(frame: pl.DataFrame, path: Path, rows: int | None = None) -> None:

@@ -17,7 +17,8 @@ from ray.tune.search import Searcher
 
 from m6rec import config
 from m6rec.checkpoint import hash_of
-from m6rec.cluster.shards import join, own, write_text
+from m6rec.cluster.nodes import own
+from m6rec.cluster.shards import join, write_text
 from m6rec.compiled import threads
 from m6rec.data.prepare import Prepared
 from m6rec.errors import ConfigError, M6RecError
@@ -150,6 +151,7 @@ class Asks(Searcher):
 def _run(asks: Asks, cpus: int, folder: str) -> None:
     """Let Ray Tune do the trials that are left."""
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the journal is our log
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # it would end as if all were done
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # prints tables even where verbose is 0
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     shared = ray_tune.with_parameters(_trial, search=asks.search)
