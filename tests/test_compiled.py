@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numba
@@ -44,6 +46,18 @@ def test_little_work_is_for_one_thread() -> None:
             assert numba.get_num_threads() == 1
         with threads(2, WORTH):
             assert numba.get_num_threads() == most
+
+
+@pytest.mark.parametrize(
+    ("given", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")]
+)
+def test_threads_sleep_while_they_wait(given: dict[str, str], policy: str) -> None:
+    others = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    code = "import m6rec.compiled, os; print(os.environ['OMP_WAIT_POLICY'])"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=others | given, check=True
+    )
+    assert ran.stdout.strip() == policy
 
 
 def test_a_container_has_the_cores_that_it_may_use(tmp_path: Path) -> None:

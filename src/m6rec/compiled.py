@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,10 @@ from m6rec.arrays import Array
 
 Function = Callable[..., Any]
 WORTH = 2_000_000  # multiplications from which a second thread is worth it
+
+# Threads that wait for each other at the end of a loop sleep; else they spin, for milliseconds
+# where other processes want the cores. OpenMP reads this when the first loop begins.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def compiled(**options: Any) -> Callable[[Function], Function]:

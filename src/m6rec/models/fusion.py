@@ -114,15 +114,30 @@ def blend(scores: Floats, weights: Array) -> Floats:
 
     weights: (P, R) or (P, 1). NaN where every part abstains.
     """
-    rows, columns = scores.shape[1:]
-    mixed = Mixed.of(rows, np.zeros(columns, np.int16))
-    for s, w in zip(scores, weights, strict=True):
-        weight = np.broadcast_to(w.astype(np.float32), rows)[:, None]
-        mixed.add(s, weight, np.broadcast_to(UNCHANGED, (rows, 1, 2)))
-    return mixed.scores()
+    found = np.empty(scores.shape[1:], np.float32)
+    _blend(scores, np.broadcast_to(weights, scores.shape[:2]).astype(np.float32), found)
+    return found
 
 
-UNCHANGED = np.array([0, 1], np.float32)  # mean and deviation of a calibration
+@compiled(parallel=True)
+def _blend(scores, weights, found):  # type: ignore[no-untyped-def]
+    parts, rows, columns = scores.shape
+    for r in prange(rows):
+        total, mass = np.zeros(columns, np.float32), np.zeros(columns, np.float32)
+        for p in range(parts):
+            if weights[p, r] > 0:
+                _add_part(total, mass, scores[p, r], weights[p, r])
+        for c in range(columns):
+            found[r, c] = total[c] / mass[c] if mass[c] > 0 else np.float32(np.nan)
+
+
+@compiled()
+def _add_part(total, mass, scores, w):  # type: ignore[no-untyped-def]
+    zero = np.float32(0)
+    for c in range(len(scores)):
+        there = scores[c] == scores[c]
+        total[c] += w * scores[c] if there else zero
+        mass[c] += w if there else zero
 
 
 @dataclass(frozen=True, slots=True, eq=False)

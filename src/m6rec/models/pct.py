@@ -87,8 +87,7 @@ class Pct(Recipe):
     def choose(self, split: Split, run: Run) -> Self:
         """Learn reg, nu, alpha and ω of every domain without options on the holdout.
 
-        Further holdouts, for domains that are thin in it, are carved from its train, and so are
-        those of new users, on which the ridge of A is learned.
+        Those of thin domains, and of new users for the ridge of A, are carved from its train.
         """
 
         @cache
