@@ -13,7 +13,7 @@ from m6rec import checkpoint, pipeline
 from m6rec.checkpoint import NOWHERE, Checkpoint, Saved
 from m6rec.data.holdout import holdout
 from m6rec.experiment import load
-from m6rec.models import transfer
+from m6rec.models import judges, transfer
 from m6rec.models.blocks import Side
 from m6rec.models.pct import Pct
 from m6rec.models.transfer import Local
@@ -99,7 +99,7 @@ def test_a_fit_that_was_killed_goes_on_to_the_same_result(explicit: bool) -> Non
 
 def test_options_that_were_tried_are_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "STRENGTHS", transfer.STRENGTHS[:3])
-    monkeypatch.setattr(transfer, "HOLDOUTS", 1)
+    monkeypatch.setattr(judges, "HOLDOUTS", 1)
     data, recipe = world(n_users=24), Pct(dim=2, sweeps=1, attributes=False)
     whole = Dying(10**9)
     wanted = recipe.choose(holdout(data, Run().rng()), Run(pool=whole))

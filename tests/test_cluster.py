@@ -26,7 +26,7 @@ from m6rec.data.dataset import Dataset
 from m6rec.data.splits import Split
 from m6rec.errors import ClusterError, ConfigError
 from m6rec.evaluation import evaluate
-from m6rec.models import transfer
+from m6rec.models import judges, transfer
 from m6rec.models.base import Recipe
 from m6rec.models.graph import Graph
 from m6rec.models.neighbours import Neighbours, RP3Beta
@@ -155,7 +155,7 @@ def test_pct_and_its_metrics_are_those_of_one_machine(pool: Pool, explicit: bool
 def test_options_are_learned_alike(monkeypatch: pytest.MonkeyPatch, pool: Pool) -> None:
     monkeypatch.setattr(transfer, "STRENGTHS", transfer.STRENGTHS[:2])
     monkeypatch.setattr(transfer, "ALPHAS", ())
-    monkeypatch.setattr(transfer, "HOLDOUTS", 1)
+    monkeypatch.setattr(judges, "HOLDOUTS", 1)
     data = world(n_users=40)
     recipe = Pct(dim=4, sweeps=2, attributes=False)
     alone, found = (recipe.fit(data, run).recipe for run in (Run(), Run(pool=pool)))

@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 from m6rec.arrays import Array, Floats, Ids, Mask, Scores, State, nest, unnest
 from m6rec.data.dataset import Dataset
 from m6rec.data.holdout import familiar, holdout
-from m6rec.data.query import Query
+from m6rec.data.query import Query, ones
 from m6rec.data.splits import Split
 from m6rec.models.additive import Reasons
 from m6rec.models.base import Explains, Model, Reads, Recipe, heard, updated
@@ -154,8 +154,7 @@ def _asked(
             some = users[at : at + BATCH]
             query = split.context.query(some, moments[some])
             scores = model.score(query, items)
-            seen = query.history[:, items].toarray() != 0
-            scores[seen] = np.nan
+            scores[ones(csr_array(query.seen[:, items])).nonzero()] = np.nan
             told = ~np.isnan(scores).all(axis=1)
             yield scores[told], csr_array(wanted[some[told]])
 

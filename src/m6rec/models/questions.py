@@ -126,7 +126,7 @@ class Judge:
 
     def __call__(self, scores_of: Callable[[Query, Floats], Scores]) -> float:
         scores = scores_of(self.query, self.asked)
-        rows = ranked(scores, self.targets, self.query.history, self.allowed)
+        rows = ranked(scores, self.targets, self.query.seen, self.allowed)
         found = rows.metric("ndcg@20")
         return float(np.nanmean(found)) if np.isfinite(found).any() else 0.0
 
