@@ -11,7 +11,7 @@ from numba import prange
 from scipy.sparse import csr_array
 
 from m6rec.arrays import Array, Floats, Ids, Mask
-from m6rec.compiled import compiled
+from m6rec.compiled import compiled, plain
 from m6rec.metrics import ranked
 from m6rec.rank import top_k
 
@@ -115,7 +115,8 @@ def blend(scores: Floats, weights: Array) -> Floats:
     weights: (P, R) or (P, 1). NaN where every part abstains.
     """
     found = np.empty(scores.shape[1:], np.float32)
-    _blend(scores, np.broadcast_to(weights, scores.shape[:2]).astype(np.float32), found)
+    weight = np.broadcast_to(weights, scores.shape[:2])
+    _blend(plain(scores, np.float32), plain(weight, np.float32), found)
     return found
 
 
@@ -124,20 +125,13 @@ def _blend(scores, weights, found):  # type: ignore[no-untyped-def]
     parts, rows, columns = scores.shape
     for r in prange(rows):
         total, mass = np.zeros(columns, np.float32), np.zeros(columns, np.float32)
+        said = np.zeros(columns, np.bool_)
         for p in range(parts):
-            if weights[p, r] > 0:
-                _add_part(total, mass, scores[p, r], weights[p, r])
+            w = weights[p, r]
+            if w > 0:
+                _add_run(total, mass, said, scores[p, r], w, np.float32(0), w, True)
         for c in range(columns):
-            found[r, c] = total[c] / mass[c] if mass[c] > 0 else np.float32(np.nan)
-
-
-@compiled()
-def _add_part(total, mass, scores, w):  # type: ignore[no-untyped-def]
-    zero = np.float32(0)
-    for c in range(len(scores)):
-        there = scores[c] == scores[c]
-        total[c] += w * scores[c] if there else zero
-        mass[c] += w if there else zero
+            found[r, c] = total[c] / mass[c] if said[c] else np.float32(np.nan)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import cache
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from m6rec.arrays import Array, Ids, Mask
 from m6rec.data.dataset import Dataset
+from m6rec.data.holdout import holdout
 from m6rec.data.query import Query
 from m6rec.data.splits import Split
 from m6rec.metrics import ranked
@@ -40,6 +42,16 @@ def gain(new: Array, old: Array, users: Ids | None = None) -> float:
     mean = difference.mean()
     error = np.sqrt((np.bincount(of, difference - mean) ** 2).sum() * n / (n - 1)) / len(new)
     return float(mean / error) if error > 0 else float(np.sign(mean) * np.inf) if mean else 0.0
+
+
+def carved(split: Split, run: Run) -> Callable[[int], Split]:
+    """Return number → holdout: the split, then further ones, carved from its train."""
+
+    @cache
+    def holdouts(r: int) -> Split:
+        return holdout(split.train, run.rng("holdout", str(r))) if r else split
+
+    return holdouts
 
 
 class Judges:
@@ -77,8 +89,8 @@ class Judges:
 
     def heard(self, asked: Collection[str]) -> Iterator[tuple[int, Judge, list[str]]]:
         """Yield each holdout that is used, its judge, and those of the domains that use it."""
+        uses = dict(zip(self.names, self.uses.tolist(), strict=True))
         for r, judge in enumerate(self.each):
-            uses = dict(zip(self.names, self.uses.tolist(), strict=True))
             if here := [name for name in self.names if name in asked and r < uses[name]]:
                 yield r, judge, here
 
@@ -94,6 +106,7 @@ class Judge:
         targets = split.test.positives
         self.items: list[Ids] = []
         self.rows: list[Ids] = []
+        self.moments: list[Ids] = []  # when each of the rows is asked
         domain = split.context.item_domain[split.context.item]
         order, size = (
             np.argsort(domain, kind="stable"),
@@ -106,6 +119,7 @@ class Judge:
             users = np.flatnonzero(np.diff(csr_array(targets[:, items]).indptr))
             self.items.append(items)
             self.rows.append(np.sort(rng.permutation(users)[:ROWS]))
+            self.moments.append(split.moments(d)[self.rows[d]])
 
     def cold(self, model: Model, domain: int) -> tuple[Array, Array, Ids]:
         """Return the values of users whose history in a domain is kept from the model, by the
@@ -152,7 +166,8 @@ class Judge:
     ) -> tuple[Query, csr_array, csr_array | None]:
         """Return requests, targets, and what is seen; None = the targets are ratings."""
         items = self.items[domain]
-        query = told.query(users, self.split.moments(domain)[users])
+        at = np.searchsorted(self.rows[domain], users)
+        query = told.query(users, self.moments[domain][at])
         targets = csr_array(csr_array(self.split.test.positives[users])[:, items])
         if self.split.train.domains[domain].feedback == "explicit":
             return query, targets, None

@@ -38,7 +38,7 @@ from m6rec.models.blocks import Block, Side, measured, scale
 from m6rec.models.conjugate import EACH
 from m6rec.models.described import described
 from m6rec.models.entries import Events
-from m6rec.models.judges import HOLDOUTS
+from m6rec.models.judges import HOLDOUTS, carved
 from m6rec.models.newcomers import learn_ridges
 from m6rec.models.pct_model import Confidence, PctModel, user_features, vectors_for
 from m6rec.models.ridge import ridge
@@ -89,11 +89,7 @@ class Pct(Recipe):
 
         Those of thin domains, and of new users for the ridge of A, are carved from its train.
         """
-
-        @cache
-        def holdouts(r: int) -> Split:
-            return holdout(split.train, run.rng("holdout", str(r))) if r else split
-
+        holdouts = carved(split, run)
         quiet = replace(run, bars=False)
         fixed = replace(self, encoder=plain(self.encoder))
         ratings = replace(self.ratings, sweeps=min(self.ratings.sweeps, 2 * BRIEF))

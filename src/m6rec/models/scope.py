@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import chain
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from m6rec.data.splits import Split
 from m6rec.errors import ConfigError
 from m6rec.models.base import Recipe
 from m6rec.models.grouped import Domains, Grouped, grouped
-from m6rec.models.judges import Judges
+from m6rec.models.judges import Judges, carved
 from m6rec.models.transfer import SOURCES, SURE, likely_sources
 from m6rec.tracking import Run
 
@@ -101,11 +101,7 @@ class Trials:
 
     @cached_property
     def judges(self) -> Judges:
-        @cache
-        def holdouts(r: int) -> Split:
-            return holdout(self.train, self.run.rng("holdout", str(r))) if r else self.split
-
-        return Judges(holdouts, self.run)
+        return Judges(carved(self.split, self.run), self.run)
 
     def sources(self, recipe: Any) -> Sources:
         """Return the sources of every domain: those that are given, and the others learned.
